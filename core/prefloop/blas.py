@@ -1,0 +1,76 @@
+"""A faster BLAS for mlx's CPU build on Linux.
+
+The Linux wheel links a reference BLAS. A library that exports the same functions and is loaded first,
+with its symbols global, takes its place; nothing else about mlx changes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+REMEDY = "pip install 'prefloop[cpu]', or apt install libopenblas0-pthread on Debian and Ubuntu"
+_SYSTEM = ("openblas", "mkl_rt", "blis")
+# Wheels that carry a whole OpenBLAS under its usual symbol names; the extra ``cpu`` brings the first.
+_WHEELS = ("faiss-cpu",)
+# What such an OpenBLAS needs from the folder it lies in.
+_COMPANIONS = ("libquadmath", "libgfortran", "libgomp")
+
+
+def matters() -> bool:
+    """Whether mlx computes on its Linux CPU build here."""
+    if sys.platform != "linux":
+        return False
+    names = {d.name for d in importlib.metadata.distributions() if d.name}
+    return "mlx-cpu" in names and not any(name.startswith("mlx-cuda") for name in names)
+
+
+def use_fastest() -> str | None:
+    """Load the first faster BLAS that is found and return its path, or None.
+
+    To have an effect it must be called before mlx is imported. ``PREFLOOP_BLAS=off`` turns it off, and
+    ``PREFLOOP_BLAS=/path/to/lib.so`` names the library.
+    """
+    if os.environ.get("PREFLOOP_BLAS", "").lower() == "off" or "mlx.core" in sys.modules:
+        return None
+    return next((library for library in _candidates() if _load(library)), None)
+
+
+def _load(library: str) -> bool:
+    folder = Path(library).parent
+    # An OpenMP build spins while it waits, which starves whatever else the machine is doing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        for companion in _COMPANIONS if folder.name.endswith(".libs") else ():
+            for path in folder.glob(f"{companion}*"):
+                ctypes.CDLL(str(path))
+        loaded = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return hasattr(loaded, "cblas_sgemm")
+
+
+def _candidates() -> Iterator[str]:
+    if named := os.environ.get("PREFLOOP_BLAS"):
+        yield named
+        return
+    for name in _SYSTEM:
+        if found := ctypes.util.find_library(name):
+            yield found
+    for wheel in _WHEELS:
+        yield from _inside(wheel)
+
+
+def _inside(wheel: str) -> Iterator[str]:
+    try:
+        files = importlib.metadata.files(wheel) or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for file in files:
+        if file.name.startswith("libopenblas"):
+            yield str(Path(str(file.locate())).resolve())

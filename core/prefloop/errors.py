@@ -1,0 +1,43 @@
+"""Errors that are the user's to mend: one clear sentence, no traceback, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prefloop.types import Verdict
+
+
+class UserError(Exception):
+    """Something given to prefloop is wrong. The message says what, where, and the likeliest fix.
+
+    `problems` holds one line each where several were found at once.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StopRun(Exception):  # noqa: N818 (a request, not an error)
+    """Raised by a judge to end the run cleanly: the loop saves and stops.
+
+    `verdicts` are those already given, for the first pairs of the batch under judgement, in their order.
+    """
+
+    def __init__(self, reason: str, verdicts: Sequence[Verdict] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.verdicts = tuple(verdicts)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?``, or the known names where none is close, to end a message with."""
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Known: {', '.join(names)}." if names else ""

@@ -1,0 +1,328 @@
+"""The records that flow through the loop, and one protocol per kind of component.
+
+A prompt is sampled into a `Pair`, a judge turns the pair into a `Verdict`, pairs with a usable verdict
+become a `PreferenceBatch`, and scoring that batch gives the `Scores` that losses and bonuses read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from attrs import Factory, field, frozen
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from prefloop.policy import Policy
+
+Source = Literal["policy", "reference"]
+Status = Literal["ok", "tie", "abstained", "error"]
+Message = Mapping[str, Any]
+
+
+@frozen
+class Prompt:
+    """One prompt: as the policy reads it (`tokens`) and as a judge or a person reads it (`text`)."""
+
+    tokens: tuple[int, ...]
+    text: str
+    messages: tuple[Message, ...] = ()
+    id: str = ""
+    """Where it came from, such as ``prompts.jsonl:12``."""
+    fields: Mapping[str, Any] = field(factory=dict, hash=False)
+    """The other columns of its row, for judges that check an answer."""
+
+
+@frozen
+class Sampling:
+    """How tokens are drawn; the meanings are those of mlx-lm's ``make_sampler``."""
+
+    temperature: float = 0.8
+    """Zero is greedy."""
+    top_p: float = 0.95
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 512
+
+
+@frozen
+class Completion:
+    """What was sampled for a prompt. `tokens` include the stop token where sampling stopped."""
+
+    tokens: tuple[int, ...]
+    text: str
+    stopped: bool = True
+    """False where the length limit cut it."""
+    source: Source = "policy"
+
+
+@frozen
+class Pair:
+    """Two completions of one prompt, in the order they were sampled."""
+
+    prompt: Prompt
+    first: Completion
+    second: Completion
+
+
+def _in_unit_interval(_: object, __: object, value: float) -> None:
+    if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+        raise ValueError(f"a verdict's probability lies between 0 and 1, not {value!r}")
+
+
+@frozen
+class Verdict:
+    """A judge's answer about one pair.
+
+    `probability` is that of ``first`` being the better one. Only a verdict with status ``ok`` and a
+    probability other than one half is a label; every other pair gets no weight and is counted.
+
+    Raises `ValueError` where the probability is not a number between 0 and 1.
+    """
+
+    probability: float = field(validator=_in_unit_interval)
+    status: Status = "ok"
+    reason: str | None = None
+    orders: tuple[float, float] | None = None
+    """The same probability asked in each order, where the judge was asked twice."""
+
+    @classmethod
+    def from_scores(cls, first: float, second: float, *, temperature: float = 1.0) -> Verdict:
+        """The verdict of a judge that scores each answer alone: Bradley-Terry, sigmoid((a - b) / T)."""
+        if not (math.isfinite(first) and math.isfinite(second)):
+            return cls.error(f"the scores {first!r} and {second!r} are not both finite")
+        if first == second:
+            return cls.tie()
+        x = (first - second) / temperature
+        return cls(1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x)))
+
+    @classmethod
+    def tie(cls, reason: str | None = None, orders: tuple[float, float] | None = None) -> Verdict:
+        """Neither is better."""
+        return cls(0.5, "tie", reason, orders)
+
+    @classmethod
+    def abstain(cls, reason: str | None = None) -> Verdict:
+        """The judge does not want to say (a person's skip)."""
+        return cls(0.5, "abstained", reason)
+
+    @classmethod
+    def error(cls, reason: str) -> Verdict:
+        """The judge could not say, and why."""
+        return cls(0.5, "error", reason)
+
+    @property
+    def prefers_first(self) -> bool | None:
+        """True or False for a label, None for a pair that carries none."""
+        if self.status != "ok" or self.probability == 0.5:
+            return None
+        return self.probability > 0.5
+
+    @property
+    def outcome(self) -> Status:
+        """`status`, with an undecided ``ok`` counted as the tie it is."""
+        return "tie" if self.status == "ok" and self.probability == 0.5 else self.status
+
+    @property
+    def gap(self) -> float | None:
+        """Position bias: how far the two orders lie apart (0 to 1), or None where asked once."""
+        return None if self.orders is None else abs(self.orders[0] - self.orders[1])
+
+
+@frozen
+class PreferenceBatch:
+    """Labelled pairs, ready to be scored. The four sequences have equal lengths ``B``."""
+
+    prompts: tuple[Prompt, ...]
+    chosen: tuple[Completion, ...]
+    rejected: tuple[Completion, ...]
+    probability: tuple[float, ...]
+    """That `chosen` is the better one; above one half."""
+
+    @classmethod
+    def from_verdicts(cls, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> PreferenceBatch:
+        """Keep the pairs that carry a label; ties, abstentions and errors drop out."""
+        rows = []
+        for pair, verdict in zip(pairs, verdicts, strict=True):
+            if verdict.prefers_first is None:
+                continue
+            p = verdict.probability
+            if verdict.prefers_first:
+                rows.append((pair.prompt, pair.first, pair.second, p))
+            else:
+                rows.append((pair.prompt, pair.second, pair.first, 1.0 - p))
+        prompts, chosen, rejected, probability = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return cls(prompts, chosen, rejected, probability)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def split(self, size: int) -> Iterator[PreferenceBatch]:
+        """Consecutive micro-batches of at most `size` pairs."""
+        for i in range(0, len(self), size):
+            part = slice(i, i + size)
+            yield PreferenceBatch(
+                self.prompts[part], self.chosen[part], self.rejected[part], self.probability[part]
+            )
+
+
+@frozen(eq=False)
+class TokenScores:
+    """Per-token log-probabilities of ``B`` completions, float32 ``[B, T]``, zero where `mask` is 0."""
+
+    policy: mx.array
+    reference: mx.array
+    mask: mx.array
+
+
+@frozen(eq=False)
+class Scores:
+    """What losses and bonuses read: float32 arrays of shape ``[B]``, one entry per labelled pair.
+
+    Log-probabilities (nats) are sums over completion tokens, the stop token included; prompt and
+    padding never count. A field that no component asked for through ``needs`` is None.
+    """
+
+    policy_chosen: mx.array
+    policy_rejected: mx.array
+    reference_chosen: mx.array | None
+    reference_rejected: mx.array | None
+    chosen_tokens: mx.array
+    rejected_tokens: mx.array
+    probability: mx.array
+    """The verdict's probability that chosen is the better one."""
+    kl_chosen: mx.array | None = None
+    """Exact KL(policy, reference) over the vocabulary, summed over the completion's positions."""
+    kl_rejected: mx.array | None = None
+    chosen_per_token: TokenScores | None = None
+    rejected_per_token: TokenScores | None = None
+    chosen_from_reference: mx.array | None = None
+    """1.0 where the completion was sampled from the reference, else 0.0."""
+    rejected_from_reference: mx.array | None = None
+
+    @property
+    def margin(self) -> mx.array:
+        """``d`` of DPO (arXiv 2305.18290): the chosen log-ratio minus the rejected one, ``[B]``."""
+        if self.reference_chosen is None or self.reference_rejected is None:
+            raise ValueError("the margin needs the reference: add 'reference' to the component's needs")
+        return (self.policy_chosen - self.reference_chosen) - (self.policy_rejected - self.reference_rejected)
+
+
+Need = Literal["reference", "kl", "per_token", "reference_samples"]
+"""What a loss or bonus may ask scoring for, in its ``needs``:
+
+- ``reference``: the reference's log-probabilities (what a component without ``needs`` gets);
+- ``kl``: `Scores.kl_chosen` and `Scores.kl_rejected`;
+- ``per_token``: `Scores.chosen_per_token` and `Scores.rejected_per_token`;
+- ``reference_samples``: a sampler that draws completions from the reference.
+"""
+
+
+@frozen
+class Progress:
+    """How far the run is. `epoch` counts passes over the prompts and is fractional within one."""
+
+    step: int
+    steps: int
+    epoch: float
+    epochs: float
+    seed: int = 0
+    """Drawn from the run's seed and the step: equal for equal steps, so samplers can be seeded."""
+
+
+@frozen
+class Step:
+    """One finished step, as observers and ``for step in Loop(...)`` see it."""
+
+    progress: Progress
+    metrics: Mapping[str, float]
+    pairs: Sequence[Pair] = Factory(tuple)
+    verdicts: Sequence[Verdict] = Factory(tuple)
+
+
+@frozen
+class Rate:
+    """A proportion with its 95 % Wilson interval."""
+
+    rate: float
+    low: float
+    high: float
+    pairs: int
+
+
+@frozen
+class Evaluation:
+    """The policy against the start of the run, on held-out prompts.
+
+    In each of `pairs` the first completion is the policy's, the second the start's.
+    """
+
+    step: int
+    win_rate: Rate
+    metrics: Mapping[str, float]
+    pairs: Sequence[Pair] = Factory(tuple)
+    verdicts: Sequence[Verdict] = Factory(tuple)
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draws the two completions of each prompt."""
+
+    def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
+        """One pair per prompt, in the order of `prompts`."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Says which completion of each pair is better."""
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair, in the order of `pairs`."""
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A preference loss. A class attribute ``needs`` (a set of `Need`) overrides ``{"reference"}``."""
+
+    def __call__(self, scores: Scores) -> mx.array:
+        """The loss of each pair, shape ``[B]``, not reduced."""
+
+
+@runtime_checkable
+class Bonus(Protocol):
+    """A term subtracted from the loss. ``needs`` as for `Loss`."""
+
+    def __call__(self, scores: Scores, progress: Progress) -> mx.array:
+        """The bonus of each pair, shape ``[B]``, not reduced."""
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """A named preset. Its fields are the preset's own options."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """Values for ``sampler``, ``judge``, ``loss`` and ``bonuses``, as one writes them in YAML."""
+
+
+class Observer:
+    """Sees a run and changes nothing. Override what is of interest; any plain object will do too."""
+
+    def run_started(self, run: Any) -> None:
+        """Everything is loaded; the first step comes next."""
+
+    def pairs_judged(self, progress: Progress, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        """Verdicts have come in, before anything is learnt from them."""
+
+    def step_finished(self, step: Step) -> None:
+        """A step was taken."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The policy was compared with the start of the run."""
+
+    def checkpoint_saved(self, step: int, path: str) -> None:
+        """A checkpoint is complete on disk."""
+
+    def run_finished(self, run: Any) -> None:
+        """No further step comes; the final adapters are on disk."""
