@@ -1,0 +1,83 @@
+"""What must hold between settings, which no single field can check."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, get_args
+
+from prefloop.config.tree import Node, Problem
+from prefloop.errors import UserError
+from prefloop.registry import BUNDLED, Registry
+from prefloop.types import Need
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefloop.config.schema import Config
+
+
+def cross_checks(config: Config, root: Node) -> list[Problem]:
+    """One problem for each pair of settings that do not go together."""
+    found = [*_needs(config), *_full_training(config), *_warmup(config), *_evaluation(config)]
+    return [_problem(root, path, message) for path, message in found]
+
+
+def _problem(root: Node, path: tuple[str, ...], message: str) -> Problem:
+    """The problem, in the place of the nearest node that was written."""
+    node = root
+    for key in path:
+        children = {str(i): item for i, item in enumerate(node.items or ())} | (node.mapping or {})
+        below = children.get(key)
+        if below is None:
+            break
+        node = below
+    return Problem(node.place, path, message)
+
+
+Finding = tuple[tuple[str, ...], str]
+
+
+def _needs(config: Config) -> Iterator[Finding]:
+    """Everything that a loss or bonus asks for is known, and the sampler draws what is needed."""
+    bonuses = ((("bonuses", str(i)), bonus) for i, bonus in enumerate(config.bonuses))
+    for path, component in [(("loss",), config.loss), *bonuses]:
+        needs = frozenset(getattr(component, "needs", ("reference",)))
+        for unknown in sorted(needs - set(get_args(Need))):
+            yield path, f"its class asks for '{unknown}', which scoring does not know."
+        if "reference_samples" in needs and not getattr(config.sampler, "reference_samples", False):
+            sampler = config.registry.name_of(config.sampler) or type(config.sampler).__name__
+            message = f"needs completions from the reference, and sampler '{sampler}' draws none."
+            yield path, message + _remedy(config.registry)
+
+
+def _remedy(registry: Registry) -> str:
+    names = []
+    for provider in registry.providers:
+        if provider.kind == "sampler" and provider.distribution == BUNDLED:
+            with suppress(UserError):
+                if getattr(provider.load(), "reference_samples", False):
+                    names.append(f"'sampler: {provider.name}'")
+    return f" Use {' or '.join(names)}." if names else ""
+
+
+def _full_training(config: Config) -> Iterator[Finding]:
+    if config.adapter.type == "full" and config.model.quantize != "none":
+        message = (
+            f"full weights cannot be trained with 'model.quantize: {config.model.quantize}', as quantized "
+            "weights have no gradient. Use lora or dora, or 'quantize: none'."
+        )
+        yield ("adapter", "type"), message
+
+
+def _warmup(config: Config) -> Iterator[Finding]:
+    schedule, iters = config.training.schedule, config.training.iters
+    if schedule is not None and iters is not None and schedule.warmup >= iters:
+        message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {iters} steps."
+        yield ("training", "schedule", "warmup"), message
+
+
+def _evaluation(config: Config) -> Iterator[Finding]:
+    no_prompts = config.evaluation.prompts is None and config.evaluation.held_out == 0
+    if config.training.evaluate_every and no_prompts:
+        message = "there is nothing to evaluate on: set evaluation.prompts, or evaluation.held_out above 0."
+        yield ("training", "evaluate_every"), message

@@ -1,0 +1,170 @@
+"""`load_config`: a file or mapping, overrides and the algorithm's preset to checked settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from prefloop.config import overrides as overriding
+from prefloop.config.checks import cross_checks
+from prefloop.config.components import Components
+from prefloop.config.options import options_of
+from prefloop.config.presets import PRESET, overlay, overlay_component, preset_of
+from prefloop.config.schema import Config
+from prefloop.config.structure import Structurer
+from prefloop.config.suggest import Suggestions, option_paths
+from prefloop.config.tree import InvalidError, Node, Place, Problem, from_plain, to_plain
+from prefloop.config.yaml_core import read_file
+from prefloop.errors import UserError
+from prefloop.registry import Registry
+from prefloop.types import Algorithm
+
+if TYPE_CHECKING:
+    from prefloop.config.overrides import Override
+
+DEFAULT_ALGORITHM = "online_dpo"
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+def load_config(
+    path_or_mapping: Source, overrides: Sequence[str] = (), *, registry: Registry | None = None
+) -> Config:
+    """The configuration in a YAML file or a mapping, with overrides such as ``judge.temperature=0.2``.
+
+    Components come from `registry`, or from all plugins that are installed and not disabled. Raises
+    `UserError` with every problem that was found, one line each.
+    """
+    problems: list[Problem] = []
+    try:
+        root = _read(path_or_mapping, problems)
+        loading = _Loading(root, [overriding.parse(text) for text in overrides], problems)
+        loading.choose_plugins(registry)
+        config = loading.resolve()
+        problems += cross_checks(config, loading.root)
+    except InvalidError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(*map(str, sorted(dict.fromkeys(problems), key=_order)))
+    return config
+
+
+def _read(source: Source, problems: list[Problem]) -> Node:
+    if isinstance(source, Mapping):
+        return from_plain(source, Place("configuration"))
+    root, found = read_file(Path(source))
+    problems += found
+    return root
+
+
+def _order(problem: Problem) -> int:
+    return problem.place.line or 10**9
+
+
+class _Loading:
+    """One configuration on its way from nodes to settings. What is wrong with it goes into `problems`."""
+
+    def __init__(self, root: Node, overrides: Sequence[Override], problems: list[Problem]) -> None:
+        self.root = root
+        self.overrides = overrides
+        self.problems = problems
+        self.components = Components()
+
+    def choose_plugins(self, registry: Registry | None) -> None:
+        """Honour ``plugins.disable`` before any plugin is imported."""
+        self._override("plugins")
+        plugins = self._get("plugins")
+        disable = (plugins.mapping or {}).get("disable") if plugins else None
+        names = [n.value for n in (disable.items or ()) if isinstance(n.value, str)] if disable else []
+        if registry is None:
+            registry = Registry(disable=names)
+        elif disable and not {name.lower().replace("_", "-") for name in names} <= registry.disabled:
+            self._note(InvalidError.at(disable, "has no effect on the plugins that the program chose."))
+        self.components = Components(registry)
+
+    def resolve(self) -> Config:
+        """The configuration. Raises `InvalidError`."""
+        written = self._get("algorithm")
+        self._override("algorithm")
+        preset = self._preset()
+        for key in dict.fromkeys(override.path[0] for override in self.overrides):
+            if key not in ("plugins", "algorithm"):
+                self._override(key, preset or {})
+        if preset is not None:
+            self._overlay_all(preset, written)
+        options = options_of(Config)
+        if preset is None:  # already reported, and what it would have set is not missing
+            options |= {key: evolve(options[key], default=None) for key in PRESET}
+            options["algorithm"] = evolve(options["algorithm"], type=Any)
+        values = self._structurer().fill(self.root, options)
+        if preset is None:
+            raise InvalidError()
+        return Config(**values, registry=self.components.registry)
+
+    def _override(self, key: str, preset: Mapping[str, Node] = {}) -> None:
+        """Put the overrides below `key` in. An index may point into what the preset sets."""
+        overrides = [override for override in self.overrides if override.path[0] == key]
+        if preset and any(override.has_index for override in overrides):
+            self._overlay(key, preset)
+        for override in overrides:
+            try:
+                self.root = overriding.put(self.root, Config, override, self.components)
+            except InvalidError as error:
+                self._note(error)
+
+    def _overlay_all(self, preset: Mapping[str, Node], written: Node | None) -> None:
+        before = {key: self._plain(key) for key in PRESET}
+        for key in PRESET:
+            self._overlay(key, preset)
+        if before == {key: self._plain(key) for key in PRESET}:
+            self._without_effect(written)
+
+    def _overlay(self, key: str, preset: Mapping[str, Node]) -> None:
+        try:
+            node = overlay(key, preset.get(key), self._get(key), self.components)
+        except InvalidError as error:
+            self._note(error)
+        else:
+            if node is not None:
+                self.root = self.root.replaced(key, node)
+
+    def _structurer(self) -> Structurer:
+        return Structurer(self.components, Suggestions(option_paths(self.root, self.components)))
+
+    def _preset(self) -> dict[str, Node] | None:
+        """What the algorithm sets, with the default algorithm where none is named; None where it is wrong."""
+        place = self.root.place
+        default = Node(DEFAULT_ALGORITHM, place, ("algorithm",))
+        given = self._get("algorithm")
+        try:
+            node = overlay_component(Algorithm, default, given or default, self.components)
+            self.root = self.root.replaced("algorithm", node)
+            algorithm = self._structurer().structure(node, Algorithm)
+            return preset_of(algorithm, self.components.use_of(node, "algorithm").value, node)
+        except InvalidError as error:
+            self._note(error)
+            return None
+
+    def _without_effect(self, written: Node | None) -> None:
+        """An algorithm chosen on the command line must change something of a file that spells all out."""
+        node = self._get("algorithm")
+        overridden = any(override.path[0] == "algorithm" for override in self.overrides)
+        if node is None or not overridden or (written and self.components.same(Algorithm, written, node)):
+            return
+        keys = ", ".join(PRESET)
+        self._note(
+            InvalidError.at(node, f"changes nothing, as the file sets {keys} itself. Remove some there.")
+        )
+
+    def _plain(self, key: str) -> Any:
+        node, hint = self._get(key), PRESET[key]
+        return None if node is None else to_plain(self.components.expand(node, hint))
+
+    def _get(self, key: str) -> Node | None:
+        return (self.root.mapping or {}).get(key)
+
+    def _note(self, error: InvalidError) -> None:
+        self.problems += error.problems

@@ -1,0 +1,237 @@
+"""What the options of a class are: the fields of its attrs class, and how their types read in words."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import sys
+import types
+import typing
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, Literal, Union, get_args, get_origin
+
+import attrs
+from attrs import NOTHING, Factory, field, frozen
+
+from prefloop.errors import UserError
+from prefloop.types import Algorithm, Bonus, Judge, Loss, Observer, Sampler
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Mapping
+
+KIND_OF: Mapping[Any, str] = {
+    Sampler: "sampler",
+    Judge: "judge",
+    Loss: "loss",
+    Bonus: "bonus",
+    Algorithm: "algorithm",
+    Observer: "observer",
+}
+"""A field with one of these types takes a component of that kind."""
+
+# An annotation may use names that are imported for type checkers only, as linters ask for.
+_COMMON_NAMES = {
+    **vars(collections.abc),
+    **vars(typing),
+    **{protocol.__name__: protocol for protocol in KIND_OF},
+}
+
+
+@frozen
+class Option:
+    """One option: its name in the file, its type, and what is known about it."""
+
+    name: str
+    type: Any
+    default: Any
+    """An attrs default: a value, a `Factory`, or NOTHING where the option is required."""
+    help: str = ""
+    argument: str = ""
+    """Its name in the constructor."""
+    converter: Callable[[Any], Any] | None = field(default=None, repr=False)
+    validator: Callable[[Any, Any, Any], Any] | None = field(default=None, repr=False)
+    attribute: Any = field(default=None, repr=False)
+    empty: str | None = None
+    """What null and an empty text stand for."""
+
+    @property
+    def required(self) -> bool:
+        return self.default is NOTHING
+
+    @property
+    def default_value(self) -> Any:
+        """The default; NOTHING where there is none, or where it takes an instance to tell."""
+        default = self.default
+        if not isinstance(default, Factory):  # type: ignore[arg-type]
+            return default
+        return NOTHING if default.takes_self else default.factory()
+
+
+def options_of(cls: type) -> dict[str, Option]:
+    """The options of a class by name; a class that is not attrs has none.
+
+    Raises `UserError` where a type cannot be resolved.
+    """
+    if not attrs.has(cls):
+        return {}
+    return {f.name: _option(cls, f) for f in attrs.fields(cls) if _is_option(f)}
+
+
+def _is_option(attribute: attrs.Attribute[Any]) -> bool:
+    return attribute.init and not attribute.name.startswith("_") and attribute.metadata.get("option", True)
+
+
+def _option(cls: type, attribute: attrs.Attribute[Any]) -> Option:
+    converter = attribute.converter
+    return Option(
+        name=attribute.name,
+        type=_resolve(cls, attribute),
+        help=attribute.metadata.get("help", ""),
+        default=attribute.default,
+        argument=attribute.alias or attribute.name,
+        converter=None if isinstance(converter, attrs.Converter) else converter,
+        validator=attribute.validator,
+        attribute=attribute,
+        empty=attribute.metadata.get("empty"),
+    )
+
+
+def _resolve(cls: type, attribute: attrs.Attribute[Any]) -> Any:
+    """The type of a field, where it is text evaluated in the module of the class that declares it."""
+    if attribute.type is None:
+        return Any
+    owner = next((c for c in cls.__mro__ if _declares(c, attribute.name)), cls)
+    module = sys.modules.get(owner.__module__)
+    names = {**_COMMON_NAMES, **(vars(module) if module else {}), owner.__name__: owner}
+    holder = types.SimpleNamespace(__annotations__={attribute.name: attribute.type})
+    try:
+        return typing.get_type_hints(holder, names)[attribute.name]
+    except (NameError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"the type of option '{attribute.name}' of {cls.__module__}.{cls.__qualname__} "
+            f"cannot be resolved: {error}."
+        ) from error
+
+
+def _declares(cls: type, name: str) -> bool:
+    return attrs.has(cls) and any(f.name == name and not f.inherited for f in attrs.fields(cls))
+
+
+def parameters_of(function: Callable[..., Any], *, skip: Container[str]) -> dict[str, Option]:
+    """The parameters of a function or class as options, without those in `skip`."""
+    if isinstance(function, type):
+        hints = typing.get_type_hints(
+            next(vars(c)["__init__"] for c in function.__mro__ if "__init__" in vars(c))
+        )
+    else:
+        hints = typing.get_type_hints(function)
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: Option(p.name, _parameter_type(hints.get(p.name, Any), p.default), _parameter_default(p))
+        for p in parameters
+        if p.name not in skip and p.kind is not p.VAR_KEYWORD
+    }
+
+
+def _parameter_default(parameter: inspect.Parameter) -> Any:
+    return NOTHING if parameter.default is parameter.empty else parameter.default
+
+
+def _parameter_type(hint: Any, default: Any) -> Any:
+    """A list with a default of two numbers takes two numbers."""
+    if get_origin(hint) is list and isinstance(default, list):
+        return tuple[tuple(get_args(hint) * len(default))]  # type: ignore[misc]
+    return hint
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def kind_of(hint: Any) -> str | None:
+    """The kind of component that a type takes, ``Judge`` as well as ``Judge | None``."""
+    return next((KIND_OF[m] for m in members(hint) if m in KIND_OF), None)
+
+
+def section_of(hint: Any) -> type | None:
+    """The attrs class that a type takes, ``ScheduleConfig`` as well as ``ScheduleConfig | None``."""
+    return next((m for m in members(hint) if isinstance(m, type) and attrs.has(m)), None)
+
+
+def element_of(hint: Any) -> Any:
+    """The type of the elements of a list or of the values of a mapping; None where it is neither."""
+    for member in members(hint):
+        if is_list(member):
+            return next(iter(get_args(member)), Any)
+        if is_mapping(member):
+            return (*get_args(member), Any, Any)[1]
+    return None
+
+
+_LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
+_MAPPINGS = (dict, collections.abc.Mapping)
+
+
+def is_list(hint: Any) -> bool:
+    return (get_origin(hint) or hint) in _LISTS
+
+
+def is_mapping(hint: Any) -> bool:
+    return (get_origin(hint) or hint) in _MAPPINGS
+
+
+_WORDS: Mapping[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "values true or false"),
+    str: ("text", "texts"),
+    type(None): ("null", "nulls"),
+    Any: ("a value", "values"),
+}
+
+
+def describe(hint: Any, *, plural: bool = False) -> str:
+    """A type in words: ``a number or a list of numbers``."""
+    alternatives = list(_descriptions(hint, plural))
+    return " or ".join(dict.fromkeys(alternatives))
+
+
+def _descriptions(hint: Any, plural: bool) -> Iterator[str]:
+    for member in members(hint):
+        if member in _WORDS:
+            yield _WORDS[member][plural]
+        elif member in KIND_OF:
+            kind = KIND_OF[member]
+            article = "an" if kind[0] in "ao" else "a"
+            yield _plural(kind) if plural else f"{article} {kind} (a name, or a mapping with 'use')"
+        elif get_origin(member) is Literal:
+            yield "one of " + ", ".join(map(str, get_args(member)))
+        elif is_list(member):
+            yield _list_in_words(member, plural)
+        elif is_mapping(member):
+            yield "mappings" if plural else "a mapping"
+        elif isinstance(member, type) and issubclass(member, Enum):
+            yield "one of " + ", ".join(str(m.value) for m in member)
+        elif isinstance(member, type) and issubclass(member, PurePath):
+            yield "paths" if plural else "a path"
+        elif isinstance(member, type) and attrs.has(member):
+            short = " or text" if getattr(member, "shorthand", None) else ""
+            yield "mappings" if plural else f"a mapping{short}"
+        else:
+            yield str(getattr(member, "__name__", member))
+
+
+def _list_in_words(hint: Any, plural: bool) -> str:
+    arguments = [a for a in get_args(hint) if a is not Ellipsis]
+    if get_origin(hint) is tuple and Ellipsis not in get_args(hint) and arguments:
+        count = f"{len(arguments)} "
+    else:
+        count = ""
+    of = f" of {count}{describe(arguments[0], plural=True)}" if arguments else ""
+    return ("lists" if plural else "a list") + of
+
+
+def _plural(kind: str) -> str:
+    return {"loss": "losses", "bonus": "bonuses"}.get(kind, kind + "s")

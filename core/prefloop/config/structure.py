@@ -1,0 +1,279 @@
+"""Nodes to settings through cattrs: nothing is coerced, no key is ignored, every problem is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from pathlib import Path, PurePath
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+
+from prefloop.config import mlx_options
+from prefloop.config.options import (
+    KIND_OF,
+    Option,
+    describe,
+    is_list,
+    is_mapping,
+    members,
+    options_of,
+)
+from prefloop.config.schema import OptimizerConfig, ScheduleConfig
+from prefloop.config.tree import InvalidError, Node, Problem, plain_message, say, to_plain
+from prefloop.errors import UserError
+
+if TYPE_CHECKING:
+    from prefloop.config.components import Components
+    from prefloop.config.suggest import Suggestions
+
+Hook = Callable[[Node, Any], Any]
+
+
+class Structurer:
+    """Builds values of any type from nodes. `structure` raises `InvalidError` with every problem found."""
+
+    def __init__(self, components: Components, suggestions: Suggestions) -> None:
+        self.components = components
+        self.suggestions = suggestions
+        self._converter = Converter(detailed_validation=False)
+        for scalar in (int, float, bool, str):
+            self._converter.register_structure_hook(scalar, self._scalar)
+        self._converter.register_structure_hook(Enum, self._enum)
+        for path in (PurePath, Path):  # cattrs has a hook of its own for Path
+            self._converter.register_structure_hook(path, self._path)
+        # The later one of these is registered, the sooner it is asked.
+        hooks: list[tuple[Callable[[Any], bool], Hook]] = [
+            (lambda hint: True, self._unsupported),
+            (lambda hint: hint is Any, lambda node, _: to_plain(node)),
+            (lambda hint: get_origin(hint) is Literal, self._literal),
+            (is_list, self._list),
+            (is_mapping, self._mapping),
+            (attrs.has, self._section),
+            (lambda hint: hint in (OptimizerConfig, ScheduleConfig), self._named),
+            (lambda hint: len(members(hint)) > 1, self._union),
+            (lambda hint: hint in KIND_OF, self._component),
+        ]
+        for applies, hook in hooks:
+            self._converter.register_structure_hook_func(applies, hook)
+
+    def structure(self, node: Node, hint: Any) -> Any:
+        if isinstance(node.value, Problem):
+            raise InvalidError(node.value)
+        return self._converter.structure(node, hint)
+
+    def fill(self, node: Node, options: Mapping[str, Option]) -> dict[str, Any]:
+        """The values of the options that a mapping gives, each checked by its own validator."""
+        values: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for key, child in (node.mapping or {}).items():
+            if key in options:
+                with _collected(problems):
+                    values[key] = self._value(child, options[key])
+            else:
+                problems.append(self.suggestions.unknown(child, key, options))
+        for option in options.values():
+            if option.required and option.name not in (node.mapping or {}):
+                problems.append(_missing(node, option))
+        problems += _validate(node, options, values)
+        if problems:
+            raise InvalidError(*problems)
+        return values
+
+    def _value(self, node: Node, option: Option) -> Any:
+        if option.empty is not None and node.value in (None, ""):
+            return option.empty
+        if node.value is None and option.default is None:
+            return None
+        return self.structure(node, option.type)
+
+    def _section(self, node: Node, cls: type) -> Any:
+        node = self.components.expand(node, cls)
+        if node.mapping is None:
+            hint = " Leave the key out to keep its defaults." if node.value is None else ""
+            raise InvalidError.at(node, f"must be {describe(cls)}, not {say(node)}.{hint}")
+        options = options_of(cls)
+        return _construct(node, cls, options, self.fill(node, options))
+
+    def _component(self, node: Node, protocol: Any) -> Any:
+        node = self.components.expand(node, protocol)
+        cls = self.components.class_of(node, KIND_OF[protocol])
+        options = options_of(cls)
+        children = {k: v for k, v in (node.mapping or {}).items() if k != "use"}
+        values = self.fill(attrs.evolve(node, value=children), options)
+        return _construct(node, cls, options, values)
+
+    def _named(self, node: Node, cls: type) -> Any:
+        """An optimizer or a schedule: its own fields, and the parameters of what `use` names."""
+        node = self.components.expand(node, cls)
+        if node.mapping is None:
+            raise InvalidError.at(node, f"must be a name, or a mapping with 'use', not {say(node)}.")
+        own = {name: option for name, option in options_of(cls).items() if name != "options"}
+        extra = mlx_options.parameters(cls, node)
+        values = self.fill(node, own | extra)
+        given = {name: values[name] for name in extra if name in values}
+        kept = {name: values[name] for name in own if name in values}
+        named = _construct(node, cls, own, kept | {"options": given})
+        mlx_options.check(named, node)
+        return named
+
+    def _union(self, node: Node, hint: Any) -> Any:
+        if node.value is None and type(None) in members(hint):
+            return None
+        alternatives = [m for m in members(hint) if m is not type(None)]
+        failures: list[InvalidError] = []
+        for alternative in alternatives:
+            try:
+                return self.structure(node, alternative)
+            except InvalidError as error:
+                failures.append(error)
+        nearest = [f for f in failures if any(p.path != node.path for p in f.problems)]
+        if len(failures) == 1 or len(nearest) == 1:
+            raise (nearest or failures)[0]
+        raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{_hint(node, hint)}")
+
+    def _scalar(self, node: Node, hint: Any) -> Any:
+        value = node.value
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            value = _as_float(value)
+        if type(value) is not hint:
+            raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{_hint(node, hint)}")
+        if hint is float and not math.isfinite(value):
+            raise InvalidError.at(node, f"must be a finite number, not {node.spelling or value}.")
+        return value
+
+    def _literal(self, node: Node, hint: Any) -> Any:
+        for allowed in get_args(hint):
+            if type(node.value) is type(allowed) and node.value == allowed:
+                return allowed
+        guess = ""
+        if isinstance(node.value, str):
+            guess = self.suggestions.close(node.value, [str(a) for a in get_args(hint)])
+        raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{guess}")
+
+    def _enum(self, node: Node, hint: type[Enum]) -> Enum:
+        for member in hint:
+            if node.value == member.value and type(node.value) is type(member.value):
+                return member
+        raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.")
+
+    def _path(self, node: Node, hint: type[PurePath]) -> PurePath:
+        return hint(self.structure(node, str))
+
+    def _list(self, node: Node, hint: Any) -> Any:
+        items = node.items
+        arguments = get_args(hint) or (Any,)
+        if items is None:
+            node = self.components.expand(node, hint)
+            items = node.items
+        if items is None:
+            empty = " Write [] for none." if node.value is None else ""
+            raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{empty}")
+        origin = get_origin(hint) or hint
+        fixed = origin is tuple and len(arguments) > 0 and Ellipsis not in arguments and get_args(hint)
+        if fixed and len(items) != len(arguments):
+            raise InvalidError.at(node, f"must be {describe(hint)}, not a list of {len(items)}.")
+        hints = arguments if fixed else (arguments[0],) * len(items)
+        built = self._each(zip(items, hints, strict=True))
+        return origin(built) if origin in (tuple, set, frozenset) else built
+
+    def _mapping(self, node: Node, hint: Any) -> dict[str, Any]:
+        if node.mapping is None:
+            raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.")
+        element = (*get_args(hint), Any, Any)[1]
+        built = self._each((child, element) for child in node.mapping.values())
+        return dict(zip(node.mapping, built, strict=True))
+
+    def _each(self, items: Iterable[tuple[Node, Any]]) -> list[Any]:
+        problems: list[Problem] = []
+        built = []
+        for node, hint in items:
+            with _collected(problems):
+                built.append(self.structure(node, hint))
+        if problems:
+            raise InvalidError(*problems)
+        return built
+
+    def _unsupported(self, node: Node, hint: Any) -> Any:
+        raise InvalidError.at(node, f"has the type {hint}, which a configuration file cannot express.")
+
+
+class _collected:  # noqa: N801 - reads as a verb where it is used
+    """Puts the problems of an `InvalidError` into a list and goes on."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> bool:
+        if isinstance(error, InvalidError):
+            self.problems += error.problems
+            return True
+        return False
+
+
+def _missing(node: Node, option: Option) -> Problem:
+    help = f" {option.help}" if option.help else f" It takes {describe(option.type)}."
+    return Problem(node.place, (*node.path, option.name), f"is missing.{help}")
+
+
+def _validate(node: Node, options: Mapping[str, Option], values: dict[str, Any]) -> list[Problem]:
+    """Run each field's own validator, so that every value out of range is known and not only the first.
+
+    Validators see the other values, but no methods: what fails for that is left to the constructor.
+    """
+    known = {name: o.default_value for name, o in options.items()} | values
+    problems = []
+    for name in values:
+        option, child = options[name], (node.mapping or {})[name]
+        if option.validator is None:
+            continue
+        try:
+            value = option.converter(values[name]) if option.converter else values[name]
+            option.validator(SimpleNamespace(**known), option.attribute, value)
+        except (ValueError, TypeError) as error:
+            problems.append(Problem(child.place, child.path, plain_message(error)))
+        except AttributeError:
+            continue
+    return problems
+
+
+def _construct(node: Node, cls: type, options: Mapping[str, Option], values: Mapping[str, Any]) -> Any:
+    arguments = {options[n].argument if n in options else n: value for n, value in values.items()}
+    try:
+        return cls(**arguments)
+    except (ValueError, TypeError, UserError, OSError, ImportError, AttributeError) as error:
+        raise InvalidError.at(node, plain_message(error)) from error
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _hint(node: Node, hint: Any) -> str:
+    """The likeliest remedy for a scalar of the wrong type."""
+    value, wanted = node.value, members(hint)
+    if str in wanted and isinstance(value, int | float):
+        return f" Put it in quotes: '{node.spelling or value}'."
+    if bool in wanted and isinstance(value, str):
+        return " Write true or false."
+    if int in wanted and isinstance(value, float) and value.is_integer():
+        return f" Write {int(value)}."
+    if isinstance(value, str) and (int in wanted or float in wanted) and _looks_numeric(value):
+        return f" Write {value.replace('_', '')}." if "_" in value else " Write it without quotes."
+    return ""
+
+
+def _looks_numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""``--set``: any depth, below short forms and presets, with the checks of the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_plugins import Committee, Kl, Llm, Plain, Sigmoid
+
+from prefloop.config import OptimizerConfig, load_config
+from prefloop.errors import UserError
+
+if TYPE_CHECKING:
+    from problem_files import Files
+
+START = "model: m\nprompts: p\n"
+
+
+def test_values_are_yaml(files: Files) -> None:
+    overrides = [
+        "training.learning_rate=1e-4",
+        "prompts.system=no",
+        "training.max_grad_norm=",
+        "bonuses=[{use: kl, alpha: [1e-4, 1e-5]}]",
+        "judge.system=a = b",
+    ]
+    config = load_config(files.write(START), overrides)
+    assert config.training.learning_rate == 1e-4
+    assert config.prompts.system == "no"
+    assert config.training.max_grad_norm is None
+    assert config.bonuses == (Kl([1e-4, 1e-5]),)
+    assert config.judge == Llm(system="a = b")
+
+
+def test_below_short_forms(files: Files) -> None:
+    path = files.write(START + "judge: Qwen/Other\nbonuses: kl\ntraining: {optimizer: adamw}\n")
+    overrides = [
+        "judge.orders=first",
+        "bonuses.0.alpha=1e-4",
+        "prompts.split=test",
+        "training.optimizer.weight_decay=0.5",
+    ]
+    config = load_config(path, overrides)
+    assert config.judge == Llm("Qwen/Other", orders="first")
+    assert config.bonuses == (Kl(1e-4),)
+    assert (config.prompts.path, config.prompts.split) == ("p", "test")
+    assert config.training.optimizer == OptimizerConfig("adamw", {"weight_decay": 0.5})
+
+
+def test_inside_nested_components(files: Files) -> None:
+    path = files.write(START + "judge: {use: committee, members: [human, ./local]}\n")
+    config = load_config(path, ["judge.members.1.system=Be kind.", "judge.weights.a=2", "judge.chair=human"])
+    assert config.judge == Committee((Plain(), Llm("./local", "Be kind.")), {"a": 2.0}, Plain())
+
+
+def test_whole_components_are_replaced(files: Files) -> None:
+    path = files.write(START + "judge: {use: llm, orders: first}\n")
+    assert load_config(path, ["judge=human"]).judge == Plain()
+    assert load_config(path, ["judge=./other"]).judge == Llm("./other")
+
+
+def test_on_top_of_a_preset(files: Files) -> None:
+    path = files.write(START)
+    config = load_config(path, ["bonuses.0.alpha=2", "algorithm=xpo", "loss.beta=3", "judge=human"])
+    assert config.bonuses == (Kl(2.0),)
+    assert config.loss == Sigmoid(3.0)
+    assert config.judge == Plain()
+    assert load_config(path, ["algorithm=xpo", "algorithm.alpha=7"]).bonuses == (Kl(7.0),)
+    assert load_config(path, ["judge.use=human", "algorithm=xpo"]).judge == Plain()
+
+
+def test_the_last_one_wins(files: Files) -> None:
+    assert load_config(files.write(START), ["loss.beta=1", "loss.beta=2"]).loss == Sigmoid(2.0)
+
+
+@pytest.mark.parametrize("text", ["judge", "=1", "judge..model=x", ""])
+def test_malformed(files: Files, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(files.write(START), [text])
+    expected = f"--set {text}: must have the form KEY.PATH=VALUE, such as loss.beta=0.2."
+    assert caught.value.problems == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("loss.beta=no", "must be a number, not the text 'no'."),
+        ("loss.beta=-1", "must be > 0, not -1.0."),
+        ("loss.beta=[1", "is not valid YAML at column 3: expected ',' or ']', but got '<stream end>'."),
+        ("loss.beta={a: 1, a: 2}", "loss.beta.a: this key is given twice."),
+        ("loss.bta=1", "there is no such option. Did you mean 'beta'?"),
+        ("beta=1", "there is no such option. Did you mean 'loss.beta'?"),
+        ("los.beta=1", "los: there is no such option. Did you mean 'loss'?"),
+        ("bonuses.0.alpha=[1, x]", "bonuses.0.alpha.1: must be a number, not the text 'x'."),
+        ("bonuses.1.alpha=1", "'1' must be a number from 0 to 0."),
+        ("bonuses.first.alpha=1", "'first' must be a number from 0 to 0."),
+        ("training.seed.low=1", "'training.seed' is the number 3, so nothing can be set below it."),
+    ],
+)
+def test_the_same_checks(files: Files, override: str, expected: str) -> None:
+    text = START + "training: {seed: 3}\nbonuses: [kl]\n"
+    assert files.problems(text, override) == [f"--set {override}: {expected}"]
+
+
+def test_an_algorithm_that_changes_nothing(files: Files) -> None:
+    text = START + "sampler: policy\njudge: llm\nloss: {use: sigmoid, beta: 1}\nbonuses: []\n"
+    full = text.replace("policy", "{use: policy, temperature: 1}").replace("llm", "{use: llm, orders: both}")
+    assert files.problems(full, "algorithm=xpo") == [
+        (
+            "--set algorithm=xpo: changes nothing, as the file sets sampler, judge, loss, bonuses itself. "
+            "Remove some there."
+        )
+    ]
+    assert load_config(files.write(text), ["algorithm=xpo"]).bonuses == ()
+    assert load_config(files.write(full + "algorithm: xpo"), ["algorithm=prefloop:xpo"]).bonuses == ()
