@@ -1,0 +1,49 @@
+"""Copies of a model that share its weights: the policy, its reference and a judge of the same base.
+
+mlx arrays are values: training replaces a module's arrays and never writes into them. So a copy of the
+module tree alone, holding the same arrays, is a picture of the model that costs no memory, stays as it
+is while the other one is trained, and takes adapters without the other one getting them.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+
+def view(model: nn.Module) -> nn.Module:
+    """A frozen copy of the module tree that holds the same arrays."""
+    tree = own(model)
+    tree.freeze()
+    tree.eval()
+    return tree
+
+
+def own(model: nn.Module) -> nn.Module:
+    """A copy of the module tree that can be changed and trained without touching `model`."""
+    tree: nn.Module = _copy(model, {})
+    return tree
+
+
+def arrays(tree: Any) -> dict[str, mx.array]:
+    """The arrays of a tree of parameters, gradients or optimizer state, by their path."""
+    return dict(tree_flatten(tree))
+
+
+def _copy(node: Any, seen: dict[int, Any]) -> Any:
+    if isinstance(node, nn.Module):
+        if id(node) not in seen:
+            seen[id(node)] = twin = copy.copy(node)
+            twin._no_grad = set(twin._no_grad)
+            for key, value in twin.items():
+                twin[key] = _copy(value, seen)
+        return seen[id(node)]
+    if isinstance(node, (list, tuple)):
+        return type(node)(_copy(value, seen) for value in node)
+    if isinstance(node, dict):
+        return {key: _copy(value, seen) for key, value in node.items()}
+    return node
