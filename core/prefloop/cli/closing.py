@@ -1,0 +1,71 @@
+"""What a run came to, in plain words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prefloop.run import Run
+from prefloop.text import one_line
+
+
+def closing_words(run: Run, *, quickstart: bool) -> str:
+    """What changed, a few answers before and after, where the run is, and what to type next."""
+    summary = run.summary
+    paragraphs = [
+        *_win_rate(summary, run.status),
+        *_accuracy(summary),
+        *_examples(summary),
+        _next(run, quickstart),
+    ]
+    return "\n" + "\n\n".join(paragraphs)
+
+
+def _win_rate(summary: Mapping[str, Any], status: str) -> Iterator[str]:
+    if status == "stopped":
+        yield f"Stopped after {summary['steps']} steps; the adapters as of then are saved."
+    if "win_rate" not in summary or status == "stopped":
+        return
+    before, after = summary["win_rate"]["before"], summary["win_rate"]["after"]
+    yield (
+        f"On {after['pairs']} held-out prompts the judge preferred the trained model to where it started in "
+        f"{_interval(after)} of the pairs.\nBefore training it was {_interval(before)}: the model against "
+        "itself, so about half. (95 % intervals)"
+    )
+
+
+def _accuracy(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Right answers beside the win rate: a judge of style does not see facts slide."""
+    if "accuracy" not in summary:
+        return
+    before, after = summary["accuracy"]["before"], summary["accuracy"]["after"]
+    yield f"Answers that contain the right word: {before:.0%} before, {after:.0%} after."
+
+
+def _examples(summary: Mapping[str, Any]) -> Iterator[str]:
+    for example in summary.get("examples", ()):
+        yield textwrap.indent(
+            f"prompt  {one_line(example['prompt'])}\n"
+            f"before  {one_line(example['before'])}\n"
+            f"after   {one_line(example['after'])}",
+            "  ",
+        )
+
+
+def _next(run: Run, quickstart: bool) -> str:
+    model = run.config.model.path
+    where = f"The run is in {run.path} (metrics.jsonl, judgements.jsonl, adapters.safetensors).\nNext:\n"
+    if quickstart:
+        return where + (
+            "  prefloop train --set algorithm=xpo            the same with an exploration bonus\n"
+            "  prefloop config init > my.yaml                a commented configuration of your own\n"
+            "  prefloop plugins list                         judges, losses and more to choose from"
+        )
+    whole = run.config.adapter.type == "full"
+    source = f"--model {run.path / 'model'}" if whole else f"--model {model} --adapter-path {run.path}"
+    return where + f"  python -m mlx_lm generate {source} --prompt 'Hello'"
+
+
+def _interval(rate: Mapping[str, float]) -> str:
+    return f"{rate['rate']:.0%} ({rate['low']:.0%} to {rate['high']:.0%})"

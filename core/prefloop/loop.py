@@ -1,0 +1,241 @@
+"""The loop: sample, judge, pair, score, update.
+
+for step in Loop(policy, prompts, judge=MyJudge()):
+    print(step.metrics["loss"])
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_map
+
+from prefloop.config import TrainingConfig
+from prefloop.config.schema import DEFAULT_ITERS
+from prefloop.errors import StopRun, UserError
+from prefloop.metrics import batch_sums, number, step_metrics
+from prefloop.optim import build_optimizer
+from prefloop.policy import Policy
+from prefloop.prompts import PromptOrder
+from prefloop.registry import Registry
+from prefloop.scoring import ReferenceScores, Rows, lay_out_batch, reference_scores, score
+from prefloop.types import (
+    Bonus,
+    Judge,
+    Loss,
+    Pair,
+    PreferenceBatch,
+    Progress,
+    Prompt,
+    Sampler,
+    Step,
+    Verdict,
+)
+
+DEFAULT_NEEDS = frozenset({"reference"})
+
+
+class Loop:
+    """Online preference optimisation of `policy` on `prompts`.
+
+    Iterating takes the steps that are left; `step` takes one. `sampler` and `loss` default to the bundled
+    ``policy`` and ``sigmoid``. One step samples and judges ``batch_size * gradient_accumulation`` prompts
+    and makes one optimizer update from those that got a label.
+
+    Raises `UserError` where a batch is larger than the set of prompts.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        *,
+        judge: Judge,
+        sampler: Sampler | None = None,
+        loss: Loss | None = None,
+        bonuses: Sequence[Bonus] = (),
+        training: TrainingConfig | None = None,
+        observers: Sequence[Any] = (),
+    ) -> None:
+        self.policy = policy
+        self.prompts = prompts
+        self.judge = judge
+        self.sampler: Sampler = sampler or Registry().component("sampler", "policy")()
+        self.loss: Loss = loss or Registry().component("loss", "sigmoid")()
+        self.bonuses = tuple(bonuses)
+        self.training = training or TrainingConfig()
+        self.observers = tuple(observers)
+        self.needs: Set[str] = frozenset().union(*(needs_of(c) for c in (self.loss, *self.bonuses)))
+        self.batch_size = self.training.batch_size * self.training.gradient_accumulation
+        if self.batch_size > len(prompts):
+            raise UserError(
+                f"training.batch_size: a step takes {self.batch_size} prompts (batch_size x "
+                f"gradient_accumulation), but there are only {len(prompts)} to train on. "
+                "Lower it or add prompts."
+            )
+        self.order = PromptOrder(len(prompts), self.training.seed)
+        self.total = self._total_prompts()
+        self.steps = -(-self.total // self.batch_size)
+        self.optimizer: optim.Optimizer = build_optimizer(self.training, self.steps)
+        self.optimizer.init(policy.model.trainable_parameters())
+        self.steps_taken = 0
+        if self.training.gradient_checkpointing:
+            _checkpoint_layers(policy.model)
+
+    def __iter__(self) -> Iterator[Step]:
+        while self.steps_taken < self.steps:
+            yield self.step()
+
+    def step(self) -> Step:
+        """Sample, judge, and update once. Observers are told."""
+        clock = Clock()
+        progress = self.progress(self.steps_taken + 1)
+        prompts = self._next_prompts()
+        with clock("sampling"):
+            pairs = self.sampler.sample(self.policy, prompts, progress)
+        with clock("judging"):
+            verdicts = self._judge(pairs, progress)
+        batch = PreferenceBatch.from_verdicts(pairs, verdicts)
+        sums, gradient_norm = self._update(batch, progress, clock)
+        self.steps_taken += 1
+        metrics = step_metrics(self, progress, pairs, verdicts, sums, gradient_norm, clock.seconds)
+        step = Step(progress, metrics, pairs, verdicts)
+        self.notify("step_finished", step)
+        return step
+
+    def progress(self, step: int) -> Progress:
+        """Where step number `step` (from 1) starts in the run."""
+        drawn = (step - 1) * self.batch_size
+        size = len(self.prompts)
+        return Progress(step, self.steps, drawn / size, self.total / size, self._seed(step))
+
+    def notify(self, event: str, *arguments: Any) -> None:
+        """Call `event` on every observer that has it."""
+        for observer in self.observers:
+            if (handler := getattr(observer, event, None)) is not None:
+                handler(*arguments)
+
+    def _total_prompts(self) -> int:
+        if self.training.epochs is not None:
+            return round(self.training.epochs * len(self.prompts))
+        return (self.training.iters or DEFAULT_ITERS) * self.batch_size
+
+    def _next_prompts(self) -> list[Prompt]:
+        start = self.steps_taken * self.batch_size
+        count = min(self.batch_size, self.total - start)
+        return [self.prompts[i] for i in self.order.indices(start, count)]
+
+    def _seed(self, step: int) -> int:
+        # Two consecutive seeds belong to one step: a sampler may draw from policy and reference.
+        return (self.training.seed * 1_000_003 + 2 * step) % 2**63
+
+    def _judge(self, pairs: Sequence[Pair], progress: Progress) -> list[Verdict]:
+        try:
+            verdicts = self.judge.judge(pairs)
+        except StopRun as stop:  # what a person has judged already is told before the run ends
+            self.notify("pairs_judged", progress, pairs[: len(stop.verdicts)], stop.verdicts)
+            raise
+        if len(verdicts) != len(pairs):
+            raise UserError(
+                f"judge '{type(self.judge).__name__}' gave {len(verdicts)} verdicts for {len(pairs)} pairs; "
+                "it must give one for each, in their order."
+            )
+        self.notify("pairs_judged", progress, pairs, verdicts)
+        return verdicts
+
+    def _update(
+        self, batch: PreferenceBatch, progress: Progress, clock: Clock
+    ) -> tuple[Mapping[str, float], float]:
+        """One optimizer step on the labelled pairs; nothing moves where there are none."""
+        gradient: Any = None
+        sums: dict[str, mx.array] = {}
+        with clock("scoring"):
+            for part in batch.split(self.training.batch_size):
+                part_gradient, part_sums = self.gradient(part, progress, len(batch))
+                gradient = _added(gradient, part_gradient)
+                sums = _added(sums, part_sums)
+                mx.eval(gradient, sums)
+        if gradient is None:
+            return {}, 0.0
+        with clock("update"):
+            norm = self._apply(gradient)
+        return {name: number(value) for name, value in sums.items()}, norm
+
+    def gradient(
+        self, batch: PreferenceBatch, progress: Progress, pairs: int
+    ) -> tuple[Any, dict[str, mx.array]]:
+        """Gradient of ``sum(loss - bonuses) / pairs`` in the trainable parameters, and sums to report."""
+        model = self.policy.model
+        model.train()
+        mx.random.seed(progress.seed)  # for dropout
+        rows = lay_out_batch(batch)
+        reference = reference_scores(self.policy.reference, rows, self.needs)
+        objective = nn.value_and_grad(model, self._objective)
+        (_, sums), gradient = objective(model, rows, batch, reference, progress, pairs)
+        return gradient, sums
+
+    def _objective(
+        self,
+        model: nn.Module,
+        rows: Rows,
+        batch: PreferenceBatch,
+        reference: ReferenceScores | None,
+        progress: Progress,
+        pairs: int,
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        scores = score(model, rows, batch, reference, self.needs)
+        losses = self.loss(scores)
+        bonus = sum((b(scores, progress) for b in self.bonuses), start=mx.zeros_like(losses))
+        total = (losses - bonus).sum() / pairs
+        return total, batch_sums(scores, losses, bonus)
+
+    def _apply(self, gradient: Any) -> float:
+        limit = self.training.max_grad_norm
+        gradient, norm = optim.clip_grad_norm(gradient, limit if limit is not None else float("inf"))
+        self.optimizer.update(self.policy.model, gradient)
+        mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state, norm)
+        return number(norm)
+
+
+class Clock:
+    """Seconds spent in each phase of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[phase] = time.perf_counter() - started
+
+    @property
+    def total(self) -> float:
+        return time.perf_counter() - self._started
+
+
+def needs_of(component: object) -> Set[str]:
+    """What a loss or bonus asks scoring for; the reference where it does not say."""
+    needs: Set[str] = getattr(component, "needs", DEFAULT_NEEDS)
+    return needs
+
+
+def _added(total: Any, part: Any) -> Any:
+    return tree_map(lambda a, b: a + b, total, part) if total else part
+
+
+def _checkpoint_layers(model: nn.Module) -> None:
+    """mlx-lm's gradient checkpointing, once for each class of layer: it patches the class."""
+    from mlx_lm.tuner.trainer import grad_checkpoint
+
+    for cls, layer in {type(layer): layer for layer in model.layers}.items():
+        if not getattr(cls, "_prefloop_checkpointed", False):
+            grad_checkpoint(layer)
+            cls._prefloop_checkpointed = True

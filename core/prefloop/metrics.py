@@ -1,0 +1,107 @@
+"""The numbers reported for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from prefloop.types import Pair, Progress, Scores, Verdict
+
+if TYPE_CHECKING:
+    from prefloop.loop import Loop
+
+
+def batch_sums(scores: Scores, losses: mx.array, bonus: mx.array) -> dict[str, mx.array]:
+    """Sums over the pairs of a micro-batch; `step_metrics` divides them by their number."""
+    sums = {
+        "pairs": mx.array(float(losses.shape[0])),
+        "loss": (losses - bonus).sum(),
+        "preference_loss": losses.sum(),
+        "bonus": bonus.sum(),
+        "chosen_logprob": scores.policy_chosen.sum(),
+        "rejected_logprob": scores.policy_rejected.sum(),
+        "chosen_length": scores.chosen_tokens.sum(),
+        "rejected_length": scores.rejected_tokens.sum(),
+    }
+    ratio_chosen, ratio_rejected = scores.policy_chosen, scores.policy_rejected
+    if scores.reference_chosen is not None and scores.reference_rejected is not None:
+        ratio_chosen = scores.policy_chosen - scores.reference_chosen
+        ratio_rejected = scores.policy_rejected - scores.reference_rejected
+        sums["kl_chosen"] = (ratio_chosen if scores.kl_chosen is None else scores.kl_chosen).sum()
+        sums["kl_rejected"] = (ratio_rejected if scores.kl_rejected is None else scores.kl_rejected).sum()
+    sums["log_ratio_chosen"] = ratio_chosen.sum()
+    sums["log_ratio_rejected"] = ratio_rejected.sum()
+    sums["accuracy"] = (ratio_chosen > ratio_rejected).astype(mx.float32).sum()
+    return {name: mx.stop_gradient(value) for name, value in sums.items()}
+
+
+def step_metrics(
+    loop: Loop,
+    progress: Progress,
+    pairs: Sequence[Pair],
+    verdicts: Sequence[Verdict],
+    sums: Mapping[str, float],
+    gradient_norm: float,
+    seconds: Mapping[str, float],
+) -> dict[str, float]:
+    """Every metric of a step, by the name it has in ``metrics.jsonl``; `docs/metrics.md` explains them."""
+    total = sum(seconds.values())
+    tokens = sum(len(c.tokens) for p in pairs for c in (p.first, p.second))
+    return {
+        "epoch": progress.epoch,
+        **_means(sums, getattr(loop.loss, "beta", 1.0), bool(loop.bonuses)),
+        **_sampled(pairs),
+        **_judged(verdicts),
+        "learning_rate": number(loop.optimizer.learning_rate),
+        "grad_norm": gradient_norm,
+        "tokens_per_second": tokens / total if total else 0.0,
+        "seconds": total,
+        **{f"seconds_{phase}": value for phase, value in seconds.items()},
+        "peak_memory_gb": mx.get_peak_memory() / 1e9,
+    }
+
+
+def number(scalar: mx.array) -> float:
+    """The value of a real scalar array."""
+    value: float = scalar.item()  # type: ignore[assignment]
+    return value
+
+
+def _means(sums: Mapping[str, float], beta: float, with_bonus: bool) -> dict[str, float]:
+    """Means over the labelled pairs. A reward is beta times the log-ratio to the reference."""
+    if not sums:
+        return {"labelled": 0.0}
+    pairs = sums["pairs"]
+    means = {name: value / pairs for name, value in sums.items() if name != "pairs"}
+    chosen, rejected = beta * means.pop("log_ratio_chosen"), beta * means.pop("log_ratio_rejected")
+    bonus = means.pop("bonus")
+    if with_bonus:
+        means["exploration_bonus"] = bonus
+    rewards = {"chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
+    return {"labelled": pairs, **means, **rewards}
+
+
+def _sampled(pairs: Sequence[Pair]) -> dict[str, float]:
+    completions = [c for p in pairs for c in (p.first, p.second)]
+    return {
+        "pairs": float(len(pairs)),
+        "completion_length": fmean(len(c.tokens) for c in completions),
+        "stop_rate": fmean(c.stopped for c in completions),
+    }
+
+
+def _judged(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Rates of the verdicts that are no label, and the mean position gap where both orders were asked."""
+    outcomes = [v.outcome for v in verdicts]
+    metrics = {
+        "ties": fmean(o == "tie" for o in outcomes),
+        "abstentions": fmean(o == "abstained" for o in outcomes),
+        "errors": fmean(o == "error" for o in outcomes),
+    }
+    gaps = [v.gap for v in verdicts if v.gap is not None]
+    if gaps:
+        metrics["position_gap"] = fmean(gaps)
+    return metrics

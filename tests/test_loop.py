@@ -1,0 +1,259 @@
+"""The loop, by what it changes: one step moves every trainable tensor and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from attrs import evolve, frozen
+from mlx.utils import tree_flatten
+
+from prefloop import Loop, Pair, Policy, Prompt, Step, UserError, Verdict, component
+from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
+from tiny_models import ModelFolder
+
+LOSSES = {
+    "sigmoid": {},
+    "hinge": {},
+    "ipo": {},
+    "dpop": {"delta": 5.0},
+}
+BONUSES: dict[str, tuple[str, dict[str, Any]] | None] = {
+    "none": None,
+    "kl-exact": ("kl", {"alpha": 0.1}),
+    "kl-k2": ("kl", {"alpha": 0.1, "estimator": "k2"}),
+    "kl-sampled": ("kl", {"alpha": 0.1, "estimator": "sampled"}),
+    "optimism": ("optimism", {"alpha": 0.1}),
+}
+TYPES = {
+    "lora": (ModelConfig(path="?"), AdapterConfig(rank=4)),
+    "dora": (ModelConfig(path="?"), AdapterConfig(type="dora", rank=4)),
+    "full": (ModelConfig(path="?"), AdapterConfig(type="full", layers=-1)),
+    "full-last-layer": (ModelConfig(path="?"), AdapterConfig(type="full", layers=1)),
+    "4bit-lora": (ModelConfig(path="?", quantize="4bit"), AdapterConfig(rank=4)),
+}
+
+
+@frozen
+class Longer:
+    """Prefers the longer completion, then the larger token ids, so that every pair has a winner."""
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [
+            Verdict.from_scores(*(len(c.tokens) + sum(c.tokens) / 1e6 for c in (p.first, p.second)))
+            for p in pairs
+        ]
+
+
+@frozen
+class Fixed:
+    """Gives the verdicts it was told to give."""
+
+    verdicts: tuple[Verdict, ...]
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return list(itertools.islice(itertools.cycle(self.verdicts), len(pairs)))
+
+
+def prompts_of(policy: Policy, count: int = 8) -> list[Prompt]:
+    return [policy.encode(f"What does animal number {i} say?") for i in range(count)]
+
+
+def make_loop(policy: Policy, judge: Any = None, sampler: str = "policy", **options: Any) -> Loop:
+    training = TrainingConfig(
+        **{"batch_size": 2, "learning_rate": 1e-2, "iters": 3, **options.pop("training", {})}
+    )
+    return Loop(
+        policy,
+        prompts_of(policy),
+        judge=judge or Longer(),
+        sampler=component("sampler", sampler)(max_completion_length=6, temperature=1.0, top_p=1.0),
+        training=training,
+        **options,
+    )
+
+
+def tensors(module: Any) -> dict[str, mx.array]:
+    """Copies that stay as they are."""
+    copies = {name: mx.array(value) for name, value in tree_flatten(module.parameters())}
+    mx.eval(copies)
+    return copies
+
+
+def changed(before: dict[str, mx.array], after: dict[str, mx.array]) -> set[str]:
+    return {name for name in before if not mx.array_equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("bonus", BONUSES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_steps_move_every_trainable_tensor_and_nothing_else(
+    model_folder: ModelFolder, loss: str, bonus: str, kind: str
+) -> None:
+    model, adapter = TYPES[kind]
+    policy = Policy.load(evolve(model, path=str(model_folder("qwen3"))), adapter)
+    term = BONUSES[bonus]
+    loop = make_loop(
+        policy,
+        sampler="policy-reference" if bonus == "optimism" else "policy",
+        loss=component("loss", loss)(**LOSSES[loss]),
+        bonuses=[component("bonus", term[0])(**term[1])] if term else [],
+    )
+    before, reference = tensors(policy.model), tensors(policy.reference)
+    # An adapter's first factor gets no gradient while the second is zero, so the first step moves only that.
+    steps = [loop.step(), loop.step()]
+    assert changed(before, tensors(policy.model)) == set(policy.trainable())
+    assert changed(reference, tensors(policy.reference)) == set()
+    assert all(step.metrics["labelled"] == 2 for step in steps)
+    assert ("exploration_bonus" in steps[0].metrics) == (term is not None)
+
+
+def test_pairs_without_a_label_move_nothing_and_are_counted(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    verdicts = (Verdict.tie(), Verdict.error("unreadable"), Verdict.abstain(), Verdict(0.5))
+    loop = make_loop(policy, Fixed(verdicts), training={"batch_size": 4})
+    before = tensors(policy.model)
+    step = loop.step()
+    assert changed(before, tensors(policy.model)) == set()
+    assert step.metrics["labelled"] == 0
+    assert step.metrics["ties"] == 0.5
+    assert step.metrics["errors"] == step.metrics["abstentions"] == 0.25
+
+
+def test_an_unlabelled_pair_changes_no_gradient(model_folder: ModelFolder) -> None:
+    """A tie beside a label must give the same update as the label alone, not half of it."""
+    moved = []
+    for verdicts in ((Verdict(0.9), Verdict.tie()), (Verdict(0.9), Verdict.error("x"))):
+        policy = Policy.load(str(model_folder("qwen3")))
+        make_loop(policy, Fixed(verdicts)).step()
+        moved.append(policy.trainable())
+    assert changed(moved[0], moved[1]) == set()
+
+    policy = Policy.load(str(model_folder("qwen3")))
+    loop = make_loop(policy, Fixed((Verdict(0.9), Verdict.tie())))
+    step = loop.step()
+    assert step.metrics["labelled"] == 1
+    assert changed(moved[0], policy.trainable()) == set()
+
+
+def test_gradient_accumulation_equals_one_large_batch(model_folder: ModelFolder) -> None:
+    moved = []
+    for size, accumulation in ((4, 1), (2, 2), (1, 4)):
+        policy = Policy.load(str(model_folder("qwen3")))
+        training = {"batch_size": size, "gradient_accumulation": accumulation, "optimizer": _sgd()}
+        make_loop(policy, training=training).step()
+        moved.append(policy.trainable())
+    for other in moved[1:]:
+        for name, value in moved[0].items():
+            assert mx.allclose(value, other[name], rtol=1e-3, atol=1e-6), name
+
+
+def _sgd() -> Any:
+    from prefloop.config import OptimizerConfig
+
+    return OptimizerConfig(use="sgd")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+def test_other_families_train(model_folder: ModelFolder, family: str) -> None:
+    policy = Policy.load(str(model_folder(family)))
+    loop = make_loop(policy)
+    before = tensors(policy.model)
+    list(loop)
+    assert changed(before, tensors(policy.model)) == set(policy.trainable())
+
+
+def test_two_runs_with_one_seed_are_identical(model_folder: ModelFolder) -> None:
+    runs = []
+    for _ in range(2):
+        policy = Policy.load(str(model_folder("qwen3")), seed=3)
+        steps = list(make_loop(policy, training={"seed": 3}))
+        runs.append((policy.trainable(), [s.pairs for s in steps], [s.metrics["loss"] for s in steps]))
+    assert changed(runs[0][0], runs[1][0]) == set()
+    assert runs[0][1:] == runs[1][1:]
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(model_folder: ModelFolder) -> None:
+    moved = []
+    for checkpointing in (False, True):
+        policy = Policy.load(str(model_folder("llama")))
+        make_loop(policy, training={"gradient_checkpointing": checkpointing, "optimizer": _sgd()}).step()
+        moved.append(policy.trainable())
+    for name, value in moved[0].items():
+        assert mx.allclose(value, moved[1][name], rtol=1e-4, atol=1e-7), name
+
+
+def test_the_remainder_of_an_epoch_is_not_lost(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    loop = make_loop(policy, training={"batch_size": 3, "epochs": 2.0, "iters": None})
+    seen = [pair.prompt.text for step in loop for pair in step.pairs]
+    texts = sorted(prompt.text for prompt in loop.prompts)
+    assert sorted(seen[:8]) == sorted(seen[8:]) == texts
+    assert loop.steps == 6
+    assert [round(loop.progress(n).epoch, 3) for n in (1, 4)] == [0.0, 1.125]
+
+
+def test_observers_are_told_and_need_not_have_every_method(model_folder: ModelFolder) -> None:
+    class Ear:
+        def __init__(self) -> None:
+            self.heard: list[Step] = []
+
+        def step_finished(self, step: Step) -> None:
+            self.heard.append(step)
+
+    ear = Ear()
+    policy = Policy.load(str(model_folder("qwen3")))
+    steps = list(make_loop(policy, observers=[ear, object()]))
+    assert ear.heard == steps
+    assert [s.progress.step for s in steps] == [1, 2, 3]
+
+
+def test_the_metrics_of_a_step(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    kl = component("bonus", "kl")(alpha=0.5)
+    loop = make_loop(policy, Fixed((Verdict(0.8, orders=(0.9, 0.7)), Verdict(0.3))), bonuses=[kl])
+    loop.step()
+    metrics = loop.step().metrics
+    assert metrics["loss"] == pytest.approx(metrics["preference_loss"] - metrics["exploration_bonus"])
+    kls = metrics["kl_chosen"] + metrics["kl_rejected"]
+    assert kls > 0
+    assert metrics["exploration_bonus"] == pytest.approx(0.5 * kls)
+    assert metrics["margin"] == pytest.approx(metrics["chosen_reward"] - metrics["rejected_reward"])
+    assert metrics["position_gap"] == pytest.approx(0.2)
+    assert metrics["learning_rate"] == pytest.approx(1e-2)
+    assert metrics["grad_norm"] > 0
+    phases = [metrics[f"seconds_{p}"] for p in ("sampling", "judging", "scoring", "update")]
+    assert sum(phases) == pytest.approx(metrics["seconds"])
+
+
+def test_a_loss_without_a_reference_skips_its_pass(model_folder: ModelFolder) -> None:
+    @frozen
+    class ReferenceFree:
+        needs = frozenset()
+
+        def __call__(self, scores: Any) -> mx.array:
+            assert scores.reference_chosen is None
+            return scores.policy_rejected - scores.policy_chosen
+
+    policy = Policy.load(str(model_folder("qwen3")))
+    policy.reference = None  # type: ignore[assignment]  # a pass over it would fail
+    step = make_loop(policy, loss=ReferenceFree()).step()
+    assert "kl_chosen" not in step.metrics
+
+
+def test_a_batch_larger_than_the_prompts_is_refused(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    with pytest.raises(UserError, match=r"a step takes 18 prompts .* only 8 to train on"):
+        make_loop(policy, training={"batch_size": 9, "gradient_accumulation": 2})
+
+
+def test_a_judge_that_gives_too_few_verdicts_is_named(model_folder: ModelFolder) -> None:
+    class Lazy:
+        def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+            return [Verdict(0.9)]
+
+    with pytest.raises(UserError, match="judge 'Lazy' gave 1 verdicts for 2 pairs"):
+        make_loop(Policy.load(str(model_folder("qwen3"))), Lazy()).step()
