@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from prefloop.embedded import resolve
 from prefloop.run import Run
 from prefloop.text import one_line
 
@@ -54,7 +55,7 @@ def _examples(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _next(run: Run, quickstart: bool) -> str:
-    model = run.config.model.path
+    model = resolve(run.config.model.path)
     where = f"The run is in {run.path} (metrics.jsonl, judgements.jsonl, adapters.safetensors).\nNext:\n"
     if quickstart:
         return where + (

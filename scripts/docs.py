@@ -1,0 +1,125 @@
+"""Writes the tables of options in docs/*.md from the help of the fields themselves.
+
+``python scripts/docs.py`` rewrites them, ``--check`` only says which pages are out of date. A page asks for
+a table with a pair of comments; what stands between them is replaced:
+
+    <!-- options: training -->          a section of the configuration, or `top` for its top level
+    <!-- options: judge llm -->         a bundled component
+    <!-- end -->
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import NOTHING, has
+
+from prefloop.config import Config, OptimizerConfig, ScheduleConfig
+from prefloop.config.dump import to_plain
+from prefloop.config.load import DEFAULT_ALGORITHM
+from prefloop.config.options import Option, describe, kind_of, options_of, section_of
+from prefloop.config.presets import PRESET
+from prefloop.registry import BUNDLED, Registry
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+_TABLE = re.compile(r"(?P<open><!-- options: (?P<name>[\w -]+?) -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
+
+
+def render(page: str) -> str:
+    """The page with every table in it written anew."""
+    registry = Registry()
+    return _TABLE.sub(lambda m: m["open"] + table(m["name"], registry) + m["close"], page)
+
+
+def sections() -> dict[str, type]:
+    """The sections of the configuration that have options of their own, by key."""
+    found: dict[str, type] = {}
+    for name, option in options_of(Config).items():
+        section = section_of(option.type)
+        if section is not None and kind_of(option.type) is None:
+            found[name] = section
+            found |= {f"{name} {k}": s for k, o in options_of(section).items() if (s := _named(o))}
+    return found
+
+
+def table(name: str, registry: Registry) -> str:
+    """The options of what a page asks for, as a Markdown table."""
+    if name == "top":
+        cls: type = Config
+    elif name in sections():
+        cls = sections()[name]
+    else:
+        cls = registry.component(*name.split(" ", 1))
+    rows = list(_rows(cls, registry))
+    if not rows:
+        return "\nNo options.\n\n"
+    return "\n".join(["", "| option | value | default | |", "|---|---|---|---|", *rows, "", ""])
+
+
+def _named(option: Option) -> type | None:
+    """The class of an optimizer or a schedule, which are sections within a section."""
+    section = section_of(option.type)
+    return section if section is not None and has(section) and kind_of(option.type) is None else None
+
+
+def _rows(cls: type, registry: Registry) -> Iterator[str]:
+    options = options_of(cls)
+    if cls in (OptimizerConfig, ScheduleConfig):
+        del options["options"]  # the file has them beside `use`
+    for option in options.values():
+        cells = (f"`{option.name}`", _words(option), _default(option, cls, registry), option.help)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _words(option: Option) -> str:
+    return describe(option.type).replace(" (a name, or a mapping with 'use')", "")
+
+
+def _default(option: Option, cls: type, registry: Registry) -> str:
+    """The default as YAML would have it; that of a section is its own table."""
+    if cls is Config and option.name == "algorithm":
+        return f"`{DEFAULT_ALGORITHM}`"
+    if cls is Config and option.name in PRESET:
+        return "the algorithm's"
+    if option.required:
+        return "required"
+    value = option.default_value
+    if value is NOTHING:
+        return "depends on others"
+    if has(type(value)):
+        return f"`{value.use}`" if isinstance(value, OptimizerConfig) else "see below"
+    text = json.dumps(to_plain(value, registry, option.type), ensure_ascii=False)
+    return f"`{text.strip(chr(34))}`"
+
+
+def documented(pages: dict[Path, str]) -> set[str]:
+    """Every name that some page has a table for."""
+    return {match["name"] for page in pages.values() for match in _TABLE.finditer(page)}
+
+
+def expected(registry: Registry) -> set[str]:
+    """Every name that must have one: the top level, each section, each bundled component."""
+    bundled = {f"{p.kind} {p.name}" for p in registry.providers if p.distribution == BUNDLED}
+    return {"top", *sections(), *bundled}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` say what is wrong with them; 1 where something is."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+    problems = [f"no page has a table for '{name}'" for name in sorted(expected(Registry()) - documented(pages))]
+    for path, page in pages.items():
+        new = render(page)
+        if new != page and "--check" in arguments:
+            problems.append(f"docs/{path.name} is out of date: run python scripts/docs.py")
+        elif new != page:
+            path.write_text(new, encoding="utf-8")
+    print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
