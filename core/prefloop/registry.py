@@ -118,6 +118,10 @@ class Registry:
         cls = component if isinstance(component, type) else type(component)
         return self._names.get(cls)
 
+    def version_of(self, qualified: str) -> str:
+        """The version of the distribution that offers ``distribution:name``; empty where none does."""
+        return next((p.version for p in self.providers if p.qualified == qualified), "")
+
     def _add(self, entry_point: importlib.metadata.EntryPoint) -> None:
         distribution = _canonical(entry_point.dist.name) if entry_point.dist else entry_point.name
         version = entry_point.dist.version if entry_point.dist else "?"

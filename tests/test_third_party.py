@@ -1,0 +1,209 @@
+"""Packages of other people, really installed with pip into a folder, and prefloop run as they would.
+
+Each package is what an author writes: a pyproject.toml with an entry point, and a module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import yaml
+
+BREVITY = '''
+from attrs import frozen
+from prefloop import Verdict, hookimpl
+
+@frozen
+class Brevity:
+    """Prefers the shorter answer."""
+    temperature: float = 1.0
+
+    def judge(self, pairs):
+        lengths = [(len(p.first.text), len(p.second.text)) for p in pairs]
+        return [Verdict.from_scores(-a, -b, temperature=self.temperature) for a, b in lengths]
+
+@hookimpl
+def prefloop_judges():
+    return {"brevity": Brevity}
+'''
+LOSS = '''
+from attrs import field, frozen
+from attrs.validators import gt
+from prefloop import hookimpl
+
+@frozen
+class Squared:
+    """``(d - margin)^2`` of the difference ``d`` of the log-ratios."""
+    margin: float = field(default=1.0, validator=gt(0), metadata={"help": "Where the loss is zero."})
+
+    def __call__(self, scores):
+        chosen = scores.policy_chosen - scores.reference_chosen
+        rejected = scores.policy_rejected - scores.reference_rejected
+        return (chosen - rejected - self.margin) ** 2
+
+@hookimpl
+def prefloop_losses():
+    return {"squared": Squared}
+'''
+BROKEN = "import a_library_that_nobody_has\n"
+
+Packages = dict[str, str]
+ACME: Packages = {"acme-judges": BREVITY, "acme-losses": LOSS, "acme-broken": BROKEN}
+RIVAL: Packages = {"rival-judges": BREVITY}
+
+
+def pip_install(target: Path, sources: Path, packages: Packages) -> Path:
+    """Write the packages below `sources`, and install them into `target`."""
+    for name, code in packages.items():
+        folder = sources / name
+        folder.mkdir()
+        module = name.replace("-", "_")
+        (folder / f"{module}.py").write_text(code.lstrip())
+        (folder / "pyproject.toml").write_text(
+            dedent(f"""\
+            [build-system]
+            requires = ["hatchling"]
+            build-backend = "hatchling.build"
+
+            [project]
+            name = "{name}"
+            version = "1.2"
+            dependencies = ["prefloop"]
+
+            [project.entry-points.prefloop]
+            {name} = "{module}"
+            """)
+        )
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    folders = [str(sources / name) for name in packages]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(target), *folders]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pip_install(tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("sources"), ACME)
+
+
+@pytest.fixture(scope="module")
+def rival(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pip_install(tmp_path_factory.mktemp("rival"), tmp_path_factory.mktemp("sources"), RIVAL)
+
+
+class Prefloop:
+    """The command line in a process of its own, in an empty folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *arguments: str, path: list[Path]) -> subprocess.CompletedProcess[str]:
+        settings = {"PREFLOOP_DISABLE": "", "PREFLOOP_STRICT_PLUGINS": "", "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(
+            [sys.executable, "-m", "prefloop", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(map(str, path))},
+            capture_output=True,
+            text=True,
+        )
+
+    def out(self, *arguments: str, path: list[Path]) -> str:
+        done = self(*arguments, path=path)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+
+@pytest.fixture
+def prefloop(tmp_path: Path) -> Prefloop:
+    return Prefloop(tmp_path)
+
+
+def test_list(prefloop: Prefloop, acme: Path) -> None:
+    lines = prefloop.out("plugins", "list", path=[acme]).splitlines()
+    rows = [line.split() for line in lines]
+    assert ["judge", "brevity", "acme-judges", "1.2"] in rows
+    assert ["loss", "squared", "acme-losses", "1.2"] in rows
+    assert any(row[:3] == ["judge", "llm", "prefloop"] for row in rows)
+    assert lines[-1] == (
+        "broken: acme-broken 1.2: ModuleNotFoundError: No module named 'a_library_that_nobody_has'"
+    )
+
+
+def test_list_as_json(prefloop: Prefloop, acme: Path) -> None:
+    listed = json.loads(prefloop.out("plugins", "list", "--json", path=[acme]))
+    judge = {"kind": "judge", "name": "brevity", "distribution": "acme-judges", "version": "1.2"}
+    assert judge in listed["components"]
+    assert [b["distribution"] for b in listed["broken"]] == ["acme-broken"]
+    assert listed["disabled"] == []
+
+
+def test_show(prefloop: Prefloop, acme: Path) -> None:
+    assert prefloop.out("plugins", "show", "judge", "brevity", path=[acme]) == dedent("""\
+        judge acme-judges:brevity (1.2)
+
+        Prefers the shorter answer.
+
+        Options:
+          temperature: a number; default 1.0
+        """)
+
+
+def test_dry_run_by_name(prefloop: Prefloop, acme: Path) -> None:
+    shown = prefloop.out("train", "--dry-run", "--set", "judge=brevity", path=[acme])
+    assert "Everything is ready to train." in shown
+    assert list(prefloop.folder.iterdir()) == []
+
+
+def test_a_step_with_a_judge_and_a_loss_by_name(prefloop: Prefloop, acme: Path) -> None:
+    settings = [
+        "judge={use: brevity, temperature: 5.0}",
+        "loss={use: squared, margin: 2.0}",
+        "training.iters=1",
+        "training.batch_size=4",
+        "evaluation={held_out: 0}",
+        "output=run",
+    ]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    prefloop.out("train", *arguments, path=[acme])
+    run = prefloop.folder / "run"
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["judge"] == {"use": "acme-judges:brevity", "temperature": 5.0}
+    assert config["loss"] == {"use": "acme-losses:squared", "margin": 2.0}
+    judgements = [json.loads(line) for line in (run / "judgements.jsonl").read_text().splitlines()]
+    assert len(judgements) == 4
+    for judged in judgements:
+        assert judged["judge"] == "acme-judges:brevity"
+        first, second = len(judged["first"]["text"]), len(judged["second"]["text"])
+        assert (judged["probability"] > 0.5) == (first < second)
+    metrics = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert metrics["loss"] == pytest.approx(4.0)  # no step was taken yet: d = 0, so (0 - 2)^2
+    assert (run / "adapters.safetensors").stat().st_size > 0
+
+
+def test_two_packages_with_one_name(prefloop: Prefloop, acme: Path, rival: Path) -> None:
+    done = prefloop("train", "--set", "judge=brevity", path=[acme, rival])
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: --set judge=brevity: judge 'brevity' is offered by several plugins: "
+        "write 'acme-judges:brevity' or 'rival-judges:brevity'.\n"
+    )
+    assert list(prefloop.folder.iterdir()) == []
+    shown = prefloop.out("plugins", "show", "judge", "rival-judges:brevity", path=[acme, rival])
+    assert shown.startswith("judge rival-judges:brevity (1.2)\n")
+
+
+def test_a_broken_package_is_mentioned_where_a_name_is_missing(prefloop: Prefloop, acme: Path) -> None:
+    done = prefloop("plugins", "show", "judge", "brevety", path=[acme])
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: there is no judge 'brevety'. Did you mean 'brevity'? Set aside as broken: "
+        "acme-broken (ModuleNotFoundError: No module named 'a_library_that_nobody_has').\n"
+    )
