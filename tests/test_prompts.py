@@ -370,8 +370,8 @@ def test_columns_to_keep_must_be_there(tmp_path: Path, load: Load, refuse: Any) 
     [
         ("1,a\n2,b\n", ("p.csv has no column 'prompt' or 'messages'; it has '1', 'a'. Name the column that "
          "holds the prompts in prompts.column. The first line of such a file names its columns.")),
-        ("id,prompt\n1,a,b\n", "p.csv:2 has 3 values for 2 columns"),
-        ("id,prompt\n1\n", "p.csv:2 has 1 values for 2 columns"),
+        ("id,prompt\n1,a,b\n", "p.csv:2 has 3 values where the header has 2"),
+        ("id,prompt\n1\n", "p.csv:2 has 1 values where the header has 2"),
         ("prompt\na\n\nb\n", "p.csv:3 is a blank line"),
         ("prompt\na\n\"\"\n", "p.csv:3 has an empty text as its 'prompt'"),
         ("prompt,prompt\na,b\n", "p.csv:1 must name every column of the CSV file, each once"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from prefloop.types import Verdict
 
@@ -23,15 +24,27 @@ class UserError(Exception):
 
 
 class StopRun(Exception):  # noqa: N818 (a request, not an error)
-    """Raised by a judge to end the run cleanly: the loop saves and stops.
+    """Raised by a judge or an observer to end the run cleanly: it is saved and can be resumed.
+
+    `failed` says that something is wrong, rather than that somebody wants to stop.
 
     `verdicts` are those already given, for the first pairs of the batch under judgement, in their order.
     """
 
-    def __init__(self, reason: str, verdicts: Sequence[Verdict] = ()) -> None:
+    def __init__(self, reason: str, verdicts: Sequence[Verdict] = (), *, failed: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.failed = failed
         self.verdicts = tuple(verdicts)
+
+
+@contextmanager
+def said_of(key: str) -> Iterator[None]:
+    """Put the configuration key at fault in front of every problem of a `UserError` raised inside."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*(f"{key}: {problem}" for problem in error.problems)) from error
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def load_model(
         _loaded[key] = pristine
         extra = {"trust_remote_code": trust_remote_code}
         tokenizer = load_tokenizer(folder, extra, eos_token_ids=pristine.config.get("eos_token_id"))
+    if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # what transformers makes of no files
+        raise UserError(f"model '{path}': the folder holds no tokenizer.")
     return LoadedModel(own(pristine.model), tokenizer, pristine.config, folder, pristine)
 
 
@@ -88,7 +91,7 @@ def _quantize(model: nn.Module, config: dict[str, Any], quantize: str) -> dict[s
     from mlx_lm.utils import quantize_model
 
     if "quantization" in config or "quantization_config" in config:
-        raise ValueError("it is quantized already: remove 'quantize'")
+        raise ValueError("it is quantized already. Remove 'quantize'.")
     options = dict(_QUANTIZE[quantize])
     with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
         _, quantized = quantize_model(
@@ -114,8 +117,7 @@ def _folder(path: str) -> Path:
 
     local = Path(resolve(path)).expanduser()
     if local.exists():
-        if not (local / "config.json").is_file():
-            raise UserError(f"model '{path}': the folder has no config.json, so it is not a model folder.")
+        _check_folder(local, path)
         return local
     if not _looks_like_hub_id(path):
         beside = [p.name for p in local.parent.iterdir()] if local.parent.is_dir() else []
@@ -127,6 +129,22 @@ def _folder(path: str) -> Path:
         raise UserError(
             f"model '{path}': not a folder here, and not to be had from the Hub: {_line(error)}"
         ) from error
+
+
+def _check_folder(folder: Path, path: str) -> None:
+    """Raises `UserError` where the libraries that load models would say it less clearly."""
+    if not folder.is_dir():
+        raise UserError(f"model '{path}': it is a file, not a model folder.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model '{path}': the folder has no config.json, so it is not a model folder.")
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except ValueError as error:
+        raise UserError(f"model '{path}': its config.json is broken JSON: {error}.") from error
+    if not isinstance(config, dict) or not config.keys() & {"model_type", "model_file"}:
+        raise UserError(f"model '{path}': its config.json names no model_type.")
+    if not any(folder.glob("model*.safetensors")):
+        raise UserError(f"model '{path}': the folder holds no weights (model*.safetensors).")
 
 
 def _looks_like_hub_id(path: str) -> bool:
@@ -147,4 +165,6 @@ def _explained(path: str) -> Any:
 def _line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    if said and isinstance(error, ValueError | RuntimeError | OSError):
+        return said  # raised to be read; of others, such as a KeyError, the type says more
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

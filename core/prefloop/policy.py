@@ -12,7 +12,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from prefloop.config import AdapterConfig, ModelConfig
-from prefloop.errors import UserError
+from prefloop.errors import UserError, said_of
 from prefloop.generation import Generator
 from prefloop.models import LoadedModel, load_model
 from prefloop.modules import arrays, view
@@ -110,7 +110,8 @@ class Policy:
             return view(self.loaded.pristine.model)
         if reference == "start":
             return self.start
-        other = load_model(reference)
+        with said_of("reference"):
+            other = load_model(reference)
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError(
                 f"reference '{reference}': its tokenizer differs from the policy's, so it cannot score "
@@ -147,6 +148,12 @@ def load_adapters(model: nn.Module, path: Path) -> None:
             f"adapter.resume_from: {len(strangers)} of {len(saved)} tensors in '{file}' have no place in "
             f"the model, '{strangers[0]}' for one. Check adapter.type, layers and keys."
         )
+    missing = sorted(wanted.keys() - saved.keys())
+    if missing:
+        raise UserError(
+            f"adapter.resume_from: '{file}' lacks {len(missing)} of the {len(wanted)} tensors that are "
+            f"trained, '{missing[0]}' for one. Check adapter.type, layers and keys."
+        )
     for name, value in saved.items():
         if value.shape != wanted[name].shape:
             raise UserError(
@@ -180,7 +187,7 @@ def _unfreeze(model: nn.Module, layers: int) -> None:
     if any("scales" in module for _, module in model.named_modules()):
         raise UserError(
             "adapter.type: full fine-tuning cannot train quantized weights. Use lora or dora, or "
-            "model.quantize: none."
+            "a model that is not quantized."
         )
     if layers < 0:
         model.unfreeze()

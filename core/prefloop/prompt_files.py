@@ -100,7 +100,7 @@ def _csv_rows(reader: Any) -> Iterator[Row]:
         if not cells:
             yield Row(f":{line}", problem=BLANK)
         elif len(cells) != len(header):
-            yield Row(f":{line}", problem=f"has {len(cells)} values for {len(header)} columns")
+            yield Row(f":{line}", problem=f"has {len(cells)} values where the header has {len(header)}")
         else:
             yield Row(f":{line}", dict(zip(header, cells, strict=True)))
         line = reader.line_num + 1

@@ -6,14 +6,13 @@ reads both come from here, so that they cannot differ.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
+from prefloop.conversations import RowError, conversation, first_few, transcript
 from prefloop.errors import UserError
-from prefloop.prompt_files import describe
 from prefloop.prompt_order import PromptOrder, split_held_out
 from prefloop.prompt_sources import guess, read_rows
 from prefloop.types import Prompt
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["PromptOrder", "PromptSet", "load_prompts", "split_held_out"]
 
 COLUMNS = ("prompt", "messages")
-SHOWN_PROBLEMS = 5
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @frozen
@@ -44,10 +41,6 @@ class PromptSet:
     """Prompts that lost tokens on the left for that reason (``too_long: left``)."""
     source: str
     """The path, folder or Hub id as it was configured."""
-
-
-class _RowError(Exception):
-    """Why one row cannot be a prompt."""
 
 
 def load_prompts(config: PromptsConfig, tokenizer: Any, *, keep: Sequence[str] = ()) -> PromptSet:
@@ -72,10 +65,10 @@ def load_prompts(config: PromptsConfig, tokenizer: Any, *, keep: Sequence[str] =
     for row in found.rows:
         try:
             prompts.append(_prompt(row, found.name, column, config, tokenizer, keep))
-        except _RowError as bad:
+        except RowError as bad:
             problems.append(f"{found.label}{row.place} {bad}")
     if problems:
-        raise UserError(*_first_few(problems))
+        raise UserError(*first_few(problems))
     return _fit(prompts, config)
 
 
@@ -113,75 +106,31 @@ def _what_is_there(wanted: Sequence[str], columns: list[str]) -> str:
     return f"it has {', '.join(repr(name) for name in columns) or 'none'}.{hint}"
 
 
-def _first_few(problems: list[str]) -> list[str]:
-    more = len(problems) - SHOWN_PROBLEMS
-    return problems if more <= 0 else [*problems[:SHOWN_PROBLEMS], f"… and {more} more"]
-
-
 def _prompt(
     row: Row, name: str, column: str, config: PromptsConfig, tokenizer: Any, keep: Sequence[str]
 ) -> Prompt:
     if row.problem:
-        raise _RowError(row.problem)
+        raise RowError(row.problem)
     for needed in (column, *keep):
         if needed not in row.values:
-            raise _RowError(f"has no '{needed}'")
-    messages = _conversation(row.values[column], column)
+            raise RowError(f"has no '{needed}'")
+    messages = conversation(row.values[column], column)
     if config.system is not None and all(m["role"] != "system" for m in messages):
         messages = [{"role": "system", "content": config.system}, *messages]
     return Prompt(
         tokens=_encode(messages, config, tokenizer),
-        text=_transcript(messages),
+        text=transcript(messages),
         messages=tuple(messages),
         id=name + row.place,
         fields={key: _json_like(value) for key, value in row.values.items() if key != column},
     )
 
 
-def _conversation(value: object, column: str) -> list[Message]:
-    """The messages up to and including the last user turn."""
-    if isinstance(value, str):
-        value = [{"role": "user", "content": value}]
-    if not isinstance(value, list):
-        raise _RowError(f"has {describe(value)} as its '{column}', not text or a list of messages")
-    if not value:
-        raise _RowError(f"has an empty list as its '{column}'")
-    messages = [_message(m, f"message {i} of its '{column}'") for i, m in enumerate(value, 1)]
-    turns = [i for i, m in enumerate(messages) if m["role"] == "user"]
-    if not turns:
-        raise _RowError(f"has no user message in its '{column}'")
-    if not messages[turns[-1]]["content"].strip():
-        raise _RowError(f"has an empty text as its '{column}'")
-    return messages[: turns[-1] + 1]
-
-
-def _message(value: object, where: str) -> Message:
-    """A message without its null keys, which tables add to give all rows the same shape."""
-    if not isinstance(value, Mapping):
-        raise _RowError(f"has {describe(value)} as {where}, not an object with 'role' and 'content'")
-    for key in ("role", "content"):
-        if key not in value:
-            raise _RowError(f"has no '{key}' in {where}")
-        if not isinstance(value[key], str):
-            raise _RowError(f"has {describe(value[key])} as '{key}' in {where}, not text")
-    if _SURROGATE.search(value["content"]):
-        raise _RowError(f"has half a character (a lone surrogate) in {where}")
-    return {key: part for key, part in value.items() if part is not None}
-
-
-def _transcript(messages: Sequence[Message]) -> str:
-    """What a judge reads: one turn as it is, several with their speakers, never the system message."""
-    turns = [m for m in messages if m["role"] != "system"]
-    if len(turns) == 1:
-        return str(turns[0]["content"])
-    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
-
-
 def _encode(messages: Sequence[Message], config: PromptsConfig, tokenizer: Any) -> tuple[int, ...]:
     """Through the chat template, or, where the model has none, as plain text after the system's."""
     if not tokenizer.has_chat_template:
         system = [str(m["content"]) for m in messages if m["role"] == "system"]
-        return tuple(tokenizer.encode("\n\n".join([*system, _transcript(messages)])))
+        return tuple(tokenizer.encode("\n\n".join([*system, transcript(messages)])))
     try:
         # Left out, enable_thinking would be true for every model that can think.
         tokens = tokenizer.apply_chat_template(
@@ -189,7 +138,7 @@ def _encode(messages: Sequence[Message], config: PromptsConfig, tokenizer: Any) 
         )
     except Exception as error:  # a template is a program that came with the model
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise _RowError(f"is refused by the model's chat template: {reason}") from error
+        raise RowError(f"is refused by the model's chat template: {reason}") from error
     return tuple(tokens)
 
 

@@ -102,7 +102,13 @@ def test_problems_of_single_keys(text: str, expected: str) -> None:
         (b"# only a comment\n", "1: the file is empty. `prefloop config init` writes one to start from."),
         (b"\n- a\n", "2: the file must be a mapping of keys such as 'model: PATH'."),
         (b"a:\n\tb: 1\n", "2: is not valid YAML at column 1: a tab, where YAML is indented with spaces."),
-        (b"a: [1, 2\nb: 3\n", "2: is not valid YAML at column 2: expected ',' or ']', but got ':'."),
+        (
+            b"a: [1, 2\nb: 3\n",
+            (
+                "2: is not valid YAML at column 2: expected ',' or ']', but got ':', "
+                "while parsing a flow sequence that starts in line 1."
+            ),
+        ),
         (b"a: 1\n---\nb: 2\n", "2: is not valid YAML at column 1: but found another document."),
         (b"a: *nowhere\n", "1: is not valid YAML at column 4: found undefined alias 'nowhere'."),
         (b"a: 1\nb: \x07\n", "2: the character '\\x07' is not allowed."),

@@ -124,7 +124,18 @@ def _syntax(error: yaml.MarkedYAMLError, place: Place) -> str:
     problem = error.problem or error.context or "it cannot be read"
     if "'\\t'" in problem:
         problem = "a tab, where YAML is indented with spaces"
+    elif place.line is not None:
+        problem += _beginning(error)
     return f"{where}: is not valid YAML{column}: {problem}."
+
+
+def _beginning(error: yaml.MarkedYAMLError) -> str:
+    """Where a bracket or quote began that is not closed: the fault may lie in that earlier line."""
+    began, found = error.context_mark, error.problem_mark
+    unfinished = (error.context or "").startswith("while")
+    if not unfinished or began is None or found is None or began.line == found.line:
+        return ""
+    return f", {error.context} that starts in line {began.line + 1}"
 
 
 class _Reader:
