@@ -1,8 +1,10 @@
-"""Fixtures shared by all tests. Nothing is downloaded: tiny models are built once a session."""
+"""Fixtures shared by all tests. Nothing is downloaded: tiny models are built once a session.
+
+The root's conftest.py comes first: it keeps the Hub out and loads a fast BLAS.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +12,6 @@ import pytest
 
 if TYPE_CHECKING:
     from tiny_models import ModelFolder
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-
-from prefloop import blas
-
-blas.use_fastest()  # before any test imports mlx
 
 
 @pytest.fixture(scope="session")

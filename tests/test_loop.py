@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,18 @@ import pytest
 from attrs import evolve, frozen
 from mlx.utils import tree_flatten
 
-from prefloop import Loop, Pair, Policy, Prompt, Step, UserError, Verdict, component
+from prefloop import (
+    Completion,
+    Loop,
+    Pair,
+    Policy,
+    PreferenceBatch,
+    Prompt,
+    Step,
+    UserError,
+    Verdict,
+    component,
+)
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
 from tiny_models import ModelFolder
 
@@ -137,6 +149,30 @@ def test_an_unlabelled_pair_changes_no_gradient(model_folder: ModelFolder) -> No
     step = loop.step()
     assert step.metrics["labelled"] == 1
     assert changed(moved[0], policy.trainable()) == set()
+
+
+@pytest.mark.parametrize(("loss", "ties"), [("sigmoid", "half"), ("hinge", "half"), ("soft", "keep")])
+def test_a_tie_that_counts_pulls_both_ways(model_folder: ModelFolder, loss: str, ties: str) -> None:
+    """By symmetry the gradient of a tie vanishes while policy and reference are equal."""
+    policy = Policy.load(str(model_folder("qwen3")))
+    component_of = component("loss", "sigmoid" if loss == "soft" else loss)
+    options = {"soft_labels": True} if loss == "soft" else {}
+    loop = make_loop(policy, Fixed((Verdict.tie(),)), loss=component_of(**options), ties=ties)
+    metrics = loop.step().metrics
+    assert metrics["labelled"] == 2
+    assert metrics["grad_norm"] == pytest.approx(0.0, abs=1e-5)
+    assert metrics["loss"] == pytest.approx({"hinge": 1.0}.get(loss, math.log(2)), rel=1e-5)
+
+
+def test_half_a_tie_weighs_half_a_label() -> None:
+    pair = Pair(Prompt((1,), "p"), Completion((2,), "a"), Completion((3,), "b"))
+    batch = PreferenceBatch.from_verdicts([pair, pair], [Verdict(0.2), Verdict.tie()], "half")
+    assert [c.text for c in batch.chosen] == ["b", "a", "b"]
+    assert batch.probability == (0.8, 1.0, 1.0)
+    assert batch.weight == (1.0, 0.5, 0.5)
+    kept = PreferenceBatch.from_verdicts([pair], [Verdict.tie()], "keep")
+    assert (kept.probability, kept.weight) == ((0.5,), (1.0,))
+    assert len(PreferenceBatch.from_verdicts([pair], [Verdict.error("?")], "half")) == 0
 
 
 def test_gradient_accumulation_equals_one_large_batch(model_folder: ModelFolder) -> None:

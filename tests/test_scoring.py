@@ -15,7 +15,7 @@ from tiny_models import ModelFolder
 PROMPTS = (Prompt((5, 6, 7, 8), "a"), Prompt((9,), "b"), Prompt((10, 11), "c"))
 CHOSEN = (Completion((20, 21, 22), "x"), Completion((23,), "y"), Completion((24, 25, 26, 27, 28), "z"))
 REJECTED = (Completion((30,), "x"), Completion((31, 32, 33, 34), "y"), Completion((35, 36), "z"))
-BATCH = PreferenceBatch(PROMPTS, CHOSEN, REJECTED, (0.9, 0.8, 0.7))
+BATCH = PreferenceBatch(PROMPTS, CHOSEN, REJECTED, (0.9, 0.8, 0.7), (1.0, 1.0, 1.0))
 ALL = frozenset({"reference", "kl", "per_token", "reference_samples"})
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prefloop.policy import Policy
     from prefloop.registry import component
     from prefloop.run import Run
-    from prefloop.train import train
+    from prefloop.training import resume, train
     from prefloop.types import (
         Bonus,
         Completion,
@@ -49,7 +49,8 @@ _HOME = {
     "hookimpl": "prefloop.hooks",
     "load_config": "prefloop.config",
     "load_model": "prefloop.models",
-    "train": "prefloop.train",
+    "resume": "prefloop.training",
+    "train": "prefloop.training",
 }
 _TYPES = [
     "Bonus",
@@ -100,6 +101,7 @@ __all__ = [
     "hookimpl",
     "load_config",
     "load_model",
+    "resume",
     "train",
 ]
 

@@ -11,8 +11,8 @@ from prefloop.config import Config
 from prefloop.errors import UserError
 from prefloop.loop import Loop
 from prefloop.modules import arrays
+from prefloop.preparation import prepare
 from prefloop.scoring import lay_out, logits, token_logprobs
-from prefloop.train import prepare
 from prefloop.types import Pair, PreferenceBatch, Verdict
 
 _UPDATES = 2
@@ -58,7 +58,7 @@ def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]
     before = _reference_logprobs(loop, batch)
     untouched = set(loop.policy.trainable())
     for number in range(_UPDATES):
-        gradient, _ = loop.gradient(batch, loop.progress(number + 1), len(batch))
+        gradient, _ = loop.gradient(batch, loop.progress(number + 1), sum(batch.weight))
         untouched -= {name for name, g in arrays(gradient).items() if bool(mx.any(g != 0))}
         loop.optimizer.update(loop.policy.model, gradient)
         mx.eval(loop.policy.model.trainable_parameters())

@@ -74,7 +74,7 @@ def wilson(wins: float, pairs: int, z: float = 1.959963984540054) -> Rate:
     p = wins / pairs
     centre = (p + z * z / (2 * pairs)) / (1 + z * z / pairs)
     half = z * math.sqrt(p * (1 - p) / pairs + z * z / (4 * pairs * pairs)) / (1 + z * z / pairs)
-    return Rate(p, max(0.0, centre - half), min(1.0, centre + half), pairs)
+    return Rate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)), pairs)
 
 
 def sampling_of(sampler: Any, temperature: float | None) -> Sampling:

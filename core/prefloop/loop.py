@@ -6,6 +6,7 @@ for step in Loop(policy, prompts, judge=MyJudge()):
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from prefloop.types import (
     Prompt,
     Sampler,
     Step,
+    Ties,
     Verdict,
 )
 
@@ -61,6 +63,7 @@ class Loop:
         loss: Loss | None = None,
         bonuses: Sequence[Bonus] = (),
         training: TrainingConfig | None = None,
+        ties: Ties = "drop",
         observers: Sequence[Any] = (),
     ) -> None:
         self.policy = policy
@@ -70,6 +73,7 @@ class Loop:
         self.loss: Loss = loss or Registry().component("loss", "sigmoid")()
         self.bonuses = tuple(bonuses)
         self.training = training or TrainingConfig()
+        self.ties: Ties = ties
         self.observers = tuple(observers)
         self.needs: Set[str] = frozenset().union(*(needs_of(c) for c in (self.loss, *self.bonuses)))
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
@@ -85,6 +89,7 @@ class Loop:
         self.optimizer: optim.Optimizer = build_optimizer(self.training, self.steps)
         self.optimizer.init(policy.model.trainable_parameters())
         self.steps_taken = 0
+        self.skipped = 0
         if self.training.gradient_checkpointing:
             _checkpoint_layers(policy.model)
 
@@ -100,14 +105,33 @@ class Loop:
         with clock("sampling"):
             pairs = self.sampler.sample(self.policy, prompts, progress)
         with clock("judging"):
-            verdicts = self._judge(pairs, progress)
-        batch = PreferenceBatch.from_verdicts(pairs, verdicts)
+            verdicts = self._judge(pairs)
+        self.notify("pairs_judged", progress, pairs, verdicts)
+        batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
         sums, gradient_norm = self._update(batch, progress, clock)
         self.steps_taken += 1
+        self.skipped = 0 if math.isfinite(gradient_norm) else self.skipped + 1
         metrics = step_metrics(self, progress, pairs, verdicts, sums, gradient_norm, clock.seconds)
         step = Step(progress, metrics, pairs, verdicts)
         self.notify("step_finished", step)
+        self._guard(metrics["peak_memory_gb"])
         return step
+
+    def _guard(self, peak_memory_gb: float) -> None:
+        """Raises `StopRun` where going on makes no sense."""
+        if self.skipped >= self.training.max_skipped:
+            raise StopRun(
+                f"the gradient was infinite or undefined for {self.skipped} steps in a row; they were left "
+                "out. Lower training.learning_rate or training.max_grad_norm.",
+                failed=True,
+            )
+        limit = self.training.memory_limit_gb
+        if limit and peak_memory_gb > limit:
+            raise StopRun(
+                f"the run used {peak_memory_gb:.2f} GB, more than training.memory_limit_gb: {limit:g}. "
+                "Raise it, or lower training.batch_size in a new run.",
+                failed=True,
+            )
 
     def progress(self, step: int) -> Progress:
         """Where step number `step` (from 1) starts in the run."""
@@ -135,18 +159,13 @@ class Loop:
         # Two consecutive seeds belong to one step: a sampler may draw from policy and reference.
         return (self.training.seed * 1_000_003 + 2 * step) % 2**63
 
-    def _judge(self, pairs: Sequence[Pair], progress: Progress) -> list[Verdict]:
-        try:
-            verdicts = self.judge.judge(pairs)
-        except StopRun as stop:  # what a person has judged already is told before the run ends
-            self.notify("pairs_judged", progress, pairs[: len(stop.verdicts)], stop.verdicts)
-            raise
+    def _judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        verdicts = self.judge.judge(pairs)
         if len(verdicts) != len(pairs):
             raise UserError(
                 f"judge '{type(self.judge).__name__}' gave {len(verdicts)} verdicts for {len(pairs)} pairs; "
                 "it must give one for each, in their order."
             )
-        self.notify("pairs_judged", progress, pairs, verdicts)
         return verdicts
 
     def _update(
@@ -157,7 +176,7 @@ class Loop:
         sums: dict[str, mx.array] = {}
         with clock("scoring"):
             for part in batch.split(self.training.batch_size):
-                part_gradient, part_sums = self.gradient(part, progress, len(batch))
+                part_gradient, part_sums = self.gradient(part, progress, sum(batch.weight))
                 gradient = _added(gradient, part_gradient)
                 sums = _added(sums, part_sums)
                 mx.eval(gradient, sums)
@@ -168,16 +187,19 @@ class Loop:
         return {name: number(value) for name, value in sums.items()}, norm
 
     def gradient(
-        self, batch: PreferenceBatch, progress: Progress, pairs: int
+        self, batch: PreferenceBatch, progress: Progress, weight: float
     ) -> tuple[Any, dict[str, mx.array]]:
-        """Gradient of ``sum(loss - bonuses) / pairs`` in the trainable parameters, and sums to report."""
+        """Gradient of the weighted ``sum(loss - bonuses) / weight`` in what is trained, and sums to report.
+
+        `weight` is that of the whole step, of which `batch` is a part.
+        """
         model = self.policy.model
         model.train()
         mx.random.seed(progress.seed)  # for dropout
         rows = lay_out_batch(batch)
         reference = reference_scores(self.policy.reference, rows, self.needs)
         objective = nn.value_and_grad(model, self._objective)
-        (_, sums), gradient = objective(model, rows, batch, reference, progress, pairs)
+        (_, sums), gradient = objective(model, rows, batch, reference, progress, weight)
         return gradient, sums
 
     def _objective(
@@ -187,20 +209,24 @@ class Loop:
         batch: PreferenceBatch,
         reference: ReferenceScores | None,
         progress: Progress,
-        pairs: int,
+        weight: float,
     ) -> tuple[mx.array, dict[str, mx.array]]:
         scores = score(model, rows, batch, reference, self.needs)
         losses = self.loss(scores)
         bonus = sum((b(scores, progress) for b in self.bonuses), start=mx.zeros_like(losses))
-        total = (losses - bonus).sum() / pairs
-        return total, batch_sums(scores, losses, bonus)
+        weights = mx.array(batch.weight)
+        total = (weights * (losses - bonus)).sum() / weight
+        return total, batch_sums(scores, losses, bonus, weights)
 
     def _apply(self, gradient: Any) -> float:
+        """Update the policy and return the gradient's norm; a norm that is not finite changes nothing."""
         limit = self.training.max_grad_norm
         gradient, norm = optim.clip_grad_norm(gradient, limit if limit is not None else float("inf"))
-        self.optimizer.update(self.policy.model, gradient)
-        mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state, norm)
-        return number(norm)
+        length = number(norm)
+        if math.isfinite(length):
+            self.optimizer.update(self.policy.model, gradient)
+            mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
+        return length
 
 
 class Clock:

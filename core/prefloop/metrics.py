@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -14,28 +15,28 @@ if TYPE_CHECKING:
     from prefloop.loop import Loop
 
 
-def batch_sums(scores: Scores, losses: mx.array, bonus: mx.array) -> dict[str, mx.array]:
-    """Sums over the pairs of a micro-batch; `step_metrics` divides them by their number."""
-    sums = {
-        "pairs": mx.array(float(losses.shape[0])),
-        "loss": (losses - bonus).sum(),
-        "preference_loss": losses.sum(),
-        "bonus": bonus.sum(),
-        "chosen_logprob": scores.policy_chosen.sum(),
-        "rejected_logprob": scores.policy_rejected.sum(),
-        "chosen_length": scores.chosen_tokens.sum(),
-        "rejected_length": scores.rejected_tokens.sum(),
+def batch_sums(scores: Scores, losses: mx.array, bonus: mx.array, weights: mx.array) -> dict[str, mx.array]:
+    """Weighted sums over the pairs of a micro-batch; `step_metrics` divides them by their weight."""
+    per_pair = {
+        "pairs": mx.ones_like(weights),
+        "loss": losses - bonus,
+        "preference_loss": losses,
+        "bonus": bonus,
+        "chosen_logprob": scores.policy_chosen,
+        "rejected_logprob": scores.policy_rejected,
+        "chosen_length": scores.chosen_tokens,
+        "rejected_length": scores.rejected_tokens,
     }
     ratio_chosen, ratio_rejected = scores.policy_chosen, scores.policy_rejected
     if scores.reference_chosen is not None and scores.reference_rejected is not None:
         ratio_chosen = scores.policy_chosen - scores.reference_chosen
         ratio_rejected = scores.policy_rejected - scores.reference_rejected
-        sums["kl_chosen"] = (ratio_chosen if scores.kl_chosen is None else scores.kl_chosen).sum()
-        sums["kl_rejected"] = (ratio_rejected if scores.kl_rejected is None else scores.kl_rejected).sum()
-    sums["log_ratio_chosen"] = ratio_chosen.sum()
-    sums["log_ratio_rejected"] = ratio_rejected.sum()
-    sums["accuracy"] = (ratio_chosen > ratio_rejected).astype(mx.float32).sum()
-    return {name: mx.stop_gradient(value) for name, value in sums.items()}
+        per_pair["kl_chosen"] = ratio_chosen if scores.kl_chosen is None else scores.kl_chosen
+        per_pair["kl_rejected"] = ratio_rejected if scores.kl_rejected is None else scores.kl_rejected
+    per_pair["log_ratio_chosen"] = ratio_chosen
+    per_pair["log_ratio_rejected"] = ratio_rejected
+    per_pair["accuracy"] = (ratio_chosen > ratio_rejected).astype(mx.float32)
+    return {name: mx.stop_gradient((weights * values).sum()) for name, values in per_pair.items()}
 
 
 def step_metrics(
@@ -57,6 +58,7 @@ def step_metrics(
         **_judged(verdicts),
         "learning_rate": number(loop.optimizer.learning_rate),
         "grad_norm": gradient_norm,
+        "skipped": float(not math.isfinite(gradient_norm)),
         "tokens_per_second": tokens / total if total else 0.0,
         "seconds": total,
         **{f"seconds_{phase}": value for phase, value in seconds.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import mlx.core as mx
 from attrs import frozen
 
 from prefloop.config import Config
+from prefloop.errors import UserError
 from prefloop.evaluation import sampling_of
 from prefloop.loop import Loop
 from prefloop.modules import arrays
@@ -72,6 +74,23 @@ class Plan:
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
             ("memory", self.memory.words()),
         ]
+
+
+def check_memory(plan: Plan, limit_gb: float | None) -> None:
+    """Raises `UserError` where the run would need more memory than `limit_gb`, or than the machine has."""
+    limit = machine_memory() if limit_gb is None else limit_gb * 1e9
+    allowed = "The machine has" if limit_gb is None else "training.memory_limit_gb allows"
+    if limit and plan.memory.total > limit:
+        raise UserError(
+            f"this run needs {plan.memory.words()}. {allowed} {_size(int(limit))}. "
+            "Lower training.batch_size or sampler.max_completion_length, quantize the model, or set "
+            "training.memory_limit_gb: 0 to try all the same."
+        )
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine; on a Mac the GPU uses the same."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def make_plan(config: Config, loop: Loop, prompts: PromptSet, held_out: Sequence[Prompt]) -> Plan:

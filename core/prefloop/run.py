@@ -5,7 +5,7 @@
       run.json               versions, seed, git commit, status, summary
       metrics.jsonl          one line for each step and each evaluation
       judgements.jsonl       the ledger: one line for each judged pair
-      checkpoints/<step>/    adapters as of that step
+      checkpoints/<step>/    everything that the next step depends on
       adapters.safetensors, adapter_config.json    as mlx_lm generate --adapter-path wants them
       model/                 full fine-tuning only: the whole model, as --model wants it
 
@@ -14,53 +14,80 @@ Whatever shows a run reads only these files.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
-import os
+import math
 import platform
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from attrs import asdict
 
+from prefloop.checkpoint import checkpoints
 from prefloop.config import Config, dump_config
+from prefloop.config.dump import to_plain
 from prefloop.errors import UserError
-from prefloop.types import Completion, Evaluation, Observer, Pair, Progress, Step, Verdict
+from prefloop.files import append_lines, new_folder, read_lines, rewrite, rewrite_json
+from prefloop.ledger import FILE as LEDGER
+from prefloop.ledger import JudgeIdentity, Ledger, options_hash
+from prefloop.types import Evaluation, Judge, Observer, Step
 
 if TYPE_CHECKING:
     from prefloop.plan import Plan
     from prefloop.policy import Policy
 
 MANIFEST = "run.json"
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+LOCK = ".lock"
 
 
 class Run:
-    """A run directory, open for writing, with the configuration and the plan it was made from."""
+    """A run directory, held by this process while it is in a ``with`` statement."""
 
     def __init__(self, path: Path, config: Config, plan: Plan, manifest: dict[str, Any]) -> None:
         self.path = path
         self.config = config
         self.plan = plan
         self.manifest = manifest
+        self._lock: IO[bytes] | None = None
 
     @classmethod
     def create(cls, path: Path, config: Config, plan: Plan) -> Run:
         """Make the directory. Raises `UserError` where it holds a run already or cannot be made."""
         refuse_taken(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"output.path: cannot write to '{path}': {error.strerror}.") from error
         about = {**_provenance(config.training.seed), "plan": asdict(plan)}
         run = cls(path, config, plan, {**about, "status": "running", "summary": {}})
-        run.save_manifest()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run._take()
+            rewrite(path / CONFIG, dump_config(config).encode())
+            run.save_manifest()
+        except OSError as error:
+            raise UserError(f"output.path: cannot write to '{path}': {error.strerror}.") from error
         return run
+
+    @classmethod
+    def open(cls, path: Path, config: Config, plan: Plan) -> Run:
+        """Take up a run that was interrupted. Raises `UserError` where another process holds it."""
+        run = cls(path, config, plan, read_manifest(path))
+        run._take()
+        rewrite(path / CONFIG, dump_config(config).encode())
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._lock:
+            self._lock.close()
 
     @property
     def status(self) -> str:
@@ -73,75 +100,87 @@ class Run:
         found: dict[str, Any] = self.manifest["summary"]
         return found
 
+    def begin(self, step: int | None) -> None:
+        """Start writing after `step`, or from nothing. Metrics of later steps come again and are cut off."""
+        self.ledger = Ledger(self.path / LEDGER)
+        kept = [m for m in read_lines(self.path / METRICS) if step is not None and m["step"] <= step]
+        rewrite(self.path / METRICS, "".join(json.dumps(m, ensure_ascii=False) + "\n" for m in kept).encode())
+        self.manifest |= {"status": "running"}
+        self.manifest.pop("reason", None)
+        self.save_manifest()
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint."""
+        present = checkpoints(self.path)
+        return present[-1] if present else None
+
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Write down how the run ended."""
         self.manifest |= {"status": status, "summary": dict(summary), "ended": _now()}
         self.save_manifest()
 
+    def fail(self, error: BaseException) -> None:
+        """Write down what broke the run, where that can still be written."""
+        self.manifest |= {"reason": str(error) or type(error).__name__}
+        with contextlib.suppress(OSError):
+            self.finish("failed", self.summary)
+
     def save_manifest(self) -> None:
         """Write ``run.json`` in one piece."""
-        text = json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n"
-        beside = self.path / f".{MANIFEST}.tmp"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(self.path / MANIFEST)
-
-    def append(self, file: str, records: Sequence[Mapping[str, Any]]) -> None:
-        """Append JSON lines in one write."""
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        with (self.path / file).open("a", encoding="utf-8") as stream:
-            stream.write(lines)
+        rewrite_json(self.path / MANIFEST, self.manifest)
 
     def save_policy(self, policy: Policy) -> None:
         """Write the trained tensors and, for full fine-tuning, the whole model."""
-        with _in_one_piece(self.path / "final") as folder:
+        with new_folder(self.path / ".final") as folder:
             policy.save(folder)
-        for file in sorted((self.path / "final").iterdir()):
+        for file in sorted((self.path / ".final").iterdir()):
             file.replace(self.path / file.name)
-        (self.path / "final").rmdir()
+        (self.path / ".final").rmdir()
         if policy.adapter.type == "full":
-            with _in_one_piece(self.path / "model") as folder:
+            with new_folder(self.path / "model") as folder:
                 policy.save_model(folder)
 
-    def save_checkpoint(self, policy: Policy, step: int) -> Path:
-        """Write the trained tensors as of `step`; the folder appears complete or not at all."""
-        folder = self.path / "checkpoints" / f"{step:07d}"
-        with _in_one_piece(folder) as beside:
-            policy.save(beside)
-        return folder
+    def _take(self) -> None:
+        """Keep other processes out for as long as this one lives."""
+        self._lock = (self.path / LOCK).open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"run '{self.path}' is in use by another process; stop that first.") from error
 
 
 class Recorder(Observer):
-    """Writes what happens into the run directory."""
+    """Writes the metrics of a run."""
 
-    def __init__(self, run: Run, judge: str) -> None:
-        self.run = run
-        self.judge = judge
-
-    def pairs_judged(self, progress: Progress, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        about = {"step": progress.step, "judge": self.judge}
-        judged = zip(pairs, verdicts, strict=True)
-        self.run.append("judgements.jsonl", [about | judgement(*row) for row in judged])
+    def __init__(self, run: Run) -> None:
+        self.path = run.path / METRICS
 
     def step_finished(self, step: Step) -> None:
-        self.run.append("metrics.jsonl", [{"step": step.progress.step, **step.metrics}])
+        # JSON has no infinity and no NaN.
+        metrics = {name: value if math.isfinite(value) else None for name, value in step.metrics.items()}
+        append_lines(self.path, [{"step": step.progress.step, **metrics}])
 
     def evaluated(self, evaluation: Evaluation) -> None:
         rates = {"win_rate": asdict(evaluation.win_rate), **evaluation.metrics}
-        self.run.append("metrics.jsonl", [{"step": evaluation.step, "evaluation": rates}])
+        append_lines(self.path, [{"step": evaluation.step, "evaluation": rates}])
 
 
-def judgement(pair: Pair, verdict: Verdict) -> dict[str, Any]:
-    """One pair and its verdict, as the ledger keeps them."""
-    return {
-        "prompt_id": pair.prompt.id,
-        "prompt": list(pair.prompt.messages) or pair.prompt.text,
-        "first": _completion(pair.first),
-        "second": _completion(pair.second),
-        "probability": verdict.probability,
-        "status": verdict.outcome,
-        "orders": verdict.orders,
-        "reason": verdict.reason,
-    }
+def identify(config: Config, judge: Any) -> JudgeIdentity:
+    """Who a judge of this run is, for the ledger."""
+    options = to_plain(judge, config.registry, Judge)
+    name = options.pop("use")
+    return JudgeIdentity(name, config.registry.version_of(name), options_hash(options))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """``run.json`` of the run in `path`. Raises `UserError` where there is none that can be read."""
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"'{path}' holds no run: there is no {MANIFEST} in it.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path / MANIFEST}' cannot be read: {error}.") from error
+    return manifest
 
 
 def choose_path(config: Config) -> Path:
@@ -157,47 +196,14 @@ def choose_path(config: Config) -> Path:
 
 def refuse_taken(path: Path) -> None:
     """Raises `UserError` where `path` cannot become a new run directory."""
-    if path.is_file():
-        raise UserError(f"output.path: '{path}' is a file; give a folder.")
+    file = next((p for p in (path, *path.parents) if p.is_file()), None)
+    if file is not None:
+        raise UserError(f"output.path: '{file}' is a file; give a folder.")
     if (path / MANIFEST).exists():
-        raise UserError(f"output.path: '{path}' holds a run already; give another folder.")
-
-
-class _in_one_piece:  # noqa: N801 - reads as a verb in a with statement
-    """A folder written beside its place and renamed into it once its files are on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.beside = folder.with_name(f".{folder.name}.tmp")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.beside, ignore_errors=True)
-        self.beside.mkdir(parents=True)
-        return self.beside
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.beside, ignore_errors=True)
-            return
-        for file in _files(self.beside):
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.beside.replace(self.folder)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _completion(completion: Completion) -> dict[str, Any]:
-    return {
-        "text": completion.text,
-        "tokens": list(completion.tokens),
-        "stopped": completion.stopped,
-        "source": completion.source,
-    }
+        raise UserError(
+            f"output.path: '{path}' holds a run already; give another folder, or go on with that run: "
+            f"prefloop train --resume {path}"
+        )
 
 
 def _provenance(seed: int) -> dict[str, Any]:
@@ -214,16 +220,16 @@ def _provenance(seed: int) -> dict[str, Any]:
 
 def _git() -> dict[str, Any] | None:
     """Commit of the folder one stands in, where it is a git checkout."""
+    commit = _ask_git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(_ask_git("status", "--porcelain"))} if commit else None
 
-    def ask(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = ask("rev-parse", "HEAD")
-    return commit and {"commit": commit, "dirty": bool(ask("status", "--porcelain"))}  # type: ignore[return-value]
+def _ask_git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _now() -> str:

@@ -28,7 +28,7 @@ class Prompt:
 
     tokens: tuple[int, ...]
     text: str
-    messages: tuple[Message, ...] = ()
+    messages: tuple[Message, ...] = field(default=(), hash=False)
     id: str = ""
     """Where it came from, such as ``prompts.jsonl:12``."""
     fields: Mapping[str, Any] = field(factory=dict, hash=False)
@@ -77,7 +77,8 @@ class Verdict:
     """A judge's answer about one pair.
 
     `probability` is that of ``first`` being the better one. Only a verdict with status ``ok`` and a
-    probability other than one half is a label; every other pair gets no weight and is counted.
+    probability other than one half is a label; abstentions and errors never are, and ties only where the
+    settings say so. Every pair without a label gets no weight and is counted.
 
     Raises `ValueError` where the probability is not a number between 0 and 1.
     """
@@ -131,30 +132,29 @@ class Verdict:
         return None if self.orders is None else abs(self.orders[0] - self.orders[1])
 
 
+Ties = Literal["drop", "half", "keep"]
+"""What becomes of a tie: no pair; a pair each way round, at half weight; one pair of probability one half."""
+
+
 @frozen
 class PreferenceBatch:
-    """Labelled pairs, ready to be scored. The four sequences have equal lengths ``B``."""
+    """Labelled pairs, ready to be scored. The sequences have equal lengths ``B``."""
 
     prompts: tuple[Prompt, ...]
     chosen: tuple[Completion, ...]
     rejected: tuple[Completion, ...]
     probability: tuple[float, ...]
-    """That `chosen` is the better one; above one half."""
+    """That `chosen` is the better one: above one half, but for a tie that is kept."""
+    weight: tuple[float, ...]
+    """What the pair counts for: one, but for the halves of a tie."""
 
     @classmethod
-    def from_verdicts(cls, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> PreferenceBatch:
-        """Keep the pairs that carry a label; ties, abstentions and errors drop out."""
-        rows = []
-        for pair, verdict in zip(pairs, verdicts, strict=True):
-            if verdict.prefers_first is None:
-                continue
-            p = verdict.probability
-            if verdict.prefers_first:
-                rows.append((pair.prompt, pair.first, pair.second, p))
-            else:
-                rows.append((pair.prompt, pair.second, pair.first, 1.0 - p))
-        prompts, chosen, rejected, probability = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return cls(prompts, chosen, rejected, probability)
+    def from_verdicts(
+        cls, pairs: Sequence[Pair], verdicts: Sequence[Verdict], ties: Ties = "drop"
+    ) -> PreferenceBatch:
+        """The pairs that carry a label, and ties as `ties` says; abstentions and errors drop out."""
+        rows = [row for both in zip(pairs, verdicts, strict=True) for row in _labelled(*both, ties)]
+        return cls(*zip(*rows, strict=True)) if rows else cls((), (), (), (), ())
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -164,8 +164,28 @@ class PreferenceBatch:
         for i in range(0, len(self), size):
             part = slice(i, i + size)
             yield PreferenceBatch(
-                self.prompts[part], self.chosen[part], self.rejected[part], self.probability[part]
+                self.prompts[part],
+                self.chosen[part],
+                self.rejected[part],
+                self.probability[part],
+                self.weight[part],
             )
+
+
+_Labelled = tuple[Prompt, Completion, Completion, float, float]
+
+
+def _labelled(pair: Pair, verdict: Verdict, ties: Ties) -> list[_Labelled]:
+    """Rows of a preference batch: prompt, chosen, rejected, probability, weight."""
+    prompt, first, second, p = pair.prompt, pair.first, pair.second, verdict.probability
+    if verdict.prefers_first is not None:
+        chosen_first = (prompt, first, second, p, 1.0)
+        return [chosen_first if verdict.prefers_first else (prompt, second, first, 1.0 - p, 1.0)]
+    if verdict.outcome != "tie" or ties == "drop":
+        return []
+    if ties == "keep":
+        return [(prompt, first, second, 0.5, 1.0)]
+    return [(prompt, first, second, 1.0, 0.5), (prompt, second, first, 1.0, 0.5)]
 
 
 @frozen(eq=False)
@@ -276,7 +296,13 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Judge(Protocol):
-    """Says which completion of each pair is better."""
+    """Says which completion of each pair is better.
+
+    One that loads something, or cannot work everywhere, does so in a method ``prepare()``. It is called
+    before the run directory is made, so that a `UserError` that it raises leaves nothing behind. One that
+    comes to its verdicts one by one, as a person does, may have a method ``answers(pairs)`` that yields each
+    with its place as soon as it is given: then none is lost however the run ends.
+    """
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in the order of `pairs`."""
@@ -313,7 +339,7 @@ class Observer:
         """Everything is loaded; the first step comes next."""
 
     def pairs_judged(self, progress: Progress, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        """Verdicts have come in, before anything is learnt from them."""
+        """Verdicts have come in; nothing is learnt from them yet."""
 
     def step_finished(self, step: Step) -> None:
         """A step was taken."""

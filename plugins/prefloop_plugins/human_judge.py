@@ -12,10 +12,10 @@ from attrs.validators import ge, instance_of
 from prefloop import Completion, Pair, Verdict
 from prefloop.errors import StopRun
 from prefloop.text import printable
-from prefloop_plugins.terminal import Keys, keyboard
+from prefloop_plugins.terminal import Keys, check_terminal, keyboard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
     from rich.panel import Panel
@@ -47,10 +47,19 @@ class HumanJudge:
         metadata={"help": "Columns from which the answers stand side by side; stacked below."},
     )
 
+    def prepare(self) -> None:
+        """Raises `UserError` where there is no terminal."""
+        check_terminal()
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair: a label, a tie, or an abstention where skipped."""
+        verdicts = dict(self.answers(pairs))
+        return [verdicts[place] for place in range(len(pairs))]
+
+    def answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+        """Each verdict with its place as soon as it is given; an undone one is taken back as an error."""
         if not pairs:
-            return []
+            return
         from rich.console import Console
 
         console = Console(highlight=False)
@@ -62,9 +71,10 @@ class HumanJudge:
                 answer = _ask(console, keys, verdicts)
                 if answer == "u":
                     verdicts.pop()
+                    yield len(verdicts), Verdict.error("taken back by the person judging")
                 else:
                     verdicts.append(self._verdict(pairs[len(verdicts)], answer))
-        return verdicts
+                    yield len(verdicts) - 1, verdicts[-1]
 
     def _verdict(self, pair: Pair, answer: str) -> Verdict:
         if answer == "t":

@@ -72,6 +72,15 @@ class Keys:
         return bool(select.select([self._descriptor], [], [], seconds)[0])
 
 
+def check_terminal() -> None:
+    """Raises `UserError` where standard input or output is not a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(
+            "the human judge needs a terminal, and standard input or output is none: "
+            "run prefloop in a terminal, without pipes, or choose another judge."
+        )
+
+
 @contextmanager
 def keyboard() -> Iterator[Keys]:
     """The terminal's keys, unbuffered and without echo; the terminal is put back afterwards.
@@ -79,11 +88,7 @@ def keyboard() -> Iterator[Keys]:
     Ctrl-C comes as a key, so that it cannot lose what was answered. Raises `UserError` where standard
     input or output is not a terminal.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError(
-            "the human judge needs a terminal, and standard input or output is none: "
-            "run prefloop in a terminal, without pipes, or choose another judge."
-        )
+    check_terminal()
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     mode = termios.tcgetattr(descriptor)

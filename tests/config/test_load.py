@@ -152,11 +152,11 @@ loss: {use: sigmoid, beta: -1, penalty: between}
     [
         ("jugde: human", "jugde: there is no such option. Did you mean 'judge'?"),
         ("lr: 3", ("lr: there is no such option. Known: adapter, algorithm, bonuses, evaluation, judge, "
-         "loss, model, observers, output, plugins, prompts, reference, sampler, training.")),
+         "judging, loss, model, observers, output, plugins, prompts, reference, sampler, training.")),
         ("path: x", ("path: there is no such option. "
          "Did you mean 'model.path', 'prompts.path' or 'output.path'?")),
         ("registry: x", ("registry: there is no such option. Known: adapter, algorithm, bonuses, evaluation, "
-         "judge, loss, model, observers, output, plugins, prompts, reference, sampler, training.")),
+         "judge, judging, loss, model, observers, output, plugins, prompts, reference, sampler, training.")),
         ("judge: {use: human, tone: 1}", "judge.tone: there is no such option. There are none here."),
         ("judge: {use: llm, cache: {}}", ("judge.cache: there is no such option. "
          "Known: model, orders, system.")),

@@ -8,7 +8,10 @@ from typing import Any
 import click
 
 from prefloop.cli.config import config
+from prefloop.cli.export import export
+from prefloop.cli.judge import judge
 from prefloop.cli.plugins import plugins
+from prefloop.cli.runs import runs
 from prefloop.cli.train import train
 from prefloop.errors import UserError
 
@@ -34,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (train, config, plugins):
+for command in (train, judge, export, runs, config, plugins):
     main.add_command(command)

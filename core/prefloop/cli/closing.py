@@ -13,20 +13,23 @@ from prefloop.text import one_line
 
 def closing_words(run: Run, *, quickstart: bool) -> str:
     """What changed, a few answers before and after, where the run is, and what to type next."""
+    if run.status != "finished":
+        return f"\n{_unfinished(run)}"
     summary = run.summary
-    paragraphs = [
-        *_win_rate(summary, run.status),
-        *_accuracy(summary),
-        *_examples(summary),
-        _next(run, quickstart),
-    ]
-    return "\n" + "\n\n".join(paragraphs)
+    told = [*_win_rate(summary), *_accuracy(summary), *_examples(summary), _next(run, quickstart)]
+    return "\n" + "\n\n".join(told)
 
 
-def _win_rate(summary: Mapping[str, Any], status: str) -> Iterator[str]:
-    if status == "stopped":
-        yield f"Stopped after {summary['steps']} steps; the adapters as of then are saved."
-    if "win_rate" not in summary or status == "stopped":
+def _unfinished(run: Run) -> str:
+    return (
+        f"{run.status.capitalize()} after {run.summary['steps']} of {run.plan.steps} steps: "
+        f"{run.manifest['reason']}. Everything so far is saved in {run.path}.\n"
+        f"To go on:\n  prefloop train --resume {run.path}"
+    )
+
+
+def _win_rate(summary: Mapping[str, Any]) -> Iterator[str]:
+    if "after" not in summary.get("win_rate", ()):
         return
     before, after = summary["win_rate"]["before"], summary["win_rate"]["after"]
     yield (
@@ -38,7 +41,7 @@ def _win_rate(summary: Mapping[str, Any], status: str) -> Iterator[str]:
 
 def _accuracy(summary: Mapping[str, Any]) -> Iterator[str]:
     """Right answers beside the win rate: a judge of style does not see facts slide."""
-    if "accuracy" not in summary:
+    if "after" not in summary.get("accuracy", ()):
         return
     before, after = summary["accuracy"]["before"], summary["accuracy"]["after"]
     yield f"Answers that contain the right word: {before:.0%} before, {after:.0%} after."

@@ -2,58 +2,81 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from prefloop import blas
-from prefloop.config import Config, load_config
+from prefloop.cli.config import set_option
+from prefloop.cli.start_up import be_ready
+from prefloop.config import load_config
 from prefloop.embedded import resolve
+from prefloop.errors import UserError
+
+if TYPE_CHECKING:
+    from prefloop.config import Config
+    from prefloop.run import Run
 
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
 
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable."
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Load everything, print the plan, and prove that learning can happen."
-)
-def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> None:
+@set_option
+@click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a stopped run.")
+def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None) -> None:
     """Train with CONFIG, or run the quick start where none is given.
 
-    Exits with 0 when the run finished, 130 when it was stopped, and 2 when something given is wrong.
+    Exits with 0 when the run finished, 130 when it was stopped, 1 when it gave up, and 2 when something
+    given is wrong.
     """
-    _quiet()
-    library = blas.use_fastest() if blas.matters() else None  # before anything imports mlx
+    if resume and (config or dry_run):
+        raise UserError("--resume takes its configuration from the run: leave out CONFIG and --dry-run.")
+    if resume:
+        run_on(resume, overrides)
+        return
+    library = be_ready()
     settings = load_config(config or resolve("embedded:quickstart"), overrides)
-    if blas.matters():
-        click.echo(f"blas     {library or _SLOW}")
+    _say_blas(library)
     if dry_run:
         from prefloop.dry_run import check
 
         check(settings, echo=click.echo)
-        return
-    _train(settings, quickstart=config is None)
+    else:
+        from prefloop.training import train as train_from_start
+
+        _end(train_from_start(settings, observers=_observers(settings)), quickstart=config is None)
 
 
-def _train(settings: Config, *, quickstart: bool) -> None:
+def run_on(path: Path, overrides: Sequence[str]) -> None:
+    """Go on with the run in `path`."""
+    library = be_ready()
+    from prefloop.resuming import saved_config
+    from prefloop.training import resume
+
+    settings = saved_config(path, overrides)
+    _say_blas(library)
+    _end(resume(path, overrides=overrides, observers=_observers(settings)), quickstart=False)
+
+
+def _observers(settings: Config) -> list[object]:
+    from prefloop.cli.interrupts import Interrupts
+
+    # Interrupts come last: they stop the run, and the others are to hear of its last step.
+    return [settings.registry.component("observer", "progress")(), Interrupts()]
+
+
+def _end(run: Run, *, quickstart: bool) -> None:
     from prefloop.cli.closing import closing_words
-    from prefloop.train import train as run_training
 
-    progress = settings.registry.component("observer", "progress")()
-    run = run_training(settings, observers=[progress])
     click.echo(closing_words(run, quickstart=quickstart))
-    if run.status == "stopped":
-        sys.exit(130)
+    sys.exit({"finished": 0, "stopped": 130}.get(run.status, 1))
 
 
-def _quiet() -> None:
-    """Keep the libraries' own advice out of the output."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def _say_blas(library: str | None) -> None:
+    if blas.matters():
+        click.echo(f"blas     {library or _SLOW}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefloop.config.dump import dump_config
-from prefloop.config.load import load_config
+from prefloop.config.load import load_config, load_judge
 from prefloop.config.schema import (
     AdapterConfig,
     Config,
@@ -30,4 +30,5 @@ __all__ = [
     "TrainingConfig",
     "dump_config",
     "load_config",
+    "load_judge",
 ]

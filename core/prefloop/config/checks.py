@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def cross_checks(config: Config, root: Node) -> list[Problem]:
     """One problem for each pair of settings that do not go together."""
     found = [*_needs(config), *_full_training(config), *_warmup(config), *_evaluation(config)]
+    found += _ties(config)
     return [_problem(root, path, message) for path, message in found]
 
 
@@ -74,6 +75,13 @@ def _warmup(config: Config) -> Iterator[Finding]:
     if schedule is not None and iters is not None and schedule.warmup >= iters:
         message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {iters} steps."
         yield ("training", "schedule", "warmup"), message
+
+
+def _ties(config: Config) -> Iterator[Finding]:
+    """A loss without soft labels would take a probability of one half for a label."""
+    if config.judging.ties == "keep" and not getattr(config.loss, "soft_labels", False):
+        message = "keep is for a loss with soft labels: set 'loss.soft_labels: true', or use half or drop."
+        yield ("judging", "ties"), message
 
 
 def _evaluation(config: Config) -> Iterator[Finding]:

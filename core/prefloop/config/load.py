@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from prefloop import embedded
 from prefloop.config import overrides as overriding
 from prefloop.config.checks import cross_checks
 from prefloop.config.components import Components
@@ -21,9 +22,10 @@ from prefloop.config.tree import InvalidError, Node, Place, Problem, from_plain,
 from prefloop.config.yaml_core import read_file
 from prefloop.errors import UserError
 from prefloop.registry import Registry
-from prefloop.types import Algorithm
+from prefloop.types import Algorithm, Judge
 
 if TYPE_CHECKING:
+    from prefloop.config.options import Option
     from prefloop.config.overrides import Override
 
 DEFAULT_ALGORITHM = "online_dpo"
@@ -50,6 +52,40 @@ def load_config(
     if problems:
         raise UserError(*map(str, sorted(dict.fromkeys(problems), key=_order)))
     return config
+
+
+def load_judge(
+    path_or_name: str, overrides: Sequence[str] = (), *, registry: Registry | None = None
+) -> tuple[Judge, Registry]:
+    """The judge of a configuration file, in which nothing else need be written; or a judge as one writes
+    it there in one word, such as ``rule`` or ``embedded:judge``. A file is what ends in .yaml or .yml.
+
+    Also the registry that it comes from. Overrides are those of `load_config` that concern the judge;
+    whatever else the file holds is checked too. Raises `UserError` like `load_config`.
+    """
+    parsed = [overriding.parse(text) for text in overrides]
+    problems = [
+        Problem(o.value.place, o.path, "has no effect here, as only the judge is used.")
+        for o in parsed
+        if o.path[0] not in ("judge", "algorithm", "plugins")
+    ]
+    try:
+        loading = _Loading(_read_judge(path_or_name, problems), parsed, problems)
+        loading.choose_plugins(registry)
+        judge = loading.resolve_judge()
+    except InvalidError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(*map(str, sorted(dict.fromkeys(problems), key=_order)))
+    return judge, loading.components.registry
+
+
+def _read_judge(path_or_name: str, problems: list[Problem]) -> Node:
+    path = Path(embedded.resolve(path_or_name))
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _read(path, problems)
+    judge = Node(path_or_name, Place("judge", path=("judge",)), ("judge",))
+    return Node({"judge": judge}, Place("judge"))
 
 
 def _read(source: Source, problems: list[Problem]) -> Node:
@@ -87,6 +123,16 @@ class _Loading:
 
     def resolve(self) -> Config:
         """The configuration. Raises `InvalidError`."""
+        return Config(**self._values(options_of(Config)), registry=self.components.registry)
+
+    def resolve_judge(self) -> Judge:
+        """The judge alone, of a configuration of which the rest may be missing. Raises `InvalidError`."""
+        options = options_of(Config)
+        others = {n: evolve(o, default=None) for n, o in options.items() if o.required and n != "judge"}
+        judge: Judge = self._values(options | others)["judge"]
+        return judge
+
+    def _values(self, options: dict[str, Option]) -> dict[str, Any]:
         written = self._get("algorithm")
         self._override("algorithm")
         preset = self._preset()
@@ -95,14 +141,14 @@ class _Loading:
                 self._override(key, preset or {})
         if preset is not None:
             self._overlay_all(preset, written)
-        options = options_of(Config)
         if preset is None:  # already reported, and what it would have set is not missing
             options |= {key: evolve(options[key], default=None) for key in PRESET}
-            options["algorithm"] = evolve(options["algorithm"], type=Any)
+            unknown = ["algorithm", *(key for key in PRESET if self._leans_on_preset(key))]
+            options |= {key: evolve(options[key], type=Any) for key in unknown}
         values = self._structurer().fill(self.root, options)
         if preset is None:
             raise InvalidError()
-        return Config(**values, registry=self.components.registry)
+        return values
 
     def _override(self, key: str, preset: Mapping[str, Node] = {}) -> None:
         """Put the overrides below `key` in. An index may point into what the preset sets."""
@@ -158,6 +204,11 @@ class _Loading:
         self._note(
             InvalidError.at(node, f"changes nothing, as the file sets {keys} itself. Remove some there.")
         )
+
+    def _leans_on_preset(self, key: str) -> bool:
+        """Whether options are given for whichever component the preset uses."""
+        node = self._get(key)
+        return node is not None and node.mapping is not None and "use" not in node.mapping
 
     def _plain(self, key: str) -> Any:
         node, hint = self._get(key), PRESET[key]

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
-from attrs.validators import and_, ge, gt, lt, optional
+from attrs.validators import and_, ge, gt, le, lt, optional
 
 from prefloop.registry import Registry
-from prefloop.types import Algorithm, Bonus, Judge, Loss, Observer, Sampler
+from prefloop.types import Algorithm, Bonus, Judge, Loss, Observer, Sampler, Ties
 
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -36,6 +36,11 @@ def _not_empty(_: object, __: object, value: str) -> None:
 def _positive_or_none(_: object, __: object, value: float | None) -> None:
     if value is not None and value <= 0:
         raise ValueError(f"must be > 0 or null, not {value}.")
+
+
+def _at_least_one(_: object, __: object, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"must be at least 1, or null for all, not {value}.")
 
 
 def _layers(_: object, __: object, value: int) -> None:
@@ -215,7 +220,9 @@ class TrainingConfig:
     gradient_checkpointing: bool = field(
         default=False, metadata=about("Recompute activations to save memory.")
     )
-    seed: int = field(default=0, validator=ge(0), metadata=about("Seed of everything that is random."))
+    seed: int = field(
+        default=0, validator=and_(ge(0), lt(2**32)), metadata=about("Seed of everything that is random.")
+    )
     report_every: int = field(default=10, validator=ge(1), metadata=about("Steps between reports."))
     evaluate_every: int = field(
         default=0, validator=ge(0), metadata=about("Steps between evaluations; 0 is only before and after.")
@@ -223,10 +230,61 @@ class TrainingConfig:
     save_every: int = field(
         default=100, validator=ge(0), metadata=about("Steps between checkpoints; 0 is only at the end.")
     )
+    keep_last: int | None = field(
+        default=2,
+        validator=_at_least_one,
+        metadata=about("How many of the newest checkpoints are kept; null is all."),
+    )
+    keep_best: int = field(
+        default=1,
+        validator=ge(0),
+        metadata=about("How many checkpoints with the highest win rate are kept besides the newest."),
+    )
+    max_skipped: int = field(
+        default=5,
+        validator=ge(1),
+        metadata=about("Steps in a row with an infinite or undefined gradient after which the run stops."),
+    )
+    memory_limit_gb: float | None = field(
+        default=None,
+        validator=optional(ge(0)),
+        metadata=about("Memory the run may use in gigabytes; null is what the machine has, 0 is any."),
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.iters is not None and self.epochs is not None:
             raise ValueError("iters and epochs exclude each other: give one of them.")
+
+
+@frozen
+class JudgingConfig:
+    """What becomes of ties, and when a run stops because its judge is of no use."""
+
+    ties: Ties = field(
+        default="drop",
+        metadata=about(
+            "What a tie teaches: drop is nothing; half is both labels at half weight; keep is a probability "
+            "of one half, for a loss with soft labels."
+        ),
+    )
+    window: int = field(
+        default=100,
+        validator=ge(0),
+        metadata=about("How many of the latest verdicts are looked at, once there are so many; 0 is none."),
+    )
+    max_errors: float = field(
+        default=0.5,
+        validator=and_(ge(0), le(1)),
+        metadata=about("The run stops where a larger share of them than this are errors."),
+    )
+    max_one_kind: float = field(
+        default=0.95,
+        validator=and_(ge(0), le(1)),
+        metadata=about(
+            "The run stops where a larger share of them than this are ties, or went to whichever answer was "
+            "shown first, or second."
+        ),
+    )
 
 
 @frozen
@@ -315,6 +373,9 @@ class Config:
     )
     training: TrainingConfig = field(
         factory=TrainingConfig, metadata=about("How long and how fast the policy learns.")
+    )
+    judging: JudgingConfig = field(
+        factory=JudgingConfig, metadata=about("What becomes of ties, and when a run stops over its judge.")
     )
     evaluation: EvaluationConfig = field(
         factory=EvaluationConfig, metadata=about("How the policy is compared with the start of the run.")

@@ -1,0 +1,64 @@
+"""`prefloop runs`: what runs there are, what one came to, and going on with one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from prefloop.cli.train import run_on
+
+
+@click.group()
+def runs() -> None:
+    """List, show and resume runs."""
+
+
+@runs.command("list")
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def list_runs(folder: Path, as_json: bool) -> None:
+    """List the runs in FOLDER (by default: runs)."""
+    found = [{"run": str(p.parent), **_read(p)} for p in sorted(folder.glob("*/run.json"))]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for run in found:
+        steps, planned = run["summary"].get("steps", "?"), run["plan"]["steps"]
+        click.echo(f"{run['run']:<40} {run['status']:<9} {steps}/{planned} steps  {_rate(run['summary'])}")
+    if not found:
+        click.echo(f"There are no runs in '{folder}'.")
+
+
+@runs.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def show(run: Path) -> None:
+    """Show how RUN was made and what it came to."""
+    from prefloop.run import read_manifest
+
+    click.echo(json.dumps(read_manifest(run), indent=2, ensure_ascii=False))
+
+
+@runs.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
+def resume(run: Path, overrides: tuple[str, ...]) -> None:
+    """Go on with RUN from its last checkpoint; the same as `prefloop train --resume RUN`."""
+    run_on(run, overrides)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {"status": "damaged", "summary": {}, "plan": {"steps": "?"}, "reason": str(error)}
+    return manifest
+
+
+def _rate(summary: Mapping[str, Any]) -> str:
+    if "win_rate" not in summary:
+        return ""
+    return "win rate " + " to ".join(f"{side['rate']:.0%}" for side in summary["win_rate"].values())

@@ -1,0 +1,186 @@
+"""Pairs to judge, from a file: a preference data set, pairs with or without a label, or a run's ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import frozen
+
+from prefloop import embedded
+from prefloop.config.schema import PromptsConfig
+from prefloop.conversations import (
+    RowError,
+    check_text,
+    conversation,
+    first_few,
+    messages_of,
+    transcript,
+)
+from prefloop.errors import UserError
+from prefloop.judgements import completion_in, is_judgement, latest, ledger_of, read_ledger, verdict_in
+from prefloop.prompt_files import describe
+from prefloop.prompt_sources import Rows, read_rows
+from prefloop.types import Completion, Pair, Prompt, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefloop.prompt_files import Row
+    from prefloop.types import Message
+
+Side = Literal["first", "second", "tie"]
+"""Which completion of a pair is the better one."""
+
+_LABELS: dict[object, Side] = {"first": "first", "second": "second", "tie": "tie", 0: "first", 1: "second"}
+_OURS = frozenset({"prompt", "chosen", "rejected", "first", "second", "label"})
+_FORMATS = "'chosen' and 'rejected', or 'first' and 'second'"
+
+
+@frozen
+class LabelledPair:
+    """A pair and what its file says about it; None where the file does not say."""
+
+    pair: Pair
+    label: Side | None
+
+
+def read_pairs(
+    path: str, *, split: str = "train", limit: int | None = None, seed: int = 0
+) -> list[LabelledPair]:
+    """The pairs in `path`: a file, a folder or a Hub data set as for prompts, or a run directory.
+
+    A row holds ``prompt``, ``chosen`` and ``rejected``; or ``prompt``, ``first``, ``second`` and perhaps
+    a ``label`` (first, second or tie; 0 is first and 1 is second); or it is a line of a run's ledger,
+    whose verdict is the label. Prompts and completions are text or chat messages. Which of chosen and
+    rejected comes first is drawn from `seed` and the texts. `limit` counts rows.
+
+    Raises `UserError` where nothing is found, and for bad rows, the first few together.
+    """
+    found = _rows(path, split, limit)
+    pairs: list[LabelledPair] = []
+    problems: list[str] = []
+    for row in latest(found.rows):
+        try:
+            pairs.append(_labelled(row, found.name, seed))
+        except RowError as bad:
+            problems.append(f"{found.label}{row.place} {bad}")
+    if problems:
+        raise UserError(*first_few(problems))
+    return pairs
+
+
+def _rows(path: str, split: str, limit: int | None) -> Rows:
+    ledger = ledger_of(Path(embedded.resolve(path)).expanduser())
+    if ledger is None:
+        return _read_data_set(PromptsConfig(path=path, split=split, limit=limit))
+    rows = read_ledger(ledger)
+    if not rows:
+        raise UserError(f"{ledger} is empty: the run has judged nothing yet")
+    return Rows(str(ledger), ledger.name, rows[:limit])
+
+
+def _read_data_set(config: PromptsConfig) -> Rows:
+    try:
+        return read_rows(config)
+    except UserError as error:  # these are no prompts of a configuration
+        raise UserError(*(problem.removeprefix("prompts.split: ") for problem in error.problems)) from error
+
+
+def side_of(verdict: Verdict) -> Side | None:
+    """What a verdict says; None where it says nothing."""
+    if verdict.outcome == "tie":
+        return "tie"
+    if verdict.prefers_first is None:
+        return None
+    return "first" if verdict.prefers_first else "second"
+
+
+def _labelled(row: Row, name: str, seed: int) -> LabelledPair:
+    values = row.values
+    if row.problem:
+        raise RowError(row.problem)
+    if is_judgement(values):
+        prompt = _prompt(values["prompt"], name + row.place, {})
+        pair = Pair(prompt, completion_in(values, "first"), completion_in(values, "second"))
+        return LabelledPair(pair, side_of(verdict_in(values)))
+    if "chosen" in values or "rejected" in values:
+        return _preference(values, name + row.place, seed)
+    return _plain(values, name + row.place)
+
+
+def _plain(values: Mapping[str, Any], id: str) -> LabelledPair:
+    for column in ("first", "second"):
+        if column not in values:
+            raise RowError(f"has no '{column}'; a pair has {_FORMATS}")
+    prompt = _prompt(_needed(values, "prompt"), id, values)
+    first, second = (_answer(values[column], column, prompt) for column in ("first", "second"))
+    return LabelledPair(Pair(prompt, first, second), _label(values.get("label")))
+
+
+def _label(value: object) -> Side | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int) or value not in _LABELS:
+        shown = f"{value!r}" if isinstance(value, str | int) else describe(value)
+        raise RowError(f"has {shown} as its 'label', not first, second or tie (0 is first, 1 is second)")
+    return _LABELS[value]
+
+
+def _preference(values: Mapping[str, Any], id: str, seed: int) -> LabelledPair:
+    prompt = _prompt(_shared_prompt(values), id, values)
+    chosen = _answer(_needed(values, "chosen"), "chosen", prompt)
+    rejected = _answer(_needed(values, "rejected"), "rejected", prompt)
+    tie = values.get("probability") == 0.5  # as `prefloop export pairs --include-ties` writes one
+    if _chosen_first(prompt.text, chosen.text, rejected.text, seed):
+        return LabelledPair(Pair(prompt, chosen, rejected), "tie" if tie else "first")
+    return LabelledPair(Pair(prompt, rejected, chosen), "tie" if tie else "second")
+
+
+def _shared_prompt(values: Mapping[str, Any]) -> object:
+    """The prompt, which may stand only at the start of both conversations ("implicit" in TRL)."""
+    if "prompt" not in values and isinstance(values.get("chosen"), list):
+        return values["chosen"][:-1]
+    return _needed(values, "prompt")
+
+
+def _chosen_first(prompt: str, chosen: str, rejected: str, seed: int) -> bool:
+    """A coin for the pair as a set, so that the place of a text says nothing about its label."""
+    low, high = sorted((chosen, rejected))
+    coin = hashlib.sha256(json.dumps([seed, prompt, low, high]).encode()).digest()[0] & 1
+    return (chosen == low) == bool(coin)
+
+
+def _needed(values: Mapping[str, Any], column: str) -> object:
+    if column not in values:
+        raise RowError(f"has no '{column}'")
+    return values[column]
+
+
+def _prompt(value: object, id: str, values: Mapping[str, Any]) -> Prompt:
+    """A prompt with the other columns of its row, which a judge may check an answer against."""
+    messages = conversation(value, "prompt")
+    others = {key: part for key, part in values.items() if key not in _OURS}
+    return Prompt((), transcript(messages), tuple(messages), id, others)
+
+
+def _answer(value: object, column: str, prompt: Prompt) -> Completion:
+    """A completion as text, or as messages: the assistant's, which may follow the prompt's own."""
+    if isinstance(value, str):
+        check_text(value, f"its '{column}'")
+        return Completion((), value)
+    *before, last = messages_of(value, column)
+    if last["role"] != "assistant":
+        raise RowError(
+            f"has a message from '{last['role']}' at the end of its '{column}', not from 'assistant'"
+        )
+    if before and _said(before) != _said(prompt.messages):
+        raise RowError(f"has a '{column}' that does not go on from its prompt")
+    return Completion((), last["content"])
+
+
+def _said(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(m["role"], m["content"]) for m in messages if m["role"] != "system"]

@@ -1,0 +1,68 @@
+"""What may change when a run is taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefloop.config import Config, load_config
+from prefloop.config.dump import to_plain
+from prefloop.errors import UserError
+from prefloop.run import CONFIG, read_manifest
+
+MAY_CHANGE = frozenset(
+    f"training.{name}"
+    for name in (
+        "iters",
+        "epochs",
+        "report_every",
+        "evaluate_every",
+        "save_every",
+        "keep_last",
+        "keep_best",
+        "max_skipped",
+        "memory_limit_gb",
+    )
+)
+LENGTHS = {"training.iters", "training.epochs"}
+
+
+def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of the run in `path`, with what `overrides` may change.
+
+    Raises `UserError` where `path` holds no run, and where `overrides` would make it another run: its
+    steps so far were taken with the settings that it has.
+    """
+    read_manifest(path)
+    before = load_config(path / CONFIG)
+    after = load_config(path / CONFIG, overrides) if overrides else before
+    changed = changes(before, after)
+    if refused := sorted(changed.keys() - MAY_CHANGE):
+        told = "; ".join(f"{key} from {changed[key][0]!r} to {changed[key][1]!r}" for key in refused)
+        raise UserError(
+            f"'{path}' cannot go on with other settings: {told}. Its steps so far were taken as it was; "
+            f"start a new run, or change only {', '.join(sorted(MAY_CHANGE))}."
+        )
+    schedule = after.training.schedule
+    if schedule and changed.keys() & LENGTHS and not schedule.options.keys() & {"decay_steps", "steps"}:
+        raise UserError(
+            f"'{path}' cannot change its length: its learning-rate schedule '{schedule.use}' was laid out "
+            "over it."
+        )
+    return after
+
+
+def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by key path, with their values before and after."""
+    old, new = (_flat(to_plain(config, config.registry)) for config in (before, after))
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {path: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{path}.{key}" if path else key)
+    return flat

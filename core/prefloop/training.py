@@ -1,0 +1,182 @@
+"""A whole run: load, evaluate, loop, evaluate, save; or go on with one that was interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, define, evolve, field
+
+from prefloop import checkpoint
+from prefloop.config import Config
+from prefloop.errors import StopRun, UserError
+from prefloop.health import guards
+from prefloop.ledger import RememberingJudge
+from prefloop.loop import Loop
+from prefloop.plan import check_memory
+from prefloop.preparation import Prepared, prepare, prepare_judges
+from prefloop.resuming import saved_config
+from prefloop.run import Recorder, Run, choose_path, identify, refuse_taken
+from prefloop.types import Evaluation
+
+
+def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
+    """Run `config` to its end and return the finished run. Nothing is printed; give an observer for that.
+
+    The run directory is made once everything is loaded. An observer or judge that raises `StopRun` ends the
+    run cleanly: it is saved, its status is ``stopped`` (``failed`` where the stop says so), and `resume`
+    goes on with it, as it does after anything else that broke the run. Raises `UserError` for what is the
+    user's to mend.
+    """
+    path = choose_path(config)
+    refuse_taken(path)
+    prepared = prepare(config)
+    check_memory(prepared.plan, config.training.memory_limit_gb)
+    prepare_judges(config)
+    with Run.create(path, config, prepared.plan) as run:
+        return _Session(prepared, run, observers).drive()
+
+
+def resume(
+    path: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    config: Config | None = None,
+    observers: Sequence[Any] = (),
+) -> Run:
+    """Go on with an interrupted run from its last checkpoint, to the same end as without interruption.
+
+    `overrides` may change how long the run is and how it is reported and saved, nothing that would make it
+    another run. A program that passed components of its own to `train` gives the same `config` again, since
+    the saved one cannot name them. Raises `UserError` where `path` holds no run, where another process
+    holds it, or where `overrides` change more than that.
+    """
+    config = config or saved_config(Path(path), overrides)
+    prepared = prepare(config)
+    prepare_judges(config)
+    with Run.open(Path(path), config, prepared.plan) as run:
+        return _Session(prepared, run, observers).drive(run.last_checkpoint())
+
+
+@define(eq=False)
+class _Session:
+    """One stretch of a run, from its start or a checkpoint to its end or the next interruption."""
+
+    prepared: Prepared
+    run: Run
+    observers: Sequence[Any]
+    evaluations: list[Evaluation] = field(factory=list, init=False)
+    started: float = field(factory=time.perf_counter, init=False)
+
+    @property
+    def loop(self) -> Loop:
+        return self.prepared.loop
+
+    def drive(self, last: Path | None = None) -> Run:
+        """Take the steps that are left, and leave the run as files whatever happens."""
+        config = self.prepared.config
+        if last:
+            self.evaluations = checkpoint.load_checkpoint(last, self.loop)
+        self.run.begin(self.loop.steps_taken if last else None)
+        self._put_the_ledger_before_the_judges(config)
+        self.loop.observers = (Recorder(self.run), *config.observers, *self.observers, *guards(config))
+        self.loop.notify("run_started", self.run)
+        with self._failures_told():
+            status = self._steps()
+            self._finish(status)
+        self.loop.notify("run_finished", self.run)
+        return self.run
+
+    def _steps(self) -> str:
+        """Take the steps that are left; returns the status that the run ends with."""
+        try:
+            self._between_steps()
+            for _ in self.loop:
+                self._between_steps()
+        except StopRun as stop:
+            self.run.manifest["reason"] = stop.reason
+            self._save()
+            return "failed" if stop.failed else "stopped"
+        return "finished"
+
+    def _between_steps(self) -> None:
+        """Evaluate and save where that is due, and was not done before an interruption."""
+        training, number = self.prepared.config.training, self.loop.steps_taken
+        end = number in (0, self.loop.steps)
+        if (end or _due(number, training.evaluate_every)) and not self._evaluated(number):
+            self._evaluate()
+        if number and (number == self.loop.steps or _due(number, training.save_every)):
+            self._save()
+
+    def _evaluated(self, number: int) -> bool:
+        return bool(self.evaluations) and self.evaluations[-1].step == number
+
+    def _evaluate(self) -> None:
+        if self.prepared.evaluator:
+            self.evaluations.append(self.prepared.evaluator(self.loop.steps_taken))
+            self.loop.notify("evaluated", self.evaluations[-1])
+
+    def _save(self) -> None:
+        training = self.prepared.config.training
+        folder = checkpoint.save_checkpoint(self.run.path, self.loop, self.evaluations)
+        checkpoint.prune(self.run.path, training.keep_last, training.keep_best, self.evaluations)
+        self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
+
+    def _finish(self, status: str) -> None:
+        self.run.save_policy(self.prepared.policy)
+        self.run.finish(status, self._summary())
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """Whatever goes wrong ends up in ``run.json``; a full or vanished disk is the user's to mend."""
+        try:
+            yield
+        except OSError as error:
+            self.run.fail(error)
+            raise UserError(
+                f"cannot write to '{self.run.path}': {error.strerror or error}. Nothing that was saved is "
+                f"lost; once that is mended: prefloop train --resume {self.run.path}"
+            ) from error
+        except BaseException as error:
+            self.run.fail(error)
+            raise
+
+    def _put_the_ledger_before_the_judges(self, config: Config) -> None:
+        loop, evaluator = self.loop, self.prepared.evaluator
+        who = identify(config, config.judge)
+        loop.judge = RememberingJudge(
+            loop.judge, who, self.run.ledger, lambda: {"step": loop.steps_taken + 1}
+        )
+        if evaluator:
+            judge = RememberingJudge(
+                evaluator.judge,
+                identify(config, evaluator.judge),
+                self.run.ledger,
+                lambda: {"step": loop.steps_taken, "evaluation": True},
+            )
+            self.prepared = evolve(self.prepared, evaluator=evolve(evaluator, judge=judge))
+
+    def _summary(self) -> dict[str, Any]:
+        """What the run came to, for ``run.json``."""
+        seconds = self.run.summary.get("seconds", 0.0) + time.perf_counter() - self.started
+        summary: dict[str, Any] = {"steps": self.loop.steps_taken, "seconds": round(seconds, 1)}
+        if not self.evaluations:
+            return summary
+        sides = {"before": self.evaluations[0]}
+        if len(self.evaluations) > 1:
+            sides["after"] = self.evaluations[-1]
+        summary["win_rate"] = {side: asdict(e.win_rate) for side, e in sides.items()}
+        for name in self.evaluations[0].metrics:
+            summary[name] = {side: e.metrics[name] for side, e in sides.items()}
+        summary["examples"] = [
+            {"prompt": p.prompt.text, "before": p.second.text, "after": p.first.text}
+            for p in self.evaluations[-1].pairs[: checkpoint.EXAMPLES]
+        ]
+        return summary
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

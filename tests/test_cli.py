@@ -1,0 +1,129 @@
+"""The command line, as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiny_models import ModelFolder
+
+PROMPTS = [{"prompt": f"What does animal number {i} say?"} for i in range(8)]
+
+
+def prefloop(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefloop", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+
+
+def mlx_lm(*arguments: str) -> str:
+    command = [sys.executable, "-m", "mlx_lm", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> str:
+    file = tmp_path / "my.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+    return file.name
+
+
+def test_the_dry_run_proves_learning_and_writes_nothing(tmp_path: Path) -> None:
+    done = prefloop("train", "--dry-run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "a gradient reaches each of 42 tensors; the reference stays" in done.stdout
+    assert "Nothing was written." in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_dry_run_does_not_ask_a_person(tmp_path: Path) -> None:
+    done = prefloop("train", "--dry-run", "--set", "judge=human", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "a person, who is not asked now" in done.stdout
+
+
+def test_the_dry_run_refuses_what_cannot_learn(tmp_path: Path) -> None:
+    done = prefloop("train", "--dry-run", "--set", "sampler.temperature=0", folder=tmp_path)
+    assert done.returncode == 2
+    assert "both completions of every prompt come out equal" in done.stderr
+    assert "Raise sampler.temperature" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+@pytest.mark.parametrize("kind", ["lora", "dora", "full", "4bit"])
+def test_other_architectures_train_and_what_is_written_generates(
+    model_folder: ModelFolder, tmp_path: Path, prompts: str, family: str, kind: str
+) -> None:
+    """The same command, another model folder, one's own prompts, the LLM judge."""
+    model = str(model_folder(family))
+    settings = {
+        "model": f"{{path: {model}, quantize: {'4bit' if kind == '4bit' else 'none'}}}",
+        "adapter.type": "lora" if kind == "4bit" else kind,
+        "adapter.rank": "4",
+        "prompts": prompts,
+        "judge": "{use: llm, model: 'embedded:judge', system: 'Prefer the warmer, friendlier answer.'}",
+        "sampler.max_completion_length": "8",
+        "training": "{batch_size: 2, iters: 2}",
+        "evaluation.held_out": "0",
+        "output": "out",
+    }
+    (tmp_path / "config.yaml").write_text("".join(f"{k}: {v}\n" for k, v in _nested(settings).items()))
+    done = prefloop("train", "config.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "out"
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+
+    said = ("--prompt", "Hi", "--max-tokens", "3")
+    if kind == "full":
+        assert "Generation: " in mlx_lm("generate", "--model", str(run / "model"), *said)
+    elif kind == "4bit":  # the adapters go onto the same 4-bit weights, which mlx_lm makes with convert
+        four = str(tmp_path / "four")
+        mlx_lm("convert", "--hf-path", model, "--mlx-path", four, "-q", "--q-bits", "4")
+        assert "Generation: " in mlx_lm("generate", "--model", four, "--adapter-path", str(run), *said)
+    else:
+        assert "Generation: " in mlx_lm("generate", "--model", model, "--adapter-path", str(run), *said)
+        whole = str(tmp_path / "whole")
+        mlx_lm("fuse", "--model", model, "--adapter-path", str(run), "--save-path", whole)
+        assert "Generation: " in mlx_lm("generate", "--model", whole, *said)
+
+
+def _nested(settings: dict[str, str]) -> dict[str, str]:
+    """``a.b: c`` as one flow mapping for each section."""
+    sections: dict[str, list[str]] = {}
+    plain: dict[str, str] = {}
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        if name:
+            sections.setdefault(section, []).append(f"{name}: {value}")
+        else:
+            plain[key] = value
+    return plain | {section: f"{{{', '.join(parts)}}}" for section, parts in sections.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["online_dpo", "xpo"])
+def test_the_quick_start_learns_what_its_judge_prefers(tmp_path: Path, algorithm: str) -> None:
+    done = prefloop("train", "--set", f"algorithm={algorithm}", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / f"{algorithm}-policy-1"
+    summary = json.loads((run / "run.json").read_text())["summary"]
+    before, after = summary["win_rate"]["before"], summary["win_rate"]["after"]
+    assert before["low"] < 0.5 < before["high"]
+    assert after["rate"] > 0.85
+    assert after["low"] > before["high"]
+    assert summary["accuracy"]["after"] > 0.5
+    for text in (
+        "held-out prompts the judge preferred",
+        "before  ",
+        "after   ",
+        f"The run is in runs/{run.name}",
+    ):
+        assert text in done.stdout
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert any("exploration_bonus" in step for step in steps) == (algorithm == "xpo")

@@ -1,0 +1,308 @@
+"""An interrupted run, taken up again, ends as if it had never been interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from attrs import evolve, field, frozen
+
+from prefloop import Pair, Run, Step, StopRun, UserError, Verdict, load_config, resume, train
+
+SETTINGS: dict[str, Any] = {
+    "model": "embedded:policy",
+    "prompts": {"path": "embedded:prompts", "limit": 40},
+    "judge": {"use": "rule", "prefer": ["Sure", "hope"], "avoid": ["Really"], "length": "longer"},
+    "sampler": {"max_completion_length": 8},
+    "adapter": {"rank": 2, "layers": 1},
+    "training": {
+        "batch_size": 3,
+        "iters": 7,
+        "save_every": 2,
+        "evaluate_every": 3,
+        "learning_rate": 1e-3,
+        "schedule": {"use": "cosine_decay", "warmup": 2},
+    },
+    "evaluation": {"held_out": 4},
+}
+TIMES = ("seconds", "tokens_per_second", "peak_memory_gb")
+
+
+def settings_for(path: Path, **changes: Any) -> dict[str, Any]:
+    return {**SETTINGS, **changes, "output": str(path)}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines without what differs between any two runs: how long they took."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{k: v for k, v in record.items() if not k.startswith(TIMES)} for record in records]
+
+
+def outcome(run: Path) -> tuple[bytes, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Everything that a run must have in common with its uninterrupted twin."""
+    judged = {json.dumps(row, sort_keys=True) for row in lines(run / "judgements.jsonl")}
+    assert len(judged) == len(lines(run / "judgements.jsonl")), "a pair was judged twice"
+    metrics = lines(run / "metrics.jsonl")
+    return (run / "adapters.safetensors").read_bytes(), metrics, sorted(map(json.loads, judged), key=str)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    run = train(load_config(settings_for(tmp_path_factory.mktemp("whole") / "run")))
+    assert run.status == "finished"
+    return outcome(run.path)
+
+
+@frozen
+class StopsAfter:
+    """Stops the run after a step, cleanly or as a crash would."""
+
+    step: int
+    error: Exception
+
+    def step_finished(self, step: Step) -> None:
+        if step.progress.step == self.step:
+            raise self.error
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 6, 7])
+def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path, uninterrupted: Any, step: int) -> None:
+    config = load_config(settings_for(tmp_path / "run"))
+    run = train(config, observers=[StopsAfter(step, StopRun("enough for today"))])
+    assert (run.status, run.summary["steps"]) == ("stopped", step)
+    assert resume(run.path).status == "finished"
+    assert outcome(run.path) == uninterrupted
+
+
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_a_crashed_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, uninterrupted: Any, step: int
+) -> None:
+    config = load_config(settings_for(tmp_path / "run"))
+    with pytest.raises(RuntimeError):
+        train(config, observers=[StopsAfter(step, RuntimeError("power cut"))])
+    assert resume(tmp_path / "run").status == "finished"
+    assert outcome(tmp_path / "run") == uninterrupted
+
+
+def test_a_run_killed_again_and_again_ends_the_same(tmp_path: Path, uninterrupted: Any) -> None:
+    """SIGKILL at random moments, loading and saving included; the long campaign is in test_faults."""
+    run = tmp_path / "run"
+    (tmp_path / "config.yaml").write_text(json.dumps(settings_for(run)))
+    dice = random.Random(1)
+    for _ in range(3):
+        _kill_after(_start(_command(run), tmp_path), run, dice.uniform(0.0, 1.5))
+    assert _start(_command(run), tmp_path).wait(timeout=300) == 0
+    assert outcome(run) == uninterrupted
+
+
+def _command(run: Path) -> list[str]:
+    return ["train", "--resume", str(run)] if (run / "run.json").exists() else ["train", "config.yaml"]
+
+
+def _kill_after(process: subprocess.Popen[bytes], run: Path, seconds: float) -> None:
+    """Let the process load, and kill it so long after it took the run up."""
+    taken = run / ".lock"
+    before = taken.stat().st_mtime_ns if taken.exists() else 0
+    _wait_for(lambda: taken.exists() and taken.stat().st_mtime_ns > before)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+
+
+def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-m", "prefloop", *command]
+    return subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_exits_with_130(
+    tmp_path: Path, uninterrupted: Any, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "config.yaml").write_text(json.dumps(settings_for(run)))
+    process = _start(["train", "config.yaml"], tmp_path)
+    _wait_for(lambda: (run / "metrics.jsonl").exists() and len(lines(run / "metrics.jsonl")) >= 2)
+    process.send_signal(number)
+    assert process.wait(timeout=120) in (130, 0)
+    manifest = json.loads((run / "run.json").read_text())
+    if process.returncode == 130:
+        assert manifest["status"] == "stopped"
+        assert manifest["reason"] == f"stopped by {number.name}"
+        assert (run / "adapters.safetensors").exists()
+        resume(run)
+    assert outcome(run) == uninterrupted
+
+
+def _wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened for two minutes"
+        time.sleep(0.02)
+
+
+class OneByOne:
+    """A person of few words: tells each verdict as it comes, and leaves after so many."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.asked: list[str] = []
+
+    def answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+        for place, pair in enumerate(pairs):
+            if len(self.asked) == self.patience:
+                raise StopRun("time for tea")
+            self.asked.append(f"{pair.prompt.id} {pair.first.text} {pair.second.text}")
+            yield place, Verdict(float(len(pair.first.text) > len(pair.second.text)))
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [verdict for _, verdict in self.answers(pairs)]
+
+
+def test_no_label_of_a_person_is_asked_for_twice(tmp_path: Path) -> None:
+    asked: list[str] = []
+    run: Run | None = None
+    for patience in (5, 4, 100):  # 5 is in the middle of the second step of three pairs
+        judge = OneByOne(patience)
+        training = {**SETTINGS["training"], "evaluate_every": 0}
+        config = load_config(settings_for(tmp_path / "run", training=training, evaluation={"held_out": 0}))
+        config = evolve(config, judge=judge)
+        run = resume(run.path, config=config) if run else train(config)
+        asked += judge.asked
+    assert run is not None
+    assert run.status == "finished"
+    assert len(asked) == len(set(asked)) == 3 * 7
+
+
+def test_a_torn_last_line_is_repaired(tmp_path: Path, uninterrupted: Any) -> None:
+    config = load_config(settings_for(tmp_path / "run"))
+    run = train(config, observers=[StopsAfter(4, StopRun("enough"))])
+    for name in ("metrics.jsonl", "judgements.jsonl"):
+        with (run.path / name).open("ab") as stream:
+            stream.write(b'{"step": 5, "first": {"te')
+    resume(run.path)
+    assert outcome(run.path) == uninterrupted
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    config = load_config(settings_for(tmp_path / "run"))
+    run = train(config, observers=[StopsAfter(4, StopRun("enough"))])
+    (run.path / "checkpoints" / "0000004" / "optimizer.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"0000004' is damaged.*Remove it to go on from the one before"):
+        resume(run.path)
+
+
+def test_two_processes_cannot_have_one_run(tmp_path: Path) -> None:
+    config = load_config(settings_for(tmp_path / "run"))
+    run = train(config, observers=[StopsAfter(1, StopRun("enough"))])
+    with (run.path / ".lock").open("ab") as stream:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(UserError, match="in use by another process"):
+            resume(run.path)
+
+
+def test_settings_that_would_make_it_another_run_are_refused(tmp_path: Path) -> None:
+    config = load_config(settings_for(tmp_path / "run", training={"batch_size": 3, "iters": 2}))
+    run = train(config)
+    with pytest.raises(UserError, match=r"loss.beta from 0.1 to 0.2.*change only training.epochs"):
+        resume(run.path, overrides=["loss.beta=0.2"])
+    longer = resume(run.path, overrides=["training.iters=4", "training.report_every=1"])
+    assert longer.summary["steps"] == 4
+
+
+def test_a_longer_run_equals_one_that_was_long_from_the_start(tmp_path: Path) -> None:
+    short = settings_for(tmp_path / "short", training={"batch_size": 3, "iters": 3, "learning_rate": 1e-3})
+    whole = settings_for(tmp_path / "long", training={"batch_size": 3, "iters": 5, "learning_rate": 1e-3})
+    train(load_config(whole))
+    train(load_config(short))
+    resume(tmp_path / "short", overrides=["training.iters=5"])
+    adapters = [(tmp_path / name / "adapters.safetensors").read_bytes() for name in ("short", "long")]
+    assert adapters[0] == adapters[1]
+
+
+def test_a_schedule_is_not_stretched(tmp_path: Path) -> None:
+    run = train(load_config(settings_for(tmp_path / "run")), observers=[StopsAfter(1, StopRun("enough"))])
+    with pytest.raises(UserError, match="its learning-rate schedule 'cosine_decay' was laid out over it"):
+        resume(run.path, overrides=["training.iters=9"])
+
+
+@pytest.mark.parametrize("kind", ["dora", "full"])
+def test_every_kind_of_fine_tuning_goes_on_exactly(tmp_path: Path, kind: str) -> None:
+    adapters = []
+    for name, observers in (("whole", []), ("parts", [StopsAfter(3, StopRun("enough"))])):
+        settings = settings_for(tmp_path / name, adapter={"type": kind, "rank": 2, "layers": 1})
+        run = train(load_config(settings), observers=observers)
+        if run.status == "stopped":
+            run = resume(run.path)
+        adapters.append((run.path / "adapters.safetensors").read_bytes())
+    assert adapters[0] == adapters[1]
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+    training = {"batch_size": 3, "iters": 8, "save_every": 1, "evaluate_every": 2, "keep_last": 2}
+    run = train(load_config(settings_for(tmp_path / "run", training=training)))
+    kept = sorted(int(folder.name) for folder in (run.path / "checkpoints").iterdir())
+    metrics = [m for m in lines(run.path / "metrics.jsonl") if "evaluation" in m and m["step"] > 0]
+    best = max(metrics, key=lambda m: m["evaluation"]["win_rate"]["rate"])["step"]
+    assert kept == sorted({7, 8, best})
+
+
+@frozen
+class Explodes:
+    """A loss that is NaN from its second step on."""
+
+    calls: list[int] = field(factory=list)
+
+    def __call__(self, scores: Any) -> mx.array:
+        self.calls.append(1)
+        return scores.margin * (float("nan") if len(self.calls) > 1 else 1.0)
+
+
+def test_steps_with_an_undefined_gradient_are_left_out_and_end_the_run(tmp_path: Path) -> None:
+    training = {"batch_size": 3, "iters": 20, "max_skipped": 3}
+    config = load_config(settings_for(tmp_path / "run", training=training, evaluation={"held_out": 0}))
+    run = train(evolve(config, loss=Explodes()))
+    assert run.status == "failed"
+    assert "infinite or undefined for 3 steps in a row" in run.manifest["reason"]
+    metrics = lines(run.path / "metrics.jsonl")
+    assert [m["skipped"] for m in metrics] == [0.0, 1.0, 1.0, 1.0]
+    assert metrics[1]["grad_norm"] is None
+    trained = mx.load(str(run.path / "adapters.safetensors"))
+    assert isinstance(trained, dict)
+    assert all(bool(mx.all(mx.isfinite(value))) for value in trained.values())
+
+
+def test_a_run_that_needs_more_memory_than_allowed_is_refused(tmp_path: Path) -> None:
+    training = {**SETTINGS["training"], "memory_limit_gb": 0.0001}
+    with pytest.raises(UserError, match=r"training.memory_limit_gb allows 0.1 MB.*memory_limit_gb: 0"):
+        train(load_config(settings_for(tmp_path / "run", training=training)))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_ends_the_run_with_a_clear_message(tmp_path: Path, uninterrupted: Any) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine mounts no tmpfs")
+    try:
+        with pytest.raises(UserError, match=r"cannot write to .*No space left on device.*--resume"):
+            train(load_config(settings_for(disk / "run")))
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        assert resume(disk / "run").status == "finished"
+        assert outcome(disk / "run") == uninterrupted
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -1,0 +1,187 @@
+"""A whole run from a configuration, and the directory it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from prefloop import Config, Evaluation, Pair, Run, Step, StopRun, UserError, Verdict, load_config, train
+
+SETTINGS: dict[str, Any] = {
+    "model": "embedded:policy",
+    "prompts": {"path": "embedded:prompts", "limit": 40},
+    "judge": {"use": "rule", "prefer": ["Sure", "hope"], "avoid": ["Really"], "length": "longer"},
+    "sampler": {"max_completion_length": 12},
+    "adapter": {"rank": 2, "layers": 1},
+    "training": {"batch_size": 4, "iters": 3, "save_every": 2, "evaluate_every": 2, "learning_rate": 1e-2},
+    "evaluation": {"held_out": 4, "answer": "answer"},
+}
+
+
+def config_for(path: Path, **changes: Any) -> Config:
+    return load_config({**SETTINGS, **changes, "output": str(path)})
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class Ear:
+    """Remembers what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def run_started(self, run: Run) -> None:
+        self.heard.append("started")
+
+    def step_finished(self, step: Step) -> None:
+        self.heard.append(f"step {step.progress.step}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.heard.append(f"evaluated {evaluation.step}")
+
+    def checkpoint_saved(self, step: int, path: str) -> None:
+        self.heard.append(f"saved {step}")
+
+    def run_finished(self, run: Run) -> None:
+        self.heard.append(f"{run.status}")
+
+
+def test_a_run_from_start_to_end(tmp_path: Path) -> None:
+    ear = Ear()
+    run = train(config_for(tmp_path / "run"), observers=[ear])
+
+    told = (
+        "started, evaluated 0, step 1, step 2, evaluated 2, saved 2, step 3, evaluated 3, saved 3, finished"
+    )
+    assert ", ".join(ear.heard) == told
+
+    metrics = lines(run.path / "metrics.jsonl")
+    assert [m["step"] for m in metrics] == [0, 1, 2, 2, 3, 3]
+    assert [m["step"] for m in metrics if "evaluation" in m] == [0, 2, 3]
+
+    ledger = lines(run.path / "judgements.jsonl")
+    assert [row["step"] for row in ledger if "evaluation" in row] == [0] * 4 + [2] * 4 + [3] * 4
+    ledger = [row for row in ledger if "evaluation" not in row]
+    assert [row["step"] for row in ledger] == [1] * 4 + [2] * 4 + [3] * 4
+    assert {row["judge"] for row in ledger} == {"prefloop:rule"}
+    for row in ledger:
+        assert row["first"]["tokens"]
+        assert row["prompt_id"].startswith("prompts.jsonl:")
+
+    manifest = json.loads((run.path / "run.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["seed"] == 0
+    assert manifest["versions"]["mlx"]
+    for side in ("before", "after"):
+        rate = manifest["summary"]["win_rate"][side]
+        assert rate["pairs"] == 4
+        assert rate["low"] <= rate["rate"] <= rate["high"]
+        assert 0 <= manifest["summary"]["accuracy"][side] <= 1
+    assert len(manifest["summary"]["examples"]) == 3
+
+    for folder in (run.path, run.path / "checkpoints" / "0000002"):
+        assert (folder / "adapters.safetensors").is_file()
+        assert (folder / "adapter_config.json").is_file()
+    assert not list(run.path.rglob("*.tmp"))
+
+
+def test_the_saved_configuration_gives_the_same_run_again(tmp_path: Path) -> None:
+    first = train(config_for(tmp_path / "first"))
+    again = load_config(first.path / "config.yaml", [f"output.path={tmp_path / 'second'}"])
+    second = train(again)
+    adapters = [run.path / "adapters.safetensors" for run in (first, second)]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+    judged = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in lines(run.path / "judgements.jsonl")]
+        for run in (first, second)
+    ]
+    assert judged[0] == judged[1]
+
+
+def test_held_out_prompts_are_never_trained_on(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    compared: set[str] = set()
+
+    class Both:
+        def step_finished(self, step: Step) -> None:
+            seen.update(p.prompt.text for p in step.pairs)
+
+        def evaluated(self, evaluation: Evaluation) -> None:
+            compared.update(p.prompt.text for p in evaluation.pairs)
+
+    training = {"batch_size": 4, "epochs": 1}
+    train(config_for(tmp_path / "run", training=training), observers=[Both()])
+    assert len(compared) == 4
+    assert len(seen) == 36
+    assert not seen & compared
+
+
+@frozen
+class GivesUp:
+    """Judges one pair of the second step, then stops the run as a person does."""
+
+    calls: list[int]
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        self.calls.append(len(pairs))
+        if len(self.calls) == 2:
+            raise StopRun("quit by the person who judges", [Verdict(0.9)])
+        return [Verdict(0.9) for _ in pairs]
+
+
+def embedded_judge(config: Config, judge: Any) -> Config:
+    from attrs import evolve
+
+    return evolve(config, judge=judge, evaluation=evolve(config.evaluation, held_out=0))
+
+
+def test_a_judge_that_stops_the_run_loses_no_verdict(tmp_path: Path) -> None:
+    run = train(embedded_judge(config_for(tmp_path / "run"), GivesUp([])))
+    assert run.status == "stopped"
+    assert run.manifest["reason"] == "quit by the person who judges"
+    assert [row["step"] for row in lines(run.path / "judgements.jsonl")] == [1] * 4 + [2]
+    assert (run.path / "adapters.safetensors").is_file()
+
+
+@frozen
+class Breaks:
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        raise RuntimeError("the server is gone")
+
+
+def test_a_run_that_breaks_says_so_in_its_manifest(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="the server is gone"):
+        train(embedded_judge(config_for(tmp_path / "run"), Breaks()))
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert manifest["status"] == "failed"
+    assert manifest["reason"] == "the server is gone"
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
+    run = train(config_for(tmp_path / "run"))
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="holds a run already"):
+        train(config_for(tmp_path / "run"))
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_runs_without_a_path_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {**SETTINGS, "training": {"batch_size": 1, "iters": 1}, "evaluation": {"held_out": 0}}
+    paths = [str(train(load_config(settings)).path) for _ in range(2)]
+    assert paths == ["runs/online_dpo-policy-1", "runs/online_dpo-policy-2"]
+
+
+def test_nothing_is_printed_unless_an_observer_does(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(config_for(tmp_path / "run"))
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
