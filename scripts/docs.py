@@ -110,7 +110,9 @@ def expected(registry: Registry) -> set[str]:
 def main(arguments: list[str]) -> int:
     """Write the pages, or with ``--check`` say what is wrong with them; 1 where something is."""
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-    problems = [f"no page has a table for '{name}'" for name in sorted(expected(Registry()) - documented(pages))]
+    problems = [
+        f"no page has a table for '{name}'" for name in sorted(expected(Registry()) - documented(pages))
+    ]
     for path, page in pages.items():
         new = render(page)
         if new != page and "--check" in arguments:

@@ -1,0 +1,103 @@
+"""The pages in docs/ say what the program does.
+
+Their Python and YAML blocks, and those of README.md, run by ``pytest docs README.md``.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+from prefloop import Verdict, hooks, load_config, train
+from prefloop.registry import KINDS, Registry
+from test_third_party import Prefloop
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+FILE = re.compile(r"^```(?:python|toml)\n(# ([\w.]+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
+"""A block whose first line is a comment that names a file: its text, and the name."""
+
+
+def test_tables_of_options_are_those_of_the_fields() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_metrics_page_has_the_names_that_a_run_writes(tmp_path: Path) -> None:
+    settings = {
+        "model": "embedded:policy",
+        "prompts": {"path": "embedded:prompts", "limit": 40},
+        "algorithm": "xpo",
+        "judge": "embedded:judge",
+        "sampler": {"max_completion_length": 16},
+        "training": {"batch_size": 8, "iters": 2},
+        "evaluation": {"held_out": 4, "answer": "answer"},
+        "output": str(tmp_path / "run"),
+    }
+    run = train(load_config(settings))
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "evaluation" not in line]
+    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
+    assert (len(steps), len(evaluations)) == (2, 2)
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    of_steps, of_evaluations = page.split("## A line for an evaluation")
+    assert _names(of_steps) == sorted(set().union(*steps))
+    assert _names(of_evaluations) == sorted(set().union(*evaluations))
+
+
+def _names(page: str) -> list[str]:
+    """The names in the first columns of the tables; a name that is there twice is twice in the list."""
+    return sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_of_each_hook_registers_a_component(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = KINDS[kind]
+    names = {"attrs": attrs, "hookimpl": hooks.hookimpl, "Verdict": Verdict}
+    example = doctest.DocTestParser().get_doctest(
+        getattr(hooks, hook).__doc__, names, hook, hooks.__file__, None
+    )
+    assert doctest.DocTestRunner().run(example, clear_globs=False).failed == 0
+    plugin = SimpleNamespace(**{hook: example.globs[hook]})
+    entry_point = SimpleNamespace(name="example", dist=None, load=lambda: plugin)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [entry_point])
+    registry = Registry()
+    assert registry.broken == []
+    assert [p.kind for p in registry.providers] == [kind]
+    target = registry.providers[0].target
+    assert isinstance(target, str) or attrs.has(target)
+
+
+def test_the_judge_of_the_plugin_page_installs_and_judges(tmp_path: Path) -> None:
+    source, site, elsewhere = (tmp_path / name for name in ("source", "site", "elsewhere"))
+    source.mkdir()
+    elsewhere.mkdir()
+    for text, name in FILE.findall((DOCS / "plugins.md").read_text(encoding="utf-8")):
+        (source / name).write_text(text, encoding="utf-8")
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(site), str(source)]
+    subprocess.run(pip, check=True)
+    command = Prefloop(elsewhere)
+    rows = [line.split() for line in command.out("plugins", "list", path=[site]).splitlines()]
+    assert ["judge", "near-length", "prefloop-judge-near-length", "0.1.0"] in rows
+    settings = ["--set", "judge=near-length", "--set", "judge.target=60"]
+    assert "Everything is ready to train." in command.out("train", "--dry-run", *settings, path=[site])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not link.startswith(("http", "#")):
+            assert (page.parent / link.split("#")[0]).exists(), link
