@@ -20,6 +20,9 @@ def prefloop_judges() -> Components:
         "human": "prefloop_plugins.human_judge:HumanJudge",
         "function": "prefloop_plugins.function_judge:FunctionJudge",
         "rule": "prefloop_plugins.rule_judge:RuleJudge",
+        "reward": "prefloop_plugins.reward_judge:RewardJudge",
+        "committee": "prefloop_plugins.committee_judge:CommitteeJudge",
+        "cascade": "prefloop_plugins.cascade_judge:CascadeJudge",
     }
 
 

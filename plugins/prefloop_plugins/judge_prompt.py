@@ -43,7 +43,7 @@ def encode_question(
     for piece in _MARKED.split(template):
         quoted = _MARKED.fullmatch(piece)
         if quoted:
-            ids += _encode_quoted(tokenizer, texts[piece[1:-1]])
+            ids += encode_quoted(tokenizer, texts[piece[1:-1]])
         elif piece:
             ids += tokenizer.encode(piece, add_special_tokens=False)
     return ids
@@ -103,16 +103,16 @@ def _start(tokenizer: Any) -> list[int]:
     return [tokenizer.bos_token_id] if begins else []
 
 
-def _encode_quoted(tokenizer: Any, text: str) -> list[int]:
+def encode_quoted(tokenizer: Any, text: str) -> list[int]:
     """Ids of a quoted text in which nothing counts as a special or added token."""
     quietly = {"verbose": False}  # whoever asks checks the length of the whole question
     ids: list[int] = []
-    for piece in _cut_added_tokens(tokenizer, text):
+    for piece in cut_added_tokens(tokenizer, text):
         ids += tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True, **quietly)
     return ids
 
 
-def _cut_added_tokens(tokenizer: Any, text: str) -> list[str]:
+def cut_added_tokens(tokenizer: Any, text: str) -> list[str]:
     """`text` in pieces that hold no added token, such as ``<think>``, whole.
 
     ``split_special_tokens`` covers only those added tokens that are marked as special. Runs of white

@@ -32,6 +32,8 @@ class Reading:
     """``P(first label) / (P(first label) + P(second label))``."""
     mass: float
     """``P(first label) + P(second label)``: how much of what it would write is a label at all."""
+    reply: str | None = None
+    """What it wrote, where it was made to write."""
 
 
 class LabelReader:
@@ -49,6 +51,7 @@ class LabelReader:
         rubric: str,
         labels: tuple[str, str],
         batch_size: int = 16,
+        thinking: bool = False,
         reuse_prefix: bool = True,
     ) -> None:
         self.model = model
@@ -56,13 +59,19 @@ class LabelReader:
         self.rubric = rubric
         self.labels = labels
         self.batch_size = batch_size
+        self.thinking = thinking
         self.label_ids = self._find_label_ids()
         self.prefix = self._find_prefix()
         self._bytes_per_token = self._logits_bytes()
         self._prefix_state = self._prefill() if reuse_prefix else None
 
-    def encode(self, prompt: str, first: str, second: str, *, reply: str = "") -> tuple[int, ...]:
-        """Token ids of the question, up to where the label comes."""
+    def encode(self, prompt: str, first: str, second: str) -> tuple[int, ...]:
+        """Token ids of the question, up to where the label comes, or the thought before it."""
+        return self._encode(prompt, first, second, thinking=self.thinking)
+
+    def _encode(
+        self, prompt: str, first: str, second: str, *, thinking: bool = False, reply: str = ""
+    ) -> tuple[int, ...]:
         return tuple(
             encode_question(
                 self.tokenizer,
@@ -71,6 +80,7 @@ class LabelReader:
                 first=first,
                 second=second,
                 labels=self.labels,
+                thinking=thinking,
                 reply=reply,
             )
         )
@@ -145,14 +155,14 @@ class LabelReader:
 
     def _ids_of(self, label: str) -> tuple[int, ...]:
         """The tokens that write `label`, with or without a space, right after the question."""
-        question = self.encode("a", "b", "c")
+        question = self._encode("a", "b", "c")
         count = len(question)
-        replies = (self.encode("a", "b", "c", reply=space + label) for space in ("", " "))
+        replies = (self._encode("a", "b", "c", reply=space + label) for space in ("", " "))
         ids = {ids[-1] for ids in replies if len(ids) == count + 1 and ids[:count] == question}
         if not ids:
             raise ValueError(
                 f"the label {label!r} is not a single token for its tokenizer: "
-                "set 'labels' to single letters or digits, such as [A, B]"
+                "set 'labels' to single letters or digits, such as [A, B], or 'read' to reply"
             )
         return tuple(sorted(ids))
 

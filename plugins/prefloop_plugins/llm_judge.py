@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attrs import Attribute, define, field
-from attrs.validators import ge, gt, in_, instance_of, le, min_len
+from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
 from prefloop import Pair, UserError, Verdict
 from prefloop_plugins.judge_prompt import DEFAULT_RUBRIC
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefloop_plugins.label_reader import LabelReader, Reading
+    from prefloop_plugins.reply_reader import ReplyReader
+    from prefloop_plugins.thinking import Thinker
 
-Orders = Literal["both", "first"]
+Orders = Literal["both", "random", "fixed"]
+Read = Literal["probability", "reply"]
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 
 ROUNDING = 1e-6
@@ -39,7 +44,16 @@ class LlmJudge:
     ``P(first is better) = P(A) / (P(A) + P(B))`` at the answer position, averaged over both orders of
     the answers, so that a bias towards a position cancels; `Verdict.gap` keeps it visible.
 
-    The model is loaded when first asked. Raises `UserError` where it cannot be loaded or asked.
+    Model card: any causal language model that mlx-lm loads and that follows a short instruction will do;
+    small ones lean towards a position, like long and confident answers, and know little, so check one
+    on pairs whose answer is known before it trains anything. What it says is a preference, not a fact.
+
+    A reasoning model may think first (`thinking`): its thought is decoded within a budget and closed
+    where that ran out, then the probability is read as before. `read: reply` decodes the label too, for
+    models whose labels are not single tokens; a reply that is anything but a label is an error verdict.
+
+    The model is loaded by `prepare`, or when first asked. Raises `UserError` where it cannot be loaded
+    or asked.
     """
 
     shorthand: ClassVar[str] = "model"
@@ -61,14 +75,47 @@ class LlmJudge:
     )
     orders: Orders = field(
         default="both",
-        validator=in_(("both", "first")),
-        metadata={"help": "Ask in both orders of the answers, or only in the first (half the cost)."},
+        validator=in_(("both", "random", "fixed")),
+        metadata={
+            "help": "Ask in both orders of the answers and average, or, for half the cost and with its bias, "
+            "once in a random order (the same for the same pair) or in the fixed one they come in."
+        },
     )
     labels: tuple[str, str] = field(
         default=("A", "B"),
         converter=_as_labels,
         validator=_two_different,
-        metadata={"help": "What the judge calls the two answers; each a single token for it."},
+        metadata={
+            "help": "What the judge calls the two answers; each a single token for it unless read is reply."
+        },
+    )
+    read: Read = field(
+        default="probability",
+        validator=in_(("probability", "reply")),
+        metadata={
+            "help": "Read the labels' probabilities off one forward pass, or decode the reply, which must be "
+            "a label and nothing else."
+        },
+    )
+    thinking: bool = field(
+        default=False,
+        validator=instance_of(bool),
+        metadata={"help": "Let a reasoning model think before it answers: slower by the thought."},
+    )
+    max_thinking: int = field(
+        default=1024,
+        validator=gt(0),
+        metadata={"help": "Tokens that a thought may have; a longer one is closed there."},
+    )
+    thinking_temperature: float = field(
+        default=0.6,
+        validator=ge(0),
+        metadata={"help": "Temperature of the thought, drawn alike for equal questions; 0 is greedy."},
+    )
+    tie_margin: float = field(
+        default=0.01,
+        validator=[ge(0), lt(0.5)],
+        metadata={"help": "A probability at most this far from one half is a tie."},
     )
     batch_size: int = field(
         default=16,
@@ -91,68 +138,119 @@ class LlmJudge:
         metadata={"help": "Let the judge's folder run its own Python code."},
     )
     _reader: Any = field(init=False, default=None, repr=False, eq=False)
+    _thinker: Any = field(init=False, default=None, repr=False, eq=False)
     _loaded: Any = field(init=False, default=None, repr=False, eq=False)  # held: who loads it next shares it
     _limit: int = field(init=False, default=0, repr=False, eq=False)
+
+    def prepare(self) -> None:
+        """Load the model. Raises `UserError` where it cannot be loaded or asked."""
+        if self._reader is None:
+            self._open()
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair; an unreadable reply or too long a question is an error, not a label."""
         if not pairs:
             return []
-        reader: LabelReader = self._reader or self._open()
+        reader: LabelReader | ReplyReader = self._reader or self._open()
         asked = [self._questions(reader, pair) for pair in pairs]
         short = [questions for questions in asked if self._fits(questions)]
         distinct = list(dict.fromkeys(question for questions in short for question in questions))
-        readings = dict(zip(distinct, reader.read(distinct), strict=True))
+        thinker: Thinker | None = self._thinker
+        thought = thinker(distinct) if thinker else distinct
+        readings = dict(zip(distinct, reader.read(thought), strict=True))
         return [
-            self._verdict([readings[question] for question in questions])
+            self._verdict(pair, [readings[question] for question in questions])
             if self._fits(questions)
             else Verdict.error(f"the question has {len(questions[0])} tokens, more than {self._limit}")
-            for questions in asked
+            for pair, questions in zip(pairs, asked, strict=True)
         ]
 
-    def _questions(self, reader: LabelReader, pair: Pair) -> list[tuple[int, ...]]:
+    def swaps(self, pair: Pair) -> bool:
+        """Whether the pair's second answer is shown first where it is asked only once."""
+        if self.orders != "random":
+            return False
+        texts = [pair.prompt.text, pair.first.text, pair.second.text]
+        return bool(hashlib.sha256(json.dumps(texts).encode()).digest()[0] & 1)
+
+    def _questions(self, reader: LabelReader | ReplyReader, pair: Pair) -> list[tuple[int, ...]]:
         prompt, first, second = pair.prompt.text, pair.first.text, pair.second.text
-        questions = [reader.encode(prompt, first, second)]
         if self.orders == "both":
-            questions.append(reader.encode(prompt, second, first))
-        return questions
+            return [reader.encode(prompt, first, second), reader.encode(prompt, second, first)]
+        if self.swaps(pair):
+            first, second = second, first
+        return [reader.encode(prompt, first, second)]
 
     def _fits(self, questions: Sequence[Sequence[int]]) -> bool:
         return max(map(len, questions)) <= self._limit
 
-    def _verdict(self, readings: Sequence[Reading]) -> Verdict:
+    def _verdict(self, pair: Pair, readings: Sequence[Reading]) -> Verdict:
         for reading in readings:
-            if not reading.mass >= self.min_label_mass:  # a NaN is unreadable too
-                a, b = self.labels
-                return Verdict.error(
-                    f"the reply is unreadable: {a} or {b} has probability {reading.mass:.2g}"
-                )
-        if self.orders == "first":
-            probability, orders = readings[0].first, None
-        else:
+            if not reading.mass >= self.min_label_mass or reading.mass == 0:  # a NaN is unreadable too
+                return Verdict.error(f"the reply is unreadable: {self._said(reading)}")
+        if self.orders == "both":
             as_given, swapped = (reading.first for reading in readings)
-            probability = 0.5 + (as_given - swapped) / 2
-            orders = (as_given, 1.0 - swapped)
-        if abs(probability - 0.5) < ROUNDING:
+            probability, orders = 0.5 + (as_given - swapped) / 2, (as_given, 1.0 - swapped)
+        else:
+            asked = readings[0].first
+            probability, orders = (1.0 - asked if self.swaps(pair) else asked), None
+        same = pair.first.text == pair.second.text
+        if same or abs(probability - 0.5) <= max(self.tie_margin, ROUNDING):
             return Verdict.tie(orders=orders)
         return Verdict(probability, orders=orders)
 
-    def _open(self) -> LabelReader:
+    def _said(self, reading: Reading) -> str:
+        if reading.reply is not None:
+            return repr(reading.reply)
+        a, b = self.labels
+        return f"{a} or {b} has probability {reading.mass:.2g}"
+
+    def _open(self) -> LabelReader | ReplyReader:
         from prefloop import load_model
-        from prefloop_plugins.label_reader import LabelReader
 
         loaded = load_model(self.model, quantize=self.quantize, trust_remote_code=self.trust_remote_code)
-        trained_for = loaded.config.get("max_position_embeddings") or self.max_length
-        self._limit = min(self.max_length, trained_for)
         try:
-            reader = LabelReader(
-                loaded.model,
-                loaded.tokenizer,
-                rubric=self.system,
-                labels=self.labels,
-                batch_size=self.batch_size,
-            )
+            reader = self._make_reader(loaded)
+            thinker = self._make_thinker(loaded) if self.thinking else None
         except ValueError as error:
             raise UserError(f"judge model '{self.model}': {error}.") from error
-        self._reader, self._loaded = reader, loaded
+        self._limit = self._longest_question(loaded, thinker)
+        self._reader, self._thinker, self._loaded = reader, thinker, loaded
         return reader
+
+    def _make_reader(self, loaded: Any) -> LabelReader | ReplyReader:
+        from prefloop_plugins.label_reader import LabelReader
+        from prefloop_plugins.reply_reader import ReplyReader
+
+        kind: type[LabelReader | ReplyReader] = LabelReader if self.read == "probability" else ReplyReader
+        return kind(
+            loaded.model,
+            loaded.tokenizer,
+            rubric=self.system,
+            labels=self.labels,
+            batch_size=self.batch_size,
+            thinking=self.thinking,
+        )
+
+    def _make_thinker(self, loaded: Any) -> Thinker:
+        from prefloop_plugins.thinking import Thinker
+
+        return Thinker(
+            loaded.model,
+            loaded.tokenizer,
+            max_thinking=self.max_thinking,
+            temperature=self.thinking_temperature,
+            batch_size=self.batch_size,
+        )
+
+    def _longest_question(self, loaded: Any, thinker: Thinker | None) -> int:
+        """Tokens that a question may have, so that it fits the model together with its thought."""
+        trained_for: int | None = loaded.config.get("max_position_embeddings")
+        if not trained_for:
+            return self.max_length
+        left = trained_for - (thinker.overhead if thinker else 0)
+        if left <= 0:
+            raise UserError(
+                f"judge model '{self.model}': a thought of {self.max_thinking} tokens leaves no room for the "
+                f"question, as the model takes {trained_for} tokens. Lower 'max_thinking'."
+            )
+        return min(self.max_length, left)

@@ -40,19 +40,20 @@ class ScriptedModel:
 
     def __call__(self, tokens: mx.array, cache: Any = None) -> mx.array:
         rows: list[Any] = tokens.tolist()  # type: ignore[assignment]
-        return mx.array([self._row(row) for row in rows])
+        sure_of_neither = mx.array(self._logits(0.0, 0.0))
+        logits = mx.zeros((*tokens.shape, len(self.tokenizer))) + sure_of_neither
+        for i, row in enumerate(rows):
+            self._answer(logits, i, row)
+        return logits
 
-    def _row(self, row: list[int]) -> list[list[float]]:
+    def _answer(self, logits: mx.array, i: int, row: list[int]) -> None:
         asked = list(row)
         while len(asked) > 1 and asked[-1] == self._pad:
             asked.pop()
         question = self.tokenizer.decode(asked)
-        if "Which answer is better?" not in question:  # only the shape of the output is wanted
-            return [self._logits(0.0, 0.0)] * len(row)
-        self.questions.append(question)
-        logits = [self._logits(0.0, 0.0)] * len(row)
-        logits[len(asked) - 1] = self._logits(*self.script(question))
-        return logits
+        if "Which answer is better?" in question:  # else only the shape of the output is wanted
+            self.questions.append(question)
+            logits[i, len(asked) - 1] = mx.array(self._logits(*self.script(question)))
 
     def _logits(self, a: float, b: float) -> list[float]:
         given = {self._a: a, self._b: b, self._other: 1 - a - b}
@@ -61,6 +62,46 @@ class ScriptedModel:
     def _id(self, text: str) -> int:
         (one,) = self.tokenizer.encode(text, add_special_tokens=False)
         return int(one)
+
+
+class Memory:
+    """What a `WritingModel` has seen. It cannot be batched, so that rows are decoded one by one."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.state: list[mx.array] = []
+
+
+class WritingModel:
+    """A backbone that goes on writing as `script` says: from the text so far, what may come next.
+
+    Pieces must be single tokens. The last token of each row decides; padding is not part of the text.
+    """
+
+    def __init__(self, tokenizer: Any, script: Callable[[str], dict[str, float]]) -> None:
+        self.tokenizer = tokenizer
+        self.script = script
+        self.asked: list[str] = []
+        self._pad = tokenizer.convert_tokens_to_ids(PAD)
+
+    def make_cache(self) -> list[Memory]:
+        return [Memory()]
+
+    def __call__(self, tokens: mx.array, cache: Any = None) -> mx.array:
+        logits = mx.zeros((*tokens.shape, len(self.tokenizer))) - 1e9
+        rows: list[Any] = tokens.tolist()  # type: ignore[assignment]
+        for i, row in enumerate(rows):
+            end = max((j for j, token in enumerate(row) if token != self._pad), default=0)
+            seen = row[: end + 1]
+            if cache:
+                cache[0].tokens += seen
+                seen = cache[0].tokens
+            text = self.tokenizer.decode(seen)
+            self.asked.append(text)
+            for piece, probability in self.script(text).items():
+                (one,) = self.tokenizer.encode(piece, add_special_tokens=False)
+                logits[i, end, int(one)] = math.log(probability)
+        return logits
 
 
 def _log(probability: float) -> float:

@@ -1,0 +1,97 @@
+"""What judges that are made of other judges have in common; members may come from anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, takewhile
+from operator import itemgetter
+from typing import Any
+
+from attrs import Attribute
+
+from prefloop import Judge, Pair, StopRun, UserError, Verdict
+from prefloop.errors import said_of
+
+Members = Sequence[Judge]
+Answer = tuple[int, Verdict]
+"""A place among the pairs that were asked about, and the verdict on it."""
+
+
+def as_members(value: tuple[Judge, ...] | list[Judge]) -> tuple[Judge, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def at_least_two(_: Any, attribute: Attribute[Any], value: tuple[Judge, ...]) -> None:
+    judges = isinstance(value, tuple) and all(callable(getattr(m, "judge", None)) for m in value)
+    if not judges or len(value) < 2:
+        raise ValueError(f"'{attribute.name}' must be a list of at least two judges")
+
+
+def is_interactive(judge: Judge) -> bool:
+    """Whether a person is asked, as a judge says by its attribute ``interactive``."""
+    return bool(getattr(judge, "interactive", False))
+
+
+def prepare(members: Members) -> None:
+    """Call ``prepare`` of the members that have it. A `UserError` says which member raised it."""
+    for i, member in enumerate(members):
+        if (prepare_member := getattr(member, "prepare", None)) is not None:
+            with said_of(f"members.{i}"):
+                prepare_member()
+
+
+def close(members: Members) -> None:
+    """Call ``close`` of the members that have it."""
+    for member in members:
+        if (close_member := getattr(member, "close", None)) is not None:
+            close_member()
+
+
+def told(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
+    """Member `i`'s verdicts with their places, each as soon as the member can tell it.
+
+    A place may come again: the later verdict counts. Raises `UserError` where a member leaves one out, and
+    `StopRun` after the verdicts that the member gave before it.
+    """
+    if not pairs:
+        return
+    given: set[int] = set()
+    for place, verdict in _answers(members, i, pairs):
+        given.add(place)
+        yield place, verdict
+    if len(given) < len(pairs):
+        raise _miscounted(members, i, len(given), len(pairs))
+
+
+def stopped(stop: StopRun, given: Mapping[int, Verdict]) -> StopRun:
+    """`stop` with the verdicts on the first pairs, up to the first that has none."""
+    first = takewhile(given.__contains__, count())
+    return StopRun(stop.reason, [given[place] for place in first], failed=stop.failed)
+
+
+def in_order(answers: Iterable[Answer]) -> list[Verdict]:
+    """Verdicts by their places; of several for one place, the last."""
+    return [verdict for _, verdict in sorted(dict(answers).items(), key=itemgetter(0))]
+
+
+def _answers(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
+    member = members[i]
+    answers: Callable[[Sequence[Pair]], Iterator[Answer]] | None = getattr(member, "answers", None)
+    if answers is not None:
+        yield from answers(pairs)
+        return
+    try:
+        verdicts: Sequence[Verdict] = member.judge(pairs)
+    except StopRun as stop:
+        yield from enumerate(stop.verdicts)
+        raise
+    if len(verdicts) != len(pairs):
+        raise _miscounted(members, i, len(verdicts), len(pairs))
+    yield from enumerate(verdicts)
+
+
+def _miscounted(members: Members, i: int, given: int, wanted: int) -> UserError:
+    return UserError(
+        f"members.{i}: judge '{type(members[i]).__name__}' gave {given} verdicts for {wanted} pairs; "
+        "it must give one for each, in their order."
+    )

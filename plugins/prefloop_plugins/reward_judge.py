@@ -1,0 +1,97 @@
+"""The `reward` judge: a reward model scores each answer alone, and the difference decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import define, field
+from attrs.validators import gt, in_, min_len
+
+from prefloop import Completion, Pair, Prompt, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefloop_plugins.reward_model import Scorer
+
+Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
+
+
+@define
+class RewardJudge:
+    """Scores answers with a Hugging Face sequence-classification reward model (one output), on mlx.
+
+    ``P(first is better) = sigmoid((r_first - r_second) / temperature)``: the Bradley-Terry model that
+    such models are trained by (Ouyang et al. 2022, arXiv 2203.02155, eq. 1). The conversation is laid out by
+    the model's own chat template and tokenizer; nothing quoted in it becomes a special token.
+
+    Model card: checkpoints of the Llama, Qwen and Gemma families, and any other whose trunk mlx-lm has.
+    A reward is known up to a shift per prompt only, and drops in quality off the data it was trained on:
+    a policy trained against it for long finds that out.
+
+    The model is loaded by `prepare`, or when first asked. Raises `UserError` where it cannot be.
+    """
+
+    model: str = field(
+        validator=min_len(1),
+        metadata={
+            "help": "The reward model: a folder or Hub id of a ...ForSequenceClassification checkpoint."
+        },
+    )
+    temperature: float = field(
+        default=1.0,
+        validator=gt(0),
+        metadata={"help": "P(first is better) = sigmoid(difference / temperature)."},
+    )
+    quantize: Quantize = field(
+        default="none",
+        validator=in_(("none", "4bit", "6bit", "8bit", "mxfp4")),
+        metadata={"help": "Quantize the trunk's weights on loading."},
+    )
+    batch_size: int = field(
+        default=16, validator=gt(0), metadata={"help": "Answers per forward pass, at most."}
+    )
+    max_length: int = field(
+        default=4096,
+        validator=gt(0),
+        metadata={"help": "A pair in which prompt and answer have more tokens is counted as an error."},
+    )
+    _scorer: Any = field(init=False, default=None, repr=False, eq=False)
+
+    def prepare(self) -> None:
+        """Load the model. Raises `UserError` where it cannot be loaded or asked."""
+        if self._scorer is None:
+            self._open()
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair; too long an answer is an error, not a label."""
+        if not pairs:
+            return []
+        scorer: Scorer = self._scorer or self._open()
+        rows = [[scorer.encode(_messages(p.prompt, one)) for one in (p.first, p.second)] for p in pairs]
+        short = [row for both in rows for row in both if len(row) <= scorer.max_length]
+        distinct = list(dict.fromkeys(short))
+        scores = dict(zip(distinct, scorer(distinct), strict=True))
+        return [
+            Verdict.from_scores(scores[first], scores[second], temperature=self.temperature)
+            if first in scores and second in scores
+            else _too_long(max(len(first), len(second)), scorer.max_length)
+            for first, second in rows
+        ]
+
+    def _open(self) -> Scorer:
+        from prefloop_plugins.reward_model import load_scorer
+
+        self._scorer = scorer = load_scorer(
+            self.model, quantize=self.quantize, batch_size=self.batch_size, max_length=self.max_length
+        )
+        return scorer
+
+
+def _messages(prompt: Prompt, answer: Completion) -> list[dict[str, Any]]:
+    asked = [dict(message) for message in prompt.messages] or [{"role": "user", "content": prompt.text}]
+    return [*asked, {"role": "assistant", "content": answer.text}]
+
+
+def _too_long(tokens: int, limit: int) -> Verdict:
+    return Verdict.error(f"prompt and answer have {tokens} tokens, more than {limit}")
