@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     blas.use_fastest()
-    from prefloop_plugins.llm_judge import LlmJudge
+    from prefloop_plugins.judges.llm import LlmJudge
 
     rubric = "Prefer the warmer, friendlier answer."
     judges = {

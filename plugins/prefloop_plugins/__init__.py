@@ -16,13 +16,13 @@ def prefloop_samplers() -> Components:
 @hookimpl
 def prefloop_judges() -> Components:
     return {
-        "llm": "prefloop_plugins.llm_judge:LlmJudge",
-        "human": "prefloop_plugins.human_judge:HumanJudge",
-        "function": "prefloop_plugins.function_judge:FunctionJudge",
-        "rule": "prefloop_plugins.rule_judge:RuleJudge",
-        "reward": "prefloop_plugins.reward_judge:RewardJudge",
-        "committee": "prefloop_plugins.committee_judge:CommitteeJudge",
-        "cascade": "prefloop_plugins.cascade_judge:CascadeJudge",
+        "llm": "prefloop_plugins.judges.llm:LlmJudge",
+        "human": "prefloop_plugins.judges.human:HumanJudge",
+        "function": "prefloop_plugins.judges.function:FunctionJudge",
+        "rule": "prefloop_plugins.judges.rule:RuleJudge",
+        "reward": "prefloop_plugins.judges.reward:RewardJudge",
+        "committee": "prefloop_plugins.judges.committee:CommitteeJudge",
+        "cascade": "prefloop_plugins.judges.cascade:CascadeJudge",
     }
 
 

@@ -25,7 +25,7 @@ from facts import (
     styled_answer,
 )
 from model import Size, build, pad, sample, train
-from prefloop_plugins.judge_prompt import encode_question
+from prefloop_plugins.judges.question import encode_question
 from tokenizer import prompt_ids
 
 if TYPE_CHECKING:

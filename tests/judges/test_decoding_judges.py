@@ -10,9 +10,9 @@ import pytest
 from judging import WritingModel, loaded, pair, quoted, random_model, save_model
 
 from prefloop import Pair, UserError
-from prefloop_plugins.decoding import decode
-from prefloop_plugins.llm_judge import LlmJudge
-from prefloop_plugins.thinking import Thinker
+from prefloop_plugins.judges.decoding import decode
+from prefloop_plugins.judges.llm import LlmJudge
+from prefloop_plugins.judges.thinking import Thinker
 from tiny import ANSWER, CHATML, END, THINK, TURN, build_tokenizer
 
 if TYPE_CHECKING:

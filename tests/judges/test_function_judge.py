@@ -13,7 +13,7 @@ from judging import pair
 
 from prefloop import UserError, Verdict
 from prefloop.errors import StopRun
-from prefloop_plugins.function_judge import FunctionJudge
+from prefloop_plugins.judges.function import FunctionJudge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

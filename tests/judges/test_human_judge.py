@@ -19,7 +19,7 @@ import pytest
 from judging import pair
 
 from prefloop import UserError
-from prefloop_plugins.human_judge import HumanJudge
+from prefloop_plugins.judges.human import HumanJudge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ PROGRAM = """
 import json, pathlib, sys, termios
 from prefloop import Completion, Pair, Prompt
 from prefloop.errors import StopRun
-from prefloop_plugins.human_judge import HumanJudge
+from prefloop_plugins.judges.human import HumanJudge
 
 result, texts = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 pairs = [Pair(Prompt((), p), Completion((), a), Completion((), b, stopped=False)) for p, a, b in texts]

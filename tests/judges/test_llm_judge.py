@@ -12,9 +12,9 @@ import pytest
 from judging import ScriptedModel, loaded, pair, quoted, random_model, save_model
 
 from prefloop import Pair, UserError
-from prefloop_plugins.judge_prompt import encode_question
-from prefloop_plugins.label_reader import LabelReader
-from prefloop_plugins.llm_judge import LlmJudge
+from prefloop_plugins.judges.label_reader import LabelReader
+from prefloop_plugins.judges.llm import LlmJudge
+from prefloop_plugins.judges.question import encode_question
 from tiny import CHATML, END, TURN, build_tokenizer
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def test_nothing_is_loaded_until_a_pair_is_judged(tmp_path: Path) -> None:
 
 def test_construction_imports_no_mlx() -> None:
     code = (
-        "import sys; from prefloop_plugins.llm_judge import LlmJudge; LlmJudge(); "
+        "import sys; from prefloop_plugins.judges.llm import LlmJudge; LlmJudge(); "
         "sys.exit(any(m in sys.modules for m in ('mlx', 'mlx_lm', 'transformers', 'datasets')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -400,7 +400,7 @@ def test_a_question_that_begins_differently_is_read_without_the_cache(tokenizer:
 def test_batches_keep_the_logits_small(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = reader_of(random_model("qwen3", len(tokenizer)), tokenizer)
     whole = reader.read(questions_of(reader))
-    monkeypatch.setattr("prefloop_plugins.label_reader.LOGITS_BYTES", 1)
+    monkeypatch.setattr("prefloop_plugins.judges.label_reader.LOGITS_BYTES", 1)
     assert [len(rows) for rows in reader._batches(questions_of(reader))] == [1] * 6
     assert [r.first for r in reader.read(questions_of(reader))] == pytest.approx(
         [r.first for r in whole], abs=1e-5

@@ -10,9 +10,9 @@ from judging import pair
 
 from prefloop import Pair, StopRun, UserError, Verdict
 from prefloop.config import dump_config, load_config
-from prefloop_plugins.cascade_judge import CascadeJudge
-from prefloop_plugins.committee_judge import CommitteeJudge
-from prefloop_plugins.rule_judge import RuleJudge
+from prefloop_plugins.judges.cascade import CascadeJudge
+from prefloop_plugins.judges.committee import CommitteeJudge
+from prefloop_plugins.judges.rule import RuleJudge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

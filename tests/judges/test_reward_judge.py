@@ -14,8 +14,8 @@ from mlx.utils import tree_flatten
 
 from prefloop import Completion, Pair, Prompt, UserError
 from prefloop.config import load_config
-from prefloop_plugins.reward_judge import RewardJudge
-from prefloop_plugins.reward_model import last_token, load_scorer
+from prefloop_plugins.judges.reward import RewardJudge
+from prefloop_plugins.judges.reward_model import last_token, load_scorer
 from tiny import END, PAD, TURN, build_tokenizer, tokenizer_files
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from judging import pair
 
-from prefloop_plugins.rule_judge import RuleJudge
+from prefloop_plugins.judges.rule import RuleJudge
 
 
 def probability(judge: RuleJudge, first: str, second: str) -> float:

@@ -8,7 +8,7 @@ from attrs import field, frozen
 from attrs.validators import ge, lt
 
 from prefloop import Judge, Pair, StopRun, Verdict
-from prefloop_plugins.judge_members import (
+from prefloop_plugins.judges.members import (
     Answer,
     as_members,
     at_least_two,

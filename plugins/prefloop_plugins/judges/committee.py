@@ -9,7 +9,7 @@ from attrs import Attribute, field, frozen
 from attrs.validators import in_
 
 from prefloop import Judge, Pair, StopRun, Verdict
-from prefloop_plugins.judge_members import (
+from prefloop_plugins.judges.members import (
     Answer,
     as_members,
     at_least_two,

@@ -12,7 +12,7 @@ from attrs.validators import ge, instance_of
 from prefloop import Completion, Pair, Verdict
 from prefloop.errors import StopRun
 from prefloop.text import printable
-from prefloop_plugins.terminal import Keys, check_terminal, keyboard
+from prefloop_plugins.judges.terminal import Keys, check_terminal, keyboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

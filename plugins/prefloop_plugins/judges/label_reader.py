@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 from attrs import frozen
 
-from prefloop_plugins.judge_prompt import encode_question
+from prefloop_plugins.judges.question import encode_question
 
 Ids = Sequence[int]
 

@@ -10,14 +10,14 @@ from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
 from prefloop import Pair, UserError, Verdict
-from prefloop_plugins.judge_prompt import DEFAULT_RUBRIC
+from prefloop.questions import DEFAULT_RUBRIC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefloop_plugins.label_reader import LabelReader, Reading
-    from prefloop_plugins.reply_reader import ReplyReader
-    from prefloop_plugins.thinking import Thinker
+    from prefloop_plugins.judges.label_reader import LabelReader, Reading
+    from prefloop_plugins.judges.reply_reader import ReplyReader
+    from prefloop_plugins.judges.thinking import Thinker
 
 Orders = Literal["both", "random", "fixed"]
 Read = Literal["probability", "reply"]
@@ -120,7 +120,10 @@ class LlmJudge:
     batch_size: int = field(
         default=16,
         validator=gt(0),
-        metadata={"help": "Questions per forward pass, at most; a pair asks one for each order."},
+        metadata={
+            "identity": False,
+            "help": "Questions per forward pass, at most; a pair asks one for each order.",
+        },
     )
     max_length: int = field(
         default=8192,
@@ -135,7 +138,7 @@ class LlmJudge:
     trust_remote_code: bool = field(
         default=False,
         validator=instance_of(bool),
-        metadata={"help": "Let the judge's folder run its own Python code."},
+        metadata={"identity": False, "help": "Let the judge's folder run its own Python code."},
     )
     _reader: Any = field(init=False, default=None, repr=False, eq=False)
     _thinker: Any = field(init=False, default=None, repr=False, eq=False)
@@ -218,8 +221,8 @@ class LlmJudge:
         return reader
 
     def _make_reader(self, loaded: Any) -> LabelReader | ReplyReader:
-        from prefloop_plugins.label_reader import LabelReader
-        from prefloop_plugins.reply_reader import ReplyReader
+        from prefloop_plugins.judges.label_reader import LabelReader
+        from prefloop_plugins.judges.reply_reader import ReplyReader
 
         kind: type[LabelReader | ReplyReader] = LabelReader if self.read == "probability" else ReplyReader
         return kind(
@@ -232,7 +235,7 @@ class LlmJudge:
         )
 
     def _make_thinker(self, loaded: Any) -> Thinker:
-        from prefloop_plugins.thinking import Thinker
+        from prefloop_plugins.judges.thinking import Thinker
 
         return Thinker(
             loaded.model,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from prefloop_plugins.decoding import decode, ends_with
-from prefloop_plugins.judge_prompt import encode_question
-from prefloop_plugins.label_reader import Reading
+from prefloop_plugins.judges.decoding import decode, ends_with
+from prefloop_plugins.judges.label_reader import Reading
+from prefloop_plugins.judges.question import encode_question
 
 Ids = Sequence[int]
 

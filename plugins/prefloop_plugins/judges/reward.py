@@ -12,7 +12,7 @@ from prefloop import Completion, Pair, Prompt, Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefloop_plugins.reward_model import Scorer
+    from prefloop_plugins.judges.reward_model import Scorer
 
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 
@@ -49,7 +49,9 @@ class RewardJudge:
         metadata={"help": "Quantize the trunk's weights on loading."},
     )
     batch_size: int = field(
-        default=16, validator=gt(0), metadata={"help": "Answers per forward pass, at most."}
+        default=16,
+        validator=gt(0),
+        metadata={"identity": False, "help": "Answers per forward pass, at most."},
     )
     max_length: int = field(
         default=4096,
@@ -80,7 +82,7 @@ class RewardJudge:
         ]
 
     def _open(self) -> Scorer:
-        from prefloop_plugins.reward_model import load_scorer
+        from prefloop_plugins.judges.reward_model import load_scorer
 
         self._scorer = scorer = load_scorer(
             self.model, quantize=self.quantize, batch_size=self.batch_size, max_length=self.max_length

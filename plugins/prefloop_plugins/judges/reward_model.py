@@ -20,7 +20,7 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
-from prefloop_plugins.judge_prompt import cut_added_tokens, encode_quoted
+from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
 Ids = Sequence[int]
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]

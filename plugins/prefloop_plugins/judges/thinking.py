@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefloop_plugins.decoding import decode, ends_with
+from prefloop_plugins.judges.decoding import decode, ends_with
 
 Ids = Sequence[int]
 

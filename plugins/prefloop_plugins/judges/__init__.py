@@ -1,0 +1,1 @@
+"""The bundled judges, a file each, and beside them what they share."""
