@@ -20,11 +20,13 @@ from prefloop import (
     PreferenceBatch,
     Prompt,
     Step,
+    StopRun,
     UserError,
     Verdict,
     component,
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
+from prefloop.ledger import Later
 from tiny_models import ModelFolder
 
 LOSSES = {
@@ -133,6 +135,42 @@ def test_pairs_without_a_label_move_nothing_and_are_counted(model_folder: ModelF
     assert step.metrics["labelled"] == 0
     assert step.metrics["ties"] == 0.5
     assert step.metrics["errors"] == step.metrics["abstentions"] == 0.25
+
+
+def test_a_judge_that_answers_elsewhere_works_while_the_rest_is_sampled(model_folder: ModelFolder) -> None:
+    events: list[str] = []
+
+    class Elsewhere(Longer):
+        def submit(self, pairs: Sequence[Pair]) -> Any:
+            events.append(f"submitted {len(pairs)}")
+            return Later(lambda: self.waited(pairs))
+
+        def waited(self, pairs: Sequence[Pair]) -> list[Verdict]:
+            events.append(f"waited for {len(pairs)}")
+            return self.judge(pairs)
+
+    policy = Policy.load(str(model_folder("qwen3")))
+    step = make_loop(policy, Elsewhere(), training={"batch_size": 3}).step()
+    assert events == ["submitted 2", "submitted 1", "waited for 2", "waited for 1"]
+    assert step.verdicts == Longer().judge(step.pairs)
+    assert len({p.first.tokens for p in step.pairs}) == 3
+
+
+def test_a_part_that_stops_the_run_does_not_lose_the_other(model_folder: ModelFolder) -> None:
+    waited: list[int] = []
+
+    class Stops(Longer):
+        def submit(self, pairs: Sequence[Pair]) -> Any:
+            return Later(lambda: self.waited(len(pairs)))
+
+        def waited(self, count: int) -> list[Verdict]:
+            waited.append(count)
+            raise StopRun(f"stopped at {count}")
+
+    policy = Policy.load(str(model_folder("qwen3")))
+    with pytest.raises(StopRun, match="stopped at 2"):
+        make_loop(policy, Stops(), training={"batch_size": 3}).step()
+    assert waited == [2, 1]
 
 
 def test_an_unlabelled_pair_changes_no_gradient(model_folder: ModelFolder) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
+from attrs import evolve
 from mlx.utils import tree_map
 
 from prefloop.config import TrainingConfig
@@ -102,10 +104,7 @@ class Loop:
         clock = Clock()
         progress = self.progress(self.steps_taken + 1)
         prompts = self._next_prompts()
-        with clock("sampling"):
-            pairs = self.sampler.sample(self.policy, prompts, progress)
-        with clock("judging"):
-            verdicts = self._judge(pairs)
+        pairs, verdicts = self._sample_and_judge(prompts, progress, clock)
         self.notify("pairs_judged", progress, pairs, verdicts)
         batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
         sums, gradient_norm = self._update(batch, progress, clock)
@@ -159,14 +158,30 @@ class Loop:
         # Two consecutive seeds belong to one step: a sampler may draw from policy and reference.
         return (self.training.seed * 1_000_003 + 2 * step) % 2**63
 
-    def _judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        verdicts = self.judge.judge(pairs)
+    def _sample_and_judge(
+        self, prompts: Sequence[Prompt], progress: Progress, clock: Clock
+    ) -> tuple[list[Pair], list[Verdict]]:
+        """Pairs and their verdicts. A judge that answers elsewhere is at work while the rest is sampled."""
+        submit = getattr(self.judge, "submit", None)
+        half = -(-len(prompts) // 2) if submit else len(prompts)
+        parts = [part for part in (prompts[:half], prompts[half:]) if part]
+        pairs: list[Pair] = []
+        pending: list[Callable[[], list[Verdict]]] = []
+        for place, part in enumerate(parts):
+            with clock("sampling"):
+                # The step's seeds are small numbers: high bits tell its parts apart.
+                seeded = evolve(progress, seed=progress.seed + (place << 48))
+                drawn = self.sampler.sample(self.policy, part, seeded)
+            pairs += drawn
+            pending.append(submit(drawn).result if submit else partial(self.judge.judge, drawn))
+        with clock("judging"):
+            verdicts = _collect(pending)
         if len(verdicts) != len(pairs):
             raise UserError(
                 f"judge '{type(self.judge).__name__}' gave {len(verdicts)} verdicts for {len(pairs)} pairs; "
                 "it must give one for each, in their order."
             )
-        return verdicts
+        return pairs, verdicts
 
     def _update(
         self, batch: PreferenceBatch, progress: Progress, clock: Clock
@@ -229,6 +244,20 @@ class Loop:
         return length
 
 
+def _collect(pending: Sequence[Callable[[], list[Verdict]]]) -> list[Verdict]:
+    """All verdicts. Where one part stops the run, the others, which may cost money, are still waited for."""
+    verdicts: list[Verdict] = []
+    stopped: StopRun | None = None
+    for result in pending:
+        try:
+            verdicts += result()
+        except StopRun as stop:
+            stopped = stopped or stop
+    if stopped:
+        raise stopped
+    return verdicts
+
+
 class Clock:
     """Seconds spent in each phase of a step."""
 
@@ -240,7 +269,7 @@ class Clock:
     def __call__(self, phase: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.seconds[phase] = time.perf_counter() - started
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
     @property
     def total(self) -> float:

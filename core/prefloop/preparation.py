@@ -55,6 +55,13 @@ def prepare_judges(config: Config) -> None:
                 prepare_judge()
 
 
+def close_judges(config: Config) -> None:
+    """Let the judges give back what they hold, where they have a method ``close()``."""
+    for judge in (config.judge, config.evaluation.judge):
+        if (close := getattr(judge, "close", None)) is not None:
+            close()
+
+
 def _held_out(
     config: Config, policy: Policy, prompts: PromptSet
 ) -> tuple[Sequence[Prompt], Sequence[Prompt]]:

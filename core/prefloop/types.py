@@ -301,7 +301,9 @@ class Judge(Protocol):
     One that loads something, or cannot work everywhere, does so in a method ``prepare()``. It is called
     before the run directory is made, so that a `UserError` that it raises leaves nothing behind. One that
     comes to its verdicts one by one, as a person does, may have a method ``answers(pairs)`` that yields each
-    with its place as soon as it is given: then none is lost however the run ends.
+    with its place as soon as it is given: then none is lost however the run ends. One that answers elsewhere,
+    such as on a server, may have ``submit(pairs)``, which returns at once something whose ``result()`` are
+    the verdicts: the loop samples in the meantime. ``close()`` is called when the run has ended.
     """
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
