@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import re
-import select
-import struct
-import subprocess
 import sys
-import termios
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,10 +14,10 @@ from judging import pair
 
 from prefloop import UserError
 from prefloop_plugins.judges.human import HumanJudge
+from terminals import KEYS_SHOWN, QUIET, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PROGRAM = """
 import json, pathlib, sys, termios
@@ -45,86 +39,21 @@ except termios.error:
 said = [[v.outcome, v.probability] for v in verdicts]
 result.write_text(json.dumps({"verdicts": said, "stopped": stopped, "restored": restored}))
 """
-KEYS_SHOWN = "save and quit"
 FIRST, SECOND, TIE, SKIP = ["ok", 1.0], ["ok", 0.0], ["tie", 0.5], ["abstained", 0.5]
-QUIET = 0.35  # longer than the judge waits before a key counts
 
 
-class Session:
-    """A person at a terminal of `columns` columns who judges `texts` (prompt, first, second)."""
+class Session(Terminal):
+    """A person who judges `texts` (prompt, first, second)."""
 
     def __init__(self, folder: Path, texts: list[tuple[str, str, str]], columns: int) -> None:
         self.result = folder / "result.json"
-        self.screen = b""
-        self._seen = 0
-        self._terminal, inside = pty.openpty()
-        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(self.result), json.dumps(texts)],
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)},
-        )
-        os.close(inside)
-
-    def wait_for(self, text: str) -> None:
-        """Until `text` shows on the screen after what was waited for before."""
-        deadline = time.monotonic() + 20
-        while (place := self.screen.find(text.encode(), self._seen)) < 0:
-            assert time.monotonic() < deadline, f"{text!r} never came:\n{self.text}"
-            self._read(0.1)
-        self._seen = place + len(text)
-
-    def press(self, keys: str | bytes) -> None:
-        os.write(self._terminal, keys if isinstance(keys, bytes) else keys.encode())
-
-    def answer(self, number: int, keys: str | bytes) -> None:
-        """Press `keys` once pair `number` is shown and has been looked at."""
-        self.wait_for(f"pair {number} of")
-        self.wait_for(KEYS_SHOWN)
-        time.sleep(QUIET)
-        self.press(keys)
-
-    def hint(self, keys: str | bytes) -> None:
-        """Press `keys` and see that they are no answer."""
-        self.press(keys)
-        self.wait_for("Not an answer")
-        self.wait_for(KEYS_SHOWN)
-
-    def hang_up(self) -> None:
-        os.close(self._terminal)
-        self._terminal = -1
+        program = [sys.executable, "-c", PROGRAM, str(self.result), json.dumps(texts)]
+        super().__init__(program, Path.cwd(), columns)
 
     def end(self) -> dict[str, Any]:
-        deadline = time.monotonic() + 20
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, self.text
-            if self._terminal >= 0:
-                self._read(0.05)
-        assert self.process.returncode == 0, self.text
+        assert self.wait() == 0, self.text
         ended: dict[str, Any] = json.loads(self.result.read_text())
         return ended
-
-    @property
-    def text(self) -> str:
-        """The screen without the colours."""
-        return re.sub(r"\x1b\[[0-9;]*m", "", self.screen.decode(errors="replace"))
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        if self._terminal >= 0:
-            self.hang_up()
-
-    def _read(self, seconds: float) -> None:
-        if select.select([self._terminal], [], [], seconds)[0]:
-            try:
-                self.screen += os.read(self._terminal, 65536)
-            except OSError:  # the other side is closed
-                return
 
 
 @pytest.fixture
