@@ -318,6 +318,18 @@ def test_a_loss_without_a_reference_skips_its_pass(model_folder: ModelFolder) ->
     assert "kl_chosen" not in step.metrics
 
 
+@pytest.mark.parametrize("where", ["loss", "bonuses"])
+def test_a_loss_or_bonus_that_reduces_is_named(model_folder: ModelFolder, where: str) -> None:
+    class Reduced:
+        def __call__(self, scores: Any, progress: Any = None) -> mx.array:
+            return scores.margin.mean()
+
+    policy = Policy.load(str(model_folder("qwen3")))
+    component_or_list: Any = [Reduced()] if where == "bonuses" else Reduced()
+    with pytest.raises(UserError, match=r"Reduced gave values of shape \(\) for 2 pairs"):
+        make_loop(policy, **{where: component_or_list}).step()
+
+
 def test_a_batch_larger_than_the_prompts_is_refused(model_folder: ModelFolder) -> None:
     policy = Policy.load(str(model_folder("qwen3")))
     with pytest.raises(UserError, match=r"a step takes 18 prompts .* only 8 to train on"):

@@ -1,15 +1,12 @@
 """The loop: sample, judge, pair, score, update.
 
-for step in Loop(policy, prompts, judge=MyJudge()):
-    print(step.metrics["loss"])
+Embedded in a program it is an iterator: ``for step in Loop(policy, prompts, judge=MyJudge()): …``
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,7 +19,7 @@ from mlx.utils import tree_map
 from prefloop.config import TrainingConfig
 from prefloop.config.schema import DEFAULT_ITERS
 from prefloop.errors import StopRun, UserError
-from prefloop.metrics import batch_sums, number, step_metrics
+from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.optim import build_optimizer
 from prefloop.policy import Policy
 from prefloop.prompts import PromptOrder
@@ -112,6 +109,7 @@ class Loop:
         self.skipped = 0 if math.isfinite(gradient_norm) else self.skipped + 1
         metrics = step_metrics(self, progress, pairs, verdicts, sums, gradient_norm, clock.seconds)
         step = Step(progress, metrics, pairs, verdicts)
+        mx.clear_cache()  # steps differ in shape, so buffers of this one seldom fit the next
         self.notify("step_finished", step)
         self._guard(metrics["peak_memory_gb"])
         return step
@@ -227,8 +225,9 @@ class Loop:
         weight: float,
     ) -> tuple[mx.array, dict[str, mx.array]]:
         scores = score(model, rows, batch, reference, self.needs)
-        losses = self.loss(scores)
-        bonus = sum((b(scores, progress) for b in self.bonuses), start=mx.zeros_like(losses))
+        losses = _per_pair(self.loss, self.loss(scores), batch)
+        bonuses = (_per_pair(b, b(scores, progress), batch) for b in self.bonuses)
+        bonus = sum(bonuses, start=mx.zeros_like(losses))
         weights = mx.array(batch.weight)
         total = (weights * (losses - bonus)).sum() / weight
         return total, batch_sums(scores, losses, bonus, weights)
@@ -258,28 +257,20 @@ def _collect(pending: Sequence[Callable[[], list[Verdict]]]) -> list[Verdict]:
     return verdicts
 
 
-class Clock:
-    """Seconds spent in each phase of a step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
-
-    @property
-    def total(self) -> float:
-        return time.perf_counter() - self._started
-
-
 def needs_of(component: object) -> Set[str]:
     """What a loss or bonus asks scoring for; the reference where it does not say."""
     needs: Set[str] = getattr(component, "needs", DEFAULT_NEEDS)
     return needs
+
+
+def _per_pair(component: object, values: mx.array, batch: PreferenceBatch) -> mx.array:
+    """`values`, where there is one for each pair: a mean would be broadcast and silently weigh wrong."""
+    if values.shape != (len(batch),):
+        raise UserError(
+            f"{type(component).__name__} gave values of shape {tuple(values.shape)} for {len(batch)} pairs; "
+            "a loss or bonus gives one for each pair and reduces nothing."
+        )
+    return values
 
 
 def _added(total: Any, part: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,19 @@ from prefloop.types import Pair, Progress, Scores, Verdict
 
 if TYPE_CHECKING:
     from prefloop.loop import Loop
+
+
+class Clock:
+    """Seconds spent in each phase of a step: ``with clock("sampling"): …``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
 
 def batch_sums(scores: Scores, losses: mx.array, bonus: mx.array, weights: mx.array) -> dict[str, mx.array]:
