@@ -57,6 +57,14 @@ def prefers_good(question: str) -> tuple[float, float]:
     return (0.6, 0.2) if first.startswith("good") else (0.2, 0.6)
 
 
+@pytest.mark.parametrize(("temperature", "expected"), [(1.0, 0.75), (2.0, 3**0.5 / (1 + 3**0.5)), (0.5, 0.9)])
+def test_the_temperature_divides_the_log_odds(scripted: Any, temperature: float, expected: float) -> None:
+    scripted(prefers_good)  # odds of three to one
+    (verdict,) = LlmJudge(temperature=temperature).judge([pair("p", "good", "bad")])
+    assert verdict.probability == pytest.approx(expected, abs=1e-5)
+    assert verdict.orders == pytest.approx((expected, expected), abs=1e-5)
+
+
 def test_both_orders_are_averaged(scripted: Any) -> None:
     scripted(lambda q: (0.6, 0.2) if quoted(q)[1] == "x" else (0.4, 0.4))
     (verdict,) = LlmJudge().judge([pair("p", "x", "y")])

@@ -112,6 +112,13 @@ class LlmJudge:
         validator=ge(0),
         metadata={"help": "Temperature of the thought, drawn alike for equal questions; 0 is greedy."},
     )
+    temperature: float = field(
+        default=1.0,
+        validator=gt(0),
+        metadata={
+            "help": "Divides the log-odds between the labels; above 1 the judge is taken as less certain."
+        },
+    )
     tie_margin: float = field(
         default=0.01,
         validator=[ge(0), lt(0.5)],
@@ -191,15 +198,22 @@ class LlmJudge:
             if not reading.mass >= self.min_label_mass or reading.mass == 0:  # a NaN is unreadable too
                 return Verdict.error(f"the reply is unreadable: {self._said(reading)}")
         if self.orders == "both":
-            as_given, swapped = (reading.first for reading in readings)
+            as_given, swapped = (self._tempered(reading.first) for reading in readings)
             probability, orders = 0.5 + (as_given - swapped) / 2, (as_given, 1.0 - swapped)
         else:
-            asked = readings[0].first
+            asked = self._tempered(readings[0].first)
             probability, orders = (1.0 - asked if self.swaps(pair) else asked), None
         same = pair.first.text == pair.second.text
         if same or abs(probability - 0.5) <= max(self.tie_margin, ROUNDING):
             return Verdict.tie(orders=orders)
         return Verdict(probability, orders=orders)
+
+    def _tempered(self, probability: float) -> float:
+        """sigmoid(logit(p) / T), without leaving the numbers at p = 0 or 1."""
+        if self.temperature == 1.0:
+            return probability
+        yes, no = probability ** (1 / self.temperature), (1.0 - probability) ** (1 / self.temperature)
+        return yes / (yes + no)
 
     def _said(self, reading: Reading) -> str:
         if reading.reply is not None:
