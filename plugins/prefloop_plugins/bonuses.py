@@ -6,7 +6,7 @@ Both are called XPO. `Kl` rewards distance from the reference, `Optimism` is the
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from attrs import Attribute, field, frozen
 from attrs.validators import in_
@@ -78,6 +78,8 @@ class Kl:
     Source of the estimators: Schulman, Approximating KL Divergence, http://joschu.net/blog/kl-approx.html.
     """
 
+    zero_at_reference: ClassVar[bool] = True
+
     alpha: Alpha = field(
         default=1e-5, converter=as_alpha, validator=check_alpha, metadata={"help": ALPHA_HELP}
     )
@@ -114,6 +116,7 @@ class Optimism:
     """
 
     needs = frozenset({"reference_samples"})
+    sign: ClassVar[int] = 1
 
     alpha: Alpha = field(
         default=1e-5, converter=as_alpha, validator=check_alpha, metadata={"help": ALPHA_HELP}

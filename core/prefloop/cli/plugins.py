@@ -1,22 +1,26 @@
-"""`prefloop plugins`: what is installed, what is broken, and the options of one component."""
+"""`prefloop plugins`: what is installed, whether it keeps the contract, and a package to begin one with."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from prefloop.cli.start_up import be_ready
 from prefloop.registry import KINDS, Registry
 
 if TYPE_CHECKING:
     from prefloop.config.options import Option
+    from prefloop.testing.checking import Checked
 
 
 @click.group()
 def plugins() -> None:
-    """List plugins, and show the options of a component."""
+    """List, show, check and begin plugins."""
 
 
 @plugins.command("list")
@@ -56,6 +60,69 @@ def show_component(kind: str, name: str) -> None:
         click.echo(f"  {option.name}: {_type_and_default(option, registry)}")
         if option.help:
             click.echo(f"      {option.help}")
+
+
+@plugins.command("new")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("name")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    help="Where to put it; here by default.",
+)
+def new_plugin(kind: str, name: str, folder: Path) -> None:
+    """Write a package with a component NAME of KIND that works, and whose tests pass.
+
+    It is made for you to change: an example of its kind with options, tests by the conformance kit, a
+    README, a licence and continuous integration.
+    """
+    from prefloop.scaffold import write
+
+    package = write(kind, name, folder)
+    for path in package.files:
+        click.echo(path)
+    click.echo(
+        f"\nNext:\n  cd {package.folder}\n  pip install -e '.[test]'\n  pytest\n"
+        f"  prefloop plugins show {kind} {name}"
+    )
+
+
+@plugins.command("check")
+@click.argument("distribution", required=False, metavar="[DIST]")
+@click.option("-v", "--verbose", is_flag=True, help="Name every test.")
+@click.pass_context
+def check_plugins(ctx: click.Context, distribution: str | None, verbose: bool) -> None:
+    """Run the conformance checks on what is installed, or on the distribution DIST alone.
+
+    Components are checked as their defaults make them; what needs an option, a person or a download is
+    checked as far as its class goes. Exit code 1 where a check fails.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    be_ready()
+    from prefloop.testing.checking import check
+
+    failed = False
+    for checked in check(distribution):
+        for line in _report(checked, verbose):
+            click.echo(line)
+        failed |= bool(checked.having("failed"))
+    if failed:
+        ctx.exit(1)
+
+
+def _report(checked: Checked, verbose: bool) -> list[str]:
+    counts = [f"{len(found)} {s}" for s in ("passed", "failed", "skipped") if (found := checked.having(s))]
+    mark = "FAILED" if checked.having("failed") else "ok"
+    lines = [f"{mark:<6}  {checked.kind:<9}  {checked.name}: {', '.join(counts)}"]
+    skipped = dict.fromkeys(outcome.message for outcome in checked.having("skipped"))
+    for outcome in checked.outcomes:
+        if outcome.status == "failed":
+            lines.append(f"  {outcome.test}: {outcome.message}")
+        elif verbose:
+            lines.append(f"  {outcome.test}: {outcome.status}")
+        lines += [f"  note: {note}" for note in outcome.notes]
+    return [*lines, *(f"  skipped: {reason}" for reason in skipped)]
 
 
 def _as_data(registry: Registry) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""The conformance kit: what every component of a kind must do, as tests that a plugin's tests inherit.
+
+    class TestBrevity(JudgeSuite):
+        component = Brevity()
+
+is a test class for pytest with a dozen tests. A failure says in one sentence what a user of the component
+would see go wrong. The kit itself imports no test runner: `outcomes` runs a suite without one, which is what
+``prefloop plugins check`` does.
+"""
+
+from __future__ import annotations
+
+from prefloop.testing.algorithms import AlgorithmSuite
+from prefloop.testing.bonuses import BonusSuite
+from prefloop.testing.judges import JudgeSuite
+from prefloop.testing.losses import LossSuite
+from prefloop.testing.observers import ObserverSuite
+from prefloop.testing.plugin import PluginSuite
+from prefloop.testing.running import Note, Outcome, outcomes
+from prefloop.testing.samplers import SamplerSuite
+from prefloop.testing.suite import ComponentSuite
+
+__all__ = [
+    "AlgorithmSuite",
+    "BonusSuite",
+    "ComponentSuite",
+    "JudgeSuite",
+    "LossSuite",
+    "Note",
+    "ObserverSuite",
+    "Outcome",
+    "PluginSuite",
+    "SamplerSuite",
+    "outcomes",
+]
