@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     },
     "evaluation": {"held_out": 4},
 }
-TIMES = ("seconds", "tokens_per_second", "peak_memory_gb")
+TIMES = ("seconds", "tokens_per_second", "peak_memory_gb", "crc")
 
 
 def settings_for(path: Path, **changes: Any) -> dict[str, Any]:

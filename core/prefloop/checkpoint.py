@@ -3,7 +3,8 @@
     checkpoints/0000100/
       adapters.safetensors, adapter_config.json    the trained tensors, as mlx-lm reads them
       optimizer.safetensors                        the optimizer, its step and its schedule
-      state.json                                   steps taken, evaluations so far
+      state.json                                   steps taken, evaluations so far, which prompts
+      SHA256SUMS                                   of the files above, as `sha256sum --check` reads it
 
 There is no random state: what a step draws depends on the run's seed and the step's number alone, and so
 do the prompts it takes. A checkpoint appears complete or not at all.
@@ -11,8 +12,8 @@ do the prompts it takes. A checkpoint appears complete or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from attrs import asdict
 from mlx.utils import tree_unflatten
 
 from prefloop.errors import UserError
-from prefloop.files import new_folder, rewrite_json
+from prefloop.files import discard, new_folder, rewrite_json
 from prefloop.loop import Loop
 from prefloop.modules import arrays
 from prefloop.policy import ADAPTERS
@@ -31,6 +32,7 @@ from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate
 FOLDER = "checkpoints"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
+SUMS = "SHA256SUMS"
 EXAMPLES = 3
 """How many pairs of an evaluation are kept to be shown."""
 
@@ -43,16 +45,20 @@ def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) ->
         loop.policy.save(beside)
         mx.save_safetensors(str(beside / OPTIMIZER), arrays(loop.optimizer.state))
         records = [_record(evaluation) for evaluation in evaluations]
-        rewrite_json(beside / STATE, {"step": loop.steps_taken, "evaluations": records})
+        state = {"step": loop.steps_taken, "prompts": _fingerprint(loop.prompts), "evaluations": records}
+        rewrite_json(beside / STATE, state)
+        (beside / SUMS).write_text(_sums(beside), encoding="utf-8")
     return folder
 
 
 def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     """Put a loop that has taken no step where the checkpoint was, and return the evaluations so far.
 
-    Raises `UserError` where the checkpoint is damaged or belongs to other settings.
+    Raises `UserError` where the checkpoint is damaged, or belongs to other settings or prompts.
     """
     try:
+        if (folder / SUMS).read_bytes() != _sums(folder).encode():
+            raise ValueError(f"its files are not those that {SUMS} lists")
         trained = arrays(mx.load(str(folder / ADAPTERS)))
         optimizer = arrays(mx.load(str(folder / OPTIMIZER)))
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -60,6 +66,11 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
         raise UserError(
             f"checkpoint '{folder}' is damaged: {error}. Remove it to go on from the one before."
         ) from error
+    if state["prompts"] != _fingerprint(loop.prompts):
+        raise UserError(
+            f"the prompts are not those that checkpoint '{folder}' was trained on. Put the data back as they "
+            "were, or start a new run from it with adapter.resume_from."
+        )
     model = loop.policy.model
     if {k: v.shape for k, v in trained.items()} != {k: v.shape for k, v in loop.policy.trainable().items()}:
         raise UserError(f"checkpoint '{folder}' does not fit the model and adapter settings of the run.")
@@ -73,7 +84,7 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
 
 def checkpoints(run: Path) -> list[Path]:
     """The folders of a run's complete checkpoints, oldest first."""
-    return sorted(path.parent for path in (run / FOLDER).glob(f"[0-9]*/{STATE}"))
+    return sorted(path for path in (run / FOLDER).glob("[0-9]*") if path.is_dir())
 
 
 def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequence[Evaluation]) -> None:
@@ -85,11 +96,28 @@ def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequenc
     best_folders = [_folder(run, e.step) for e in best if _folder(run, e.step) in present][:keep_best]
     for folder in present[:-keep_last]:
         if folder not in best_folders:
-            shutil.rmtree(folder)
+            discard(folder)
 
 
 def _folder(run: Path, step: int) -> Path:
     return run / FOLDER / f"{step:07d}"
+
+
+def _sums(folder: Path) -> str:
+    """A line ``<sha256>  <name>`` for each file."""
+    lines = []
+    for file in sorted(p for p in folder.iterdir() if p.name != SUMS):
+        with file.open("rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.name}\n")
+    return "".join(lines)
+
+
+def _fingerprint(prompts: Sequence[Prompt]) -> str:
+    """Equal for equal prompts in the same order."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(json.dumps([prompt.text, prompt.tokens]).encode())
+    return digest.hexdigest()
 
 
 def _record(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""Files that are whole or not there: lines appended in one write, folders renamed into place."""
+"""Files that are whole or not there: lines appended in one piece, folders renamed into place."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +15,38 @@ from typing import Any
 
 from prefloop.errors import UserError
 
+_SEAL = re.compile(rb', "crc": "([0-9a-f]{8})"}$')
+_LEFT = (".tmp", ".old")
+"""Endings of what is not whole yet, or not whole any more."""
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+
 
 def append_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Append JSON lines in one write, and see them onto the disk."""
+    """Append JSON lines, all of them or none, and see them onto the disk."""
     if not records:
         return
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    content = sealed_lines(records)
     with path.open("ab", buffering=0) as stream:
-        stream.write(text.encode("utf-8", errors="replace"))
-        os.fsync(stream.fileno())
+        end = stream.seek(0, os.SEEK_END)
+        try:
+            while content:  # a disk that fills up takes a part of it, and refuses the next write
+                content = content[stream.write(content) :]
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
+
+
+def sealed_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """JSON lines that end in ``"crc"``, the CRC-32 of the line without that: a changed byte is noticed."""
+    lines = [json.dumps(record, ensure_ascii=False).encode("utf-8", errors="replace") for record in records]
+    return b"".join(line[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(line) for line in lines)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file, or none where it is not there. A torn last line is cut off the file.
+    """The JSON lines of a file, unsealed, or none where it is not there. A torn last line is cut off it.
 
-    Raises `UserError` for a damaged line before the last.
+    Raises `UserError` for a line before that which is no JSON object, or whose seal is broken.
     """
     if not path.exists():
         return []
@@ -39,21 +59,36 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{path}:{number}: this line is damaged ({error}); remove it to go on.") from error
+        if seal := _SEAL.search(line):
+            line = line[: seal.start()] + b"}"
+            if zlib.crc32(line) != int(seal[1], 16):
+                raise ValueError("its checksum does not fit")
+        record: Any = json.loads(line)
+        if not isinstance(record, dict):
+            raise ValueError("it is no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise damaged_line(path, number, error) from error
     return record
+
+
+def damaged_line(path: Path, number: int, reason: object) -> UserError:
+    """What to say of a line that cannot be used."""
+    return UserError(f"{path}:{number}: this line is damaged ({reason}); remove it to go on.")
 
 
 def rewrite(path: Path, content: bytes) -> None:
     """Replace a file in one piece."""
     beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with beside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     beside.replace(path)
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
 def rewrite_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -63,32 +98,74 @@ def rewrite_json(path: Path, record: Mapping[str, Any]) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder written beside its place and renamed into it once all its files are on the disk."""
+    """A folder written beside its place and renamed into it once all its files are on the disk.
+
+    Raises `OSError` where it cannot be written; mlx says so in a `RuntimeError` without an error number.
+    """
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
         yield beside
-        for file in beside.rglob("*"):
-            if file.is_file():
-                _sync(file)
-    except BaseException:
+        for path in (*beside.rglob("*"), beside):
+            _sync(path)
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, RuntimeError) and str(error).startswith("[write]"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
     if folder.exists():
-        shutil.rmtree(folder)
+        discard(folder)
     beside.replace(folder)
-    _sync_folder(folder.parent)
+    _sync(folder.parent)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder; what an interruption leaves of it does not have its name."""
+    doomed = folder.with_name(f".{folder.name}.old")
+    _remove(doomed)
+    folder.replace(doomed)
+    _remove(doomed)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what an interruption left in a folder, half written or half removed."""
+    for left in [p for p in folder.glob(".*") if p.suffix in _LEFT]:
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder, or a link, never what a link points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_trouble_told(run: Path) -> Iterator[None]:
+    """Turn a full, read-only or vanished disk into a `UserError`; other errors go through."""
+    try:
+        yield
+    except OSError as error:
+        if not _concerns(error, run):
+            raise
+        raise UserError(
+            f"cannot write to '{run}': {error.strerror}. Nothing that was saved is lost; once that is "
+            f"mended: prefloop train --resume {run}"
+        ) from error
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    """Whether the error is that of a file in `folder`, or of a disk where no file is named."""
+    if error.filename is None:
+        return error.errno in _OF_DISKS
+    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """See a rename onto the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    """See a file, or the names in a folder, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

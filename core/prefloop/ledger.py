@@ -17,7 +17,7 @@ from typing import Any
 from attrs import frozen
 
 from prefloop.errors import StopRun, UserError
-from prefloop.files import append_lines, read_lines
+from prefloop.files import append_lines, damaged_line, read_lines
 from prefloop.types import Completion, Judge, Pair, Verdict
 
 FILE = "judgements.jsonl"
@@ -36,13 +36,16 @@ class JudgeIdentity:
 
 
 class Ledger:
-    """The lines of one run's ledger and the verdicts in them."""
+    """The lines of one run's ledger and the verdicts in them. Raises `UserError` for a damaged line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._verdicts: dict[str, Verdict] = {}
-        for line in read_lines(path):
-            self._remember(line)
+        for number, line in enumerate(read_lines(path), 1):
+            try:
+                self._remember(line)
+            except (LookupError, TypeError, ValueError) as error:
+                raise damaged_line(path, number, error) from error
 
     def find(self, judge: JudgeIdentity, pair: Pair) -> Verdict | None:
         """What `judge` said of `pair`, or None where it has to be asked."""
@@ -62,6 +65,16 @@ class Ledger:
         self._verdicts[same_judgement(line)] = verdict
 
 
+Judged = list[tuple[Pair, Verdict]]
+
+
+@frozen
+class Later:
+    """Verdicts that are on their way. `result` waits for them."""
+
+    result: Callable[[], list[Verdict]]
+
+
 class RememberingJudge:
     """A judge in front of which a ledger stands. `where` says what to write beside each verdict."""
 
@@ -72,29 +85,50 @@ class RememberingJudge:
         self.identity = identity
         self.ledger = ledger
         self.where = where
+        if hasattr(judge, "submit"):
+            self.submit = self._submit
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """Verdicts from the ledger, and for the other pairs from the judge. Raises what that raises."""
-        missing = [pair for pair in dict.fromkeys(pairs) if self.ledger.find(self.identity, pair) is None]
+        return self._told(pairs, self._ask(self._missing(pairs)), self.where())
+
+    def _submit(self, pairs: Sequence[Pair]) -> Later:
+        """The same, begun now and waited for later."""
+        missing, where = self._missing(pairs), self.where()
+        if not missing:
+            return Later(lambda: self._told(pairs, iter(()), where))
+        future = self.inner.submit(missing)  # type: ignore[attr-defined]
+        return Later(lambda: self._told(pairs, self._together(missing, future.result), where))
+
+    def _missing(self, pairs: Sequence[Pair]) -> list[Pair]:
+        return [pair for pair in dict.fromkeys(pairs) if self.ledger.find(self.identity, pair) is None]
+
+    def _told(
+        self, pairs: Sequence[Pair], chunks: Iterator[Judged], where: Mapping[str, Any]
+    ) -> list[Verdict]:
+        """Write verdicts down as they come; then one for each of `pairs`."""
         fresh: dict[Pair, Verdict] = {}
         started = time.perf_counter()
-        for judged in self._ask(missing):
+        for judged in chunks:
             seconds = (time.perf_counter() - started) / len(judged)
-            self.ledger.append(self.identity, judged, **self.where(), seconds=round(seconds, 4))
+            self.ledger.append(self.identity, judged, **where, seconds=round(seconds, 4))
             fresh |= judged
             started = time.perf_counter()
         return [fresh.get(pair) or self.ledger.find(self.identity, pair) or _UNANSWERED for pair in pairs]
 
-    def _ask(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[Pair, Verdict]]]:
-        """Verdicts as they come: one by one where the judge can tell them so, else all together."""
+    def _ask(self, pairs: Sequence[Pair]) -> Iterator[Judged]:
+        """Verdicts one by one where the judge can tell them so, else all together."""
         if not pairs:
             return
         if (answers := getattr(self.inner, "answers", None)) is not None:
             for place, verdict in answers(pairs):
                 yield [(pairs[place], verdict)]
-            return
+        else:
+            yield from self._together(pairs, lambda: self.inner.judge(pairs))
+
+    def _together(self, pairs: Sequence[Pair], ask: Callable[[], list[Verdict]]) -> Iterator[Judged]:
         try:
-            verdicts = self.inner.judge(pairs)
+            verdicts = ask()
         except StopRun as stop:
             if stop.verdicts:
                 yield list(zip(pairs, stop.verdicts, strict=False))

@@ -119,13 +119,14 @@ class Loop:
         if self.skipped >= self.training.max_skipped:
             raise StopRun(
                 f"the gradient was infinite or undefined for {self.skipped} steps in a row; they were left "
-                "out. Lower training.learning_rate or training.max_grad_norm.",
+                "out. Resuming would meet them again: start a new run with a lower training.learning_rate or "
+                "training.max_grad_norm, from these adapters (adapter.resume_from) or afresh.",
                 failed=True,
             )
         limit = self.training.memory_limit_gb
         if limit and peak_memory_gb > limit:
             raise StopRun(
-                f"the run used {peak_memory_gb:.2f} GB, more than training.memory_limit_gb: {limit:g}. "
+                f"the run used {peak_memory_gb:.3g} GB, more than training.memory_limit_gb: {limit:g}. "
                 "Raise it, or lower training.batch_size in a new run.",
                 failed=True,
             )

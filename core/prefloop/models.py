@@ -18,8 +18,8 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop.config.schema import Dtype, Quantize
-from prefloop.embedded import resolve
-from prefloop.errors import UserError, did_you_mean
+from prefloop.embedded import local_path
+from prefloop.errors import UserError, did_you_mean, said_of
 from prefloop.modules import own
 
 _QUANTIZE: dict[str, dict[str, Any]] = {
@@ -115,7 +115,8 @@ def _folder(path: str) -> Path:
     """The local folder behind `path`, downloaded from the Hub where it is not local."""
     from mlx_lm.utils import _download
 
-    local = Path(resolve(path)).expanduser()
+    with said_of("model"):
+        local = local_path(path)
     if local.exists():
         _check_folder(local, path)
         return local

@@ -12,6 +12,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from prefloop.config import AdapterConfig, ModelConfig
+from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.generation import Generator
 from prefloop.models import LoadedModel, load_model
@@ -66,7 +67,7 @@ class Policy:
         mx.random.seed(seed)
         _make_trainable(loaded.model, adapter)
         if adapter.resume_from:
-            load_adapters(loaded.model, Path(adapter.resume_from))
+            load_adapters(loaded.model, adapter.resume_from)
         return cls(loaded, adapter, reference)
 
     def generate(
@@ -132,8 +133,13 @@ class Policy:
         return config
 
 
-def load_adapters(model: nn.Module, path: Path) -> None:
-    """Start from adapters that mlx-lm or prefloop wrote. Raises `UserError` where they do not fit."""
+def load_adapters(model: nn.Module, source: str) -> None:
+    """Start from a folder or file of adapters that mlx-lm or prefloop wrote.
+
+    Raises `UserError` where they do not fit.
+    """
+    with said_of("adapter.resume_from"):
+        path = local_path(source)
     file = path / ADAPTERS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"adapter.resume_from: there is no file '{file}'.")

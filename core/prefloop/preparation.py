@@ -47,19 +47,24 @@ def prepare(config: Config) -> Prepared:
     return Prepared(config, policy, prompts, loop, evaluator, make_plan(config, loop, prompts, held_out))
 
 
-def prepare_judges(config: Config) -> None:
-    """Let the judges load what they need while nothing is written yet."""
-    for key, judge in (("judge", config.judge), ("evaluation.judge", config.evaluation.judge)):
-        if (prepare_judge := getattr(judge, "prepare", None)) is not None:
+def prepare_components(config: Config) -> None:
+    """Let judges and sampler load what they need while nothing is written yet."""
+    for key, component in _components(config):
+        if (prepare_it := getattr(component, "prepare", None)) is not None:
             with said_of(key):
-                prepare_judge()
+                prepare_it()
 
 
-def close_judges(config: Config) -> None:
-    """Let the judges give back what they hold, where they have a method ``close()``."""
-    for judge in (config.judge, config.evaluation.judge):
-        if (close := getattr(judge, "close", None)) is not None:
+def close_components(config: Config) -> None:
+    """Let them give back what they hold, where they have a method ``close()``."""
+    for _, component in _components(config):
+        if (close := getattr(component, "close", None)) is not None:
             close()
+
+
+def _components(config: Config) -> list[tuple[str, object]]:
+    judges = [("judge", config.judge), ("evaluation.judge", config.evaluation.judge)]
+    return [("sampler", config.sampler), *judges]
 
 
 def _held_out(

@@ -33,6 +33,15 @@ class Row:
     problem: str | None = None
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys come once. Raises `ValueError`; of equal keys, Python would take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
 def _json_lines(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -43,11 +52,18 @@ def _json_row(place: str, line: bytes) -> Row:
     if not line:
         return Row(place, problem=BLANK)
     try:
-        return _object_row(place, json.loads(line.decode()))
+        return _object_row(place, json.loads(line.decode(), object_pairs_hook=_object))
     except UnicodeDecodeError as error:
         return Row(place, problem=_not_utf8(error))
     except json.JSONDecodeError as error:
         return Row(place, problem=f"is broken JSON: {error.msg} (column {error.colno})")
+    except (ValueError, RecursionError) as error:
+        return Row(place, problem=_beyond(error))
+
+
+def _beyond(error: Exception) -> str:
+    """What Python's reader of JSON does not take although it is JSON."""
+    return "is nested too deeply" if isinstance(error, RecursionError) else f"cannot be read: {error}"
 
 
 def _object_row(place: str, value: object) -> Row:
@@ -59,7 +75,8 @@ def _object_row(place: str, value: object) -> Row:
 def _json(path: Path) -> Iterator[Row]:
     """A list of rows or a single row; whatever is neither may be JSON Lines under another name."""
     try:
-        value = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8).decode())
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
+        value = json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError:
         yield from _json_lines(path)
     except json.JSONDecodeError as error:
@@ -67,6 +84,8 @@ def _json(path: Path) -> Iterator[Row]:
             yield Row(f":{error.lineno}", problem=f"is broken JSON: {error.msg} (column {error.colno})")
         else:
             yield from _json_lines(path)
+    except (ValueError, RecursionError) as error:
+        yield Row("", problem=_beyond(error))
     else:
         for index, row in enumerate(value if isinstance(value, list) else [value]):
             yield _object_row(f"[{index}]", row)

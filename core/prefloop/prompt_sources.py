@@ -50,7 +50,7 @@ def read_rows(config: PromptsConfig) -> Rows:
     Raises `UserError` where there is nothing of that name, it cannot be read, it is empty, or it has
     no such split or configuration.
     """
-    path = Path(embedded.resolve(config.path)).expanduser()
+    path = embedded.local_path(config.path)
     name = config.path
     if path.is_file():
         rows, name = _read_file(path, config), path.name

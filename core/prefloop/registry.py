@@ -82,11 +82,13 @@ class Registry:
 
     def __init__(self, disable: Iterable[str] = ()) -> None:
         listed = os.environ.get("PREFLOOP_DISABLE", "").split(",")
-        self.disabled = frozenset(_canonical(n) for n in [*disable, *listed] if n.strip())
+        self.disabled = frozenset(canonical(n) for n in [*disable, *listed] if n.strip())
         self.providers: list[Provider] = []
         self.broken: list[Broken] = []
         self._names: dict[type, str] = {}
-        for entry_point in importlib.metadata.entry_points(group=hooks.PROJECT):
+        entry_points = importlib.metadata.entry_points(group=hooks.PROJECT)
+        self.installed = frozenset(_distribution(entry_point) for entry_point in entry_points)
+        for entry_point in entry_points:
             self._add(entry_point)
         self.providers.sort(key=lambda p: (p.kind, p.distribution != BUNDLED, p.distribution, p.name))
 
@@ -102,7 +104,7 @@ class Registry:
         offered = [p for p in self.providers if p.kind == kind]
         if ":" in name:
             distribution, _, short = name.partition(":")
-            matches = [p for p in offered if (p.distribution, p.name) == (_canonical(distribution), short)]
+            matches = [p for p in offered if (p.distribution, p.name) == (canonical(distribution), short)]
         else:
             matches = [p for p in offered if p.name == name]
             matches = [p for p in matches if p.distribution == BUNDLED] or matches
@@ -123,7 +125,7 @@ class Registry:
         return next((p.version for p in self.providers if p.qualified == qualified), "")
 
     def _add(self, entry_point: importlib.metadata.EntryPoint) -> None:
-        distribution = _canonical(entry_point.dist.name) if entry_point.dist else entry_point.name
+        distribution = _distribution(entry_point)
         version = entry_point.dist.version if entry_point.dist else "?"
         if distribution in self.disabled:
             return
@@ -163,7 +165,12 @@ def _offered(plugin: object, distribution: str, version: str) -> Iterator[Provid
                 yield Provider(kind, name, distribution, version, target)
 
 
-def _canonical(distribution: str) -> str:
+def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
+    return canonical(entry_point.dist.name) if entry_point.dist else entry_point.name
+
+
+def canonical(distribution: str) -> str:
+    """The name of a distribution in the one spelling that is compared."""
     return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
 
 

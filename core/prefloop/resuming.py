@@ -9,7 +9,7 @@ from typing import Any
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import UserError
-from prefloop.run import CONFIG, read_manifest
+from prefloop.run import CONFIG, check_config, read_manifest
 
 MAY_CHANGE = frozenset(
     f"training.{name}"
@@ -31,10 +31,11 @@ LENGTHS = {"training.iters", "training.epochs"}
 def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of the run in `path`, with what `overrides` may change.
 
-    Raises `UserError` where `path` holds no run, and where `overrides` would make it another run: its
-    steps so far were taken with the settings that it has.
+    Raises `UserError` where `path` holds no run or a changed configuration, and where `overrides` would
+    make it another run: its steps so far were taken with the settings that it has.
     """
     read_manifest(path)
+    check_config(path)
     before = load_config(path / CONFIG)
     after = load_config(path / CONFIG, overrides) if overrides else before
     changed = changes(before, after)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -28,13 +29,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import attrs
 from attrs import asdict
 
+from prefloop.checkpoint import FOLDER as CHECKPOINTS
 from prefloop.checkpoint import checkpoints
 from prefloop.config import Config, dump_config
 from prefloop.config.dump import to_plain
-from prefloop.errors import UserError
-from prefloop.files import append_lines, new_folder, read_lines, rewrite, rewrite_json
+from prefloop.embedded import local_path
+from prefloop.errors import UserError, said_of
+from prefloop.files import (
+    append_lines,
+    damaged_line,
+    disk_trouble_told,
+    new_folder,
+    read_lines,
+    rewrite,
+    rewrite_json,
+    sealed_lines,
+    sweep,
+)
 from prefloop.ledger import FILE as LEDGER
 from prefloop.ledger import JudgeIdentity, Ledger, options_hash
 from prefloop.types import Evaluation, Judge, Observer, Step
@@ -47,6 +61,7 @@ MANIFEST = "run.json"
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
+_SIGNED = re.compile(rb"# sha256 of what follows: ([0-9a-f]{64})\n")
 
 
 class Run:
@@ -68,7 +83,7 @@ class Run:
         try:
             path.mkdir(parents=True, exist_ok=True)
             run._take()
-            rewrite(path / CONFIG, dump_config(config).encode())
+            run._save_config()
             run.save_manifest()
         except OSError as error:
             raise UserError(f"output.path: cannot write to '{path}': {error.strerror}.") from error
@@ -76,10 +91,16 @@ class Run:
 
     @classmethod
     def open(cls, path: Path, config: Config, plan: Plan) -> Run:
-        """Take up a run that was interrupted. Raises `UserError` where another process holds it."""
+        """Take up a run that was interrupted.
+
+        Raises `UserError` where another process holds it, or it cannot be written to.
+        """
         run = cls(path, config, plan, read_manifest(path))
-        run._take()
-        rewrite(path / CONFIG, dump_config(config).encode())
+        with disk_trouble_told(path):
+            run._take()
+            run._save_config()
+            for folder in (path, path / CHECKPOINTS):
+                sweep(folder)
         return run
 
     def __enter__(self) -> Self:
@@ -103,11 +124,19 @@ class Run:
     def begin(self, step: int | None) -> None:
         """Start writing after `step`, or from nothing. Metrics of later steps come again and are cut off."""
         self.ledger = Ledger(self.path / LEDGER)
-        kept = [m for m in read_lines(self.path / METRICS) if step is not None and m["step"] <= step]
-        rewrite(self.path / METRICS, "".join(json.dumps(m, ensure_ascii=False) + "\n" for m in kept).encode())
+        kept = [m for m in self._metrics() if step is not None and m["step"] <= step]
+        rewrite(self.path / METRICS, sealed_lines(kept))
         self.manifest |= {"status": "running"}
         self.manifest.pop("reason", None)
         self.save_manifest()
+
+    def _metrics(self) -> list[dict[str, Any]]:
+        path = self.path / METRICS
+        metrics = read_lines(path)
+        for number, line in enumerate(metrics, 1):
+            if not isinstance(line.get("step"), int):
+                raise damaged_line(path, number, "it has no step")
+        return metrics
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint."""
@@ -140,12 +169,16 @@ class Run:
             with new_folder(self.path / "model") as folder:
                 policy.save_model(folder)
 
+    def _save_config(self) -> None:
+        text = dump_config(self.config).encode()
+        rewrite(self.path / CONFIG, b"# sha256 of what follows: %s\n" % _digest(text) + text)
+
     def _take(self) -> None:
         """Keep other processes out for as long as this one lives."""
         self._lock = (self.path / LOCK).open("wb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(f"run '{self.path}' is in use by another process; stop that first.") from error
 
 
@@ -166,9 +199,15 @@ class Recorder(Observer):
 
 
 def identify(config: Config, judge: Any) -> JudgeIdentity:
-    """Who a judge of this run is, for the ledger."""
-    options = to_plain(judge, config.registry, Judge)
-    name = options.pop("use")
+    """Who a judge of this run is, for the ledger.
+
+    Options whose field has ``metadata={"identity": False}`` do not matter to what is answered, such as a
+    time limit.
+    """
+    plain = to_plain(judge, config.registry, Judge)
+    name = plain.pop("use")
+    fields = attrs.fields_dict(type(judge)) if attrs.has(type(judge)) else {}
+    options = {k: v for k, v in plain.items() if fields[k].metadata.get("identity", True)}
     return JudgeIdentity(name, config.registry.version_of(name), options_hash(options))
 
 
@@ -180,13 +219,35 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(f"'{path}' holds no run: there is no {MANIFEST} in it.") from error
     except (OSError, ValueError) as error:
         raise UserError(f"'{path / MANIFEST}' cannot be read: {error}.") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("summary"), dict):
+        raise UserError(f"'{path / MANIFEST}' is not what a run writes: it has no summary.")
     return manifest
+
+
+def check_config(path: Path) -> None:
+    """Raises `UserError` where ``config.yaml`` of the run in `path` is not as the run wrote it."""
+    file = path / CONFIG
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"'{file}' cannot be read: {error.strerror}.") from error
+    signed = _SIGNED.match(content)
+    if signed is None or _digest(content[signed.end() :]) != signed[1]:
+        raise UserError(
+            f"'{file}' was changed or damaged: it is not what the run's steps were taken with. Put it back "
+            "as it was and change settings with --set, or start a new run with it."
+        )
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def choose_path(config: Config) -> Path:
     """Where the run goes: ``output.path``, or the first free ``runs/<algorithm>-<model>-<number>``."""
     if config.output.path:
-        return Path(config.output.path).expanduser()
+        with said_of("output.path"):
+            return local_path(config.output.path)
     algorithm = (config.registry.name_of(config.algorithm) or type(config.algorithm).__name__).split(":")[-1]
     model = re.split(r"[/:\\]", config.model.path.rstrip("/\\"))[-1]
     stem = re.sub(r"[^\w.-]+", "-", f"{algorithm}-{model}")

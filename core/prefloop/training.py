@@ -12,12 +12,13 @@ from attrs import asdict, define, evolve, field
 
 from prefloop import checkpoint
 from prefloop.config import Config
-from prefloop.errors import StopRun, UserError
+from prefloop.errors import StopRun
+from prefloop.files import disk_trouble_told
 from prefloop.health import guards
 from prefloop.ledger import RememberingJudge
 from prefloop.loop import Loop
 from prefloop.plan import check_memory
-from prefloop.preparation import Prepared, prepare, prepare_judges
+from prefloop.preparation import Prepared, close_components, prepare, prepare_components
 from prefloop.resuming import saved_config
 from prefloop.run import Recorder, Run, choose_path, identify, refuse_taken
 from prefloop.types import Evaluation
@@ -35,7 +36,7 @@ def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
     refuse_taken(path)
     prepared = prepare(config)
     check_memory(prepared.plan, config.training.memory_limit_gb)
-    prepare_judges(config)
+    prepare_components(config)
     with Run.create(path, config, prepared.plan) as run:
         return _Session(prepared, run, observers).drive()
 
@@ -56,7 +57,7 @@ def resume(
     """
     config = config or saved_config(Path(path), overrides)
     prepared = prepare(config)
-    prepare_judges(config)
+    prepare_components(config)
     with Run.open(Path(path), config, prepared.plan) as run:
         return _Session(prepared, run, observers).drive(run.last_checkpoint())
 
@@ -80,13 +81,13 @@ class _Session:
         config = self.prepared.config
         if last:
             self.evaluations = checkpoint.load_checkpoint(last, self.loop)
-        self.run.begin(self.loop.steps_taken if last else None)
+        with disk_trouble_told(self.run.path):
+            self.run.begin(self.loop.steps_taken if last else None)
         self._put_the_ledger_before_the_judges(config)
         self.loop.observers = (Recorder(self.run), *config.observers, *self.observers, *guards(config))
         self.loop.notify("run_started", self.run)
         with self._failures_told():
-            status = self._steps()
-            self._finish(status)
+            self._finish(self._steps())
         self.loop.notify("run_finished", self.run)
         return self.run
 
@@ -131,18 +132,15 @@ class _Session:
 
     @contextmanager
     def _failures_told(self) -> Iterator[None]:
-        """Whatever goes wrong ends up in ``run.json``; a full or vanished disk is the user's to mend."""
+        """Whatever goes wrong ends up in ``run.json``, where that can be written."""
         try:
-            yield
-        except OSError as error:
-            self.run.fail(error)
-            raise UserError(
-                f"cannot write to '{self.run.path}': {error.strerror or error}. Nothing that was saved is "
-                f"lost; once that is mended: prefloop train --resume {self.run.path}"
-            ) from error
+            with disk_trouble_told(self.run.path):
+                yield
         except BaseException as error:
             self.run.fail(error)
             raise
+        finally:
+            close_components(self.prepared.config)
 
     def _put_the_ledger_before_the_judges(self, config: Config) -> None:
         loop, evaluator = self.loop, self.prepared.evaluator

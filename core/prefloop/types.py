@@ -288,7 +288,7 @@ class Evaluation:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws the two completions of each prompt."""
+    """Draws the two completions of each prompt. May have ``prepare()`` and ``close()``, as a `Judge` may."""
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         """One pair per prompt, in the order of `prompts`."""

@@ -14,6 +14,7 @@ from prefloop.cli.plugins import plugins
 from prefloop.cli.runs import runs
 from prefloop.cli.train import train
 from prefloop.errors import UserError
+from prefloop.text import printable
 
 
 class Main(click.Group):
@@ -24,7 +25,7 @@ class Main(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             for problem in error.problems:
-                click.echo(f"error: {problem}", err=True)
+                click.echo(f"error: {printable(problem)}", err=True)
             sys.exit(2)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefloop.embedded import resolve
 from prefloop.run import Run
-from prefloop.text import one_line
+from prefloop.text import one_line, printable
 
 
 def closing_words(run: Run, *, quickstart: bool) -> str:
@@ -23,7 +23,7 @@ def closing_words(run: Run, *, quickstart: bool) -> str:
 def _unfinished(run: Run) -> str:
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.plan.steps} steps: "
-        f"{run.manifest['reason']}. Everything so far is saved in {run.path}.\n"
+        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {run.path}.\n"
         f"To go on:\n  prefloop train --resume {run.path}"
     )
 

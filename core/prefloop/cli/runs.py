@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import click
 
 from prefloop.cli.train import run_on
+from prefloop.errors import UserError
+from prefloop.text import printable, printable_json
 
 
 @click.group()
@@ -24,11 +25,10 @@ def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default: runs)."""
     found = [{"run": str(p.parent), **_read(p)} for p in sorted(folder.glob("*/run.json"))]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(printable_json(found))
         return
     for run in found:
-        steps, planned = run["summary"].get("steps", "?"), run["plan"]["steps"]
-        click.echo(f"{run['run']:<40} {run['status']:<9} {steps}/{planned} steps  {_rate(run['summary'])}")
+        click.echo(printable(_line(run)))
     if not found:
         click.echo(f"There are no runs in '{folder}'.")
 
@@ -39,7 +39,7 @@ def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
     from prefloop.run import read_manifest
 
-    click.echo(json.dumps(read_manifest(run), indent=2, ensure_ascii=False))
+    click.echo(printable_json(read_manifest(run)))
 
 
 @runs.command()
@@ -51,11 +51,20 @@ def resume(run: Path, overrides: tuple[str, ...]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from prefloop.run import read_manifest
+
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_manifest(path.parent)
+    except UserError as error:
         return {"status": "damaged", "summary": {}, "plan": {"steps": "?"}, "reason": str(error)}
-    return manifest
+
+
+def _line(run: Mapping[str, Any]) -> str:
+    try:
+        steps, planned = run["summary"].get("steps", "?"), run["plan"]["steps"]
+        return f"{run['run']:<40} {run['status']:<9} {steps}/{planned} steps  {_rate(run['summary'])}"
+    except (LookupError, TypeError, ValueError, AttributeError):  # edited, or of another version
+        return f"{run['run']:<40} damaged"
 
 
 def _rate(summary: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ from prefloop.config.structure import Structurer
 from prefloop.config.suggest import Suggestions, option_paths
 from prefloop.config.tree import InvalidError, Node, Place, Problem, from_plain, to_plain
 from prefloop.config.yaml_core import read_file
-from prefloop.errors import UserError
-from prefloop.registry import Registry
+from prefloop.errors import UserError, did_you_mean
+from prefloop.registry import Registry, canonical
 from prefloop.types import Algorithm, Judge
 
 if TYPE_CHECKING:
@@ -119,6 +119,10 @@ class _Loading:
             registry = Registry(disable=names)
         elif disable and not {name.lower().replace("_", "-") for name in names} <= registry.disabled:
             self._note(InvalidError.at(disable, "has no effect on the plugins that the program chose."))
+        for node in (disable.items or ()) if disable else ():
+            if isinstance(node.value, str) and canonical(node.value) not in registry.installed:
+                hint = did_you_mean(node.value, registry.installed)
+                self._note(InvalidError.at(node, f"no plugin '{node.value}' is installed.{hint}"))
         self.components = Components(registry)
 
     def resolve(self) -> Config:

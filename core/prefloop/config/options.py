@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 from enum import Enum
+from functools import cache
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -73,8 +74,11 @@ def options_of(cls: type) -> dict[str, Option]:
 
     Raises `UserError` where a type cannot be resolved.
     """
-    if not attrs.has(cls):
-        return {}
+    return dict(_options_of(cls)) if attrs.has(cls) else {}
+
+
+@cache
+def _options_of(cls: type) -> dict[str, Option]:
     return {f.name: _option(cls, f) for f in attrs.fields(cls) if _is_option(f)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
@@ -21,9 +22,15 @@ class Suggestions:
     """Knows the key paths of every option in reach, such as ``loss.beta``, by their last name."""
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
-        self._paths: dict[str, list[str]] = {}
-        for path in dict.fromkeys(paths):
-            self._paths.setdefault(path.rpartition(".")[2], []).append(path)
+        self._given = paths
+
+    @cached_property
+    def _paths(self) -> dict[str, list[str]]:
+        """By last name; worked out when something is unknown."""
+        found: dict[str, list[str]] = {}
+        for path in dict.fromkeys(self._given):
+            found.setdefault(path.rpartition(".")[2], []).append(path)
+        return found
 
     def unknown(self, node: Node, key: str, known: Mapping[str, Option]) -> Problem:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)

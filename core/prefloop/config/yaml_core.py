@@ -107,6 +107,8 @@ def read_text(text: str, place: Place) -> tuple[Node, list[Problem]]:
         ) from None
     except yaml.MarkedYAMLError as error:
         raise UserError(_syntax(error, place)) from None
+    except RecursionError:
+        raise UserError(f"{_at(place, 1)}: is nested too deeply.") from None
     if node is None:
         return Node(None, place, place.path, ""), []
     reader = _Reader(place)

@@ -1,0 +1,26 @@
+"""The fault campaign, cut short: ``python benchmarks/faults.py`` is the long one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CAMPAIGN = Path(__file__).resolve().parent.parent / "benchmarks" / "faults.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("--kills", "15", "--disks", "0", "--damages", "0"),
+        ("--kills", "0", "--disks", "4", "--damages", "42"),
+    ],
+    ids=["kills", "files"],
+)
+def test_nothing_is_lost(faults: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, str(CAMPAIGN), *faults], capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,149 @@
+"""Data stays data: nothing that is read or that a model says is run, steers a terminal or names a path."""
+
+from __future__ import annotations
+
+import ast
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from attrs import evolve
+from click.testing import CliRunner
+
+from prefloop import UserError, Verdict, load_config, resume, train
+from prefloop.cli import main
+from prefloop.cli.closing import closing_words
+from prefloop.config.schema import ModelConfig
+from prefloop.config.yaml_core import _CoreDumper, _CoreLoader
+from prefloop.errors import StopRun
+from prefloop.files import discard, sweep
+from prefloop.run import choose_path
+from prefloop.text import one_line, printable, printable_json
+from test_resume import settings_for
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = [p for folder in ("core", "plugins", "contrib/*/src") for p in ROOT.glob(f"{folder}/**/*.py")]
+RUNS_CODE = {
+    *("pickle.load", "pickle.loads", "torch.load", "np.load", "marshal.loads", "joblib.load"),
+    *("yaml.load", "yaml.full_load", "yaml.unsafe_load", "eval", "exec", "os.system"),
+}
+"""Calls that run what is in the data they read."""
+STEERING = "\x1b[31m\x07\x08\x7f\x9b2J\x85\u202e\u2066\u200b\ue000"
+"""Escape, bell, backspace, delete, two C1 controls, bidirectional overrides, invisible and private ones."""
+
+
+def test_nothing_runs_the_data_it_reads() -> None:
+    assert len(SOURCES) > 60
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in RUNS_CODE, f"{source}:{node.lineno}"
+
+
+def test_yaml_makes_no_objects() -> None:
+    assert issubclass(_CoreLoader, yaml.SafeLoader)
+    assert issubclass(_CoreDumper, yaml.SafeDumper)
+
+
+def test_tags_that_make_objects_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("model: !!python/object/apply:os.system [touch owned]\nprompts: p\njudge: human\n")
+    with pytest.raises(UserError, match=r"the tag !!python/object/apply:os.system is not supported"):
+        load_config(file)
+
+
+def test_code_that_comes_with_a_model_is_not_trusted() -> None:
+    assert ModelConfig("m").trust_remote_code is False
+
+
+def test_what_steers_a_terminal_is_not_printed() -> None:
+    assert printable(f"a{STEERING}b\tc\nd") == "a[31m2Jb\tc\nd"
+    assert one_line(f"a\n{STEERING} b") == "a [31m2J b"
+
+
+def test_json_for_a_terminal_loses_nothing() -> None:
+    value = {"said": f"é😀\n{STEERING}"}
+    shown = printable_json(value)
+    assert json.loads(shown) == value
+    assert "é😀" in shown
+    assert not [c for c in shown if c != "\n" and unicodedata.category(c).startswith("C")]
+
+
+class Insolent:
+    """A judge whose server sends what should not reach a terminal, and then hangs up."""
+
+    def judge(self, pairs: Any) -> list[Verdict]:
+        raise StopRun(f"the server said {STEERING}", failed=True)
+
+
+def test_what_a_judge_says_reaches_neither_terminal_nor_listing(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "one"
+    config = load_config(
+        settings_for(path, evaluation={"held_out": 0}, training={"batch_size": 3, "iters": 2})
+    )
+    run = train(evolve(config, judge=Insolent()))
+    shown = [closing_words(run, quickstart=False)]
+    for command in (["runs", "show", str(path)], ["runs", "list", str(path.parent)]):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0
+        shown.append(result.output)
+    assert "the server said [31m2J" in shown[0]
+    for text in shown:
+        assert printable(text) == text
+
+
+def test_errors_are_printed_without_what_steers(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["train", str(tmp_path / f"no{STEERING}.yaml")])
+    assert result.exit_code == 2
+    assert printable(result.stderr) == result.stderr
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{", '{"summary": 1}', '{"summary": {}, "status": []}', "\xff"])
+def test_a_damaged_manifest_is_listed_as_such(tmp_path: Path, manifest: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_bytes(manifest.encode("latin-1"))
+    result = CliRunner().invoke(main, ["runs", "list", str(tmp_path)])
+    assert (result.exit_code, "damaged" in result.output) == (0, True)
+
+
+@pytest.mark.parametrize("model", ["../../etc", "a/..", "/", "..", "a\\..\\b", "x\n/y z"])
+def test_a_run_named_after_its_model_stays_in_runs(model: str) -> None:
+    config = load_config({"model": model, "prompts": "p", "judge": "human"})
+    path = choose_path(config)
+    assert path.parent == Path("runs")
+    assert path.name not in (".", "..")
+
+
+def test_only_the_link_is_removed(tmp_path: Path) -> None:
+    """Cleaning up follows no link out of the run."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("dear")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".left.tmp").symlink_to(precious)
+    (run / "0000001").symlink_to(precious)
+    sweep(run)
+    discard(run / "0000001")
+    assert not list(run.iterdir())
+    assert (precious / "file").read_text() == "dear"
+
+
+def test_names_in_a_run_are_never_paths(tmp_path: Path) -> None:
+    """A ledger and a manifest that name other places change nothing there."""
+    path = tmp_path / "run"
+    run = train(load_config(settings_for(path, training={"batch_size": 3, "iters": 2})))
+    rows = [json.loads(line) for line in (path / "judgements.jsonl").read_text().splitlines()]
+    rows = [
+        {k: "../../out" if k in ("prompt_id", "judge") else v for k, v in r.items() if k != "crc"}
+        for r in rows
+    ]
+    (path / "judgements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path / "run.json").write_text(json.dumps({**run.manifest, "path": "../out", "run": "/out"}))
+    before = sorted(p for p in tmp_path.rglob("*") if path not in p.parents)
+    resume(path, overrides=["training.iters=3"])
+    assert sorted(p for p in tmp_path.rglob("*") if path not in p.parents) == before
