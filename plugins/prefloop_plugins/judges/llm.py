@@ -212,7 +212,8 @@ class LlmJudge:
         """sigmoid(logit(p) / T), without leaving the numbers at p = 0 or 1."""
         if self.temperature == 1.0:
             return probability
-        yes, no = probability ** (1 / self.temperature), (1.0 - probability) ** (1 / self.temperature)
+        yes: float = probability ** (1 / self.temperature)
+        no: float = (1.0 - probability) ** (1 / self.temperature)
         return yes / (yes + no)
 
     def _said(self, reading: Reading) -> str:
