@@ -233,7 +233,7 @@ COMPONENTS = [
     ),
     Mistake(
         "an embedded file that there is not",
-        "judge: nothing is embedded under the name 'embedded:jugde'. Did you mean 'embedded:judge'?",
+        "judge: model: nothing is embedded under the name 'embedded:jugde'. Did you mean 'embedded:judge'?",
         "judge: embedded:jugde",
     ),
 ]
