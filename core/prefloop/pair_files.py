@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
@@ -74,7 +73,7 @@ def read_pairs(
 
 
 def _rows(path: str, split: str, limit: int | None) -> Rows:
-    ledger = ledger_of(Path(embedded.resolve(path)).expanduser())
+    ledger = ledger_of(embedded.local_path(path))
     if ledger is None:
         return _read_data_set(PromptsConfig(path=path, split=split, limit=limit))
     rows = read_ledger(ledger)

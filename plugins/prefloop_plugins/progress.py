@@ -16,7 +16,7 @@ from prefloop import Evaluation, Observer, Run, Step
 class ProgressObserver(Observer):
     """Shows the plan, a line every ``training.report_every`` steps, and each evaluation."""
 
-    console: Console = field(init=False, factory=lambda: Console(highlight=False, soft_wrap=True))
+    console: Console = field(init=False, eq=False, factory=lambda: Console(highlight=False, soft_wrap=True))
     _every: int = field(init=False, default=10)
     _recent: list[Mapping[str, float]] = field(init=False, factory=list)
     _bar: Progress | None = field(init=False, default=None)

@@ -202,7 +202,10 @@ def _quantize(trunk: nn.Module, config: Mapping[str, Any], quantize: Quantize) -
 def _folder(path: str) -> Path:
     from mlx_lm.utils import _download
 
-    local = Path(path).expanduser()
+    try:
+        local = Path(path).expanduser()
+    except RuntimeError as error:  # the home of a user who is not there
+        raise UserError(f"reward model '{path}': {error}.") from error
     if local.exists():
         return local
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
