@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefloop.checkpoint import checkpoints
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import UserError
@@ -44,6 +45,11 @@ def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(
             f"'{path}' cannot go on with other settings: {told}. Its steps so far were taken as it was; "
             f"start a new run, or change only {', '.join(sorted(MAY_CHANGE))}."
+        )
+    taken = max((int(folder.name) for folder in checkpoints(path)), default=0)
+    if after.training.iters is not None and after.training.iters < taken:
+        raise UserError(
+            f"'{path}' has taken {taken} steps already: training.iters: {after.training.iters} would end before."
         )
     schedule = after.training.schedule
     if schedule and changed.keys() & LENGTHS and not schedule.options.keys() & {"decay_steps", "steps"}:
