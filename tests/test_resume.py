@@ -218,7 +218,7 @@ def test_settings_that_would_make_it_another_run_are_refused(tmp_path: Path) -> 
     run = train(config)
     with pytest.raises(UserError, match=r"loss.beta from 0.1 to 0.2.*change only training.epochs"):
         resume(run.path, overrides=["loss.beta=0.2"])
-    with pytest.raises(UserError, match="has taken 2 steps already: training.iters: 1 would end before"):
+    with pytest.raises(UserError, match=r"has taken 2 steps already: training\.iters: 1 would end before"):
         resume(run.path, overrides=["training.iters=1"])
     longer = resume(run.path, overrides=["training.iters=4", "training.report_every=1"])
     assert longer.summary["steps"] == 4

@@ -49,7 +49,8 @@ def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     taken = max((int(folder.name) for folder in checkpoints(path)), default=0)
     if after.training.iters is not None and after.training.iters < taken:
         raise UserError(
-            f"'{path}' has taken {taken} steps already: training.iters: {after.training.iters} would end before."
+            f"'{path}' has taken {taken} steps already: training.iters: {after.training.iters} would end "
+            "before."
         )
     schedule = after.training.schedule
     if schedule and changed.keys() & LENGTHS and not schedule.options.keys() & {"decay_steps", "steps"}:
