@@ -10,12 +10,9 @@ from attrs.validators import ge, lt
 from prefloop import Judge, Pair, StopRun, Verdict
 from prefloop_plugins.judges.members import (
     Answer,
+    MadeOfJudges,
     as_members,
     at_least_two,
-    close,
-    in_order,
-    is_interactive,
-    prepare,
     stopped,
     told,
 )
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class CascadeJudge:
+class CascadeJudge(MadeOfJudges):
     """Asks the members in order, each only about the pairs that the one before leaves in doubt.
 
     In doubt are ties, errors, abstentions, and probabilities at most `margin` from one half. The verdict
@@ -46,21 +43,6 @@ class CascadeJudge:
         validator=[ge(0), lt(0.5)],
         metadata={"help": "A probability at most this far from one half goes to the next member."},
     )
-
-    @property
-    def interactive(self) -> bool:
-        return any(map(is_interactive, self.members))
-
-    def prepare(self) -> None:
-        """Prepare the members. Raises `UserError` where one of them does."""
-        prepare(self.members)
-
-    def close(self) -> None:
-        close(self.members)
-
-    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair. Raises `StopRun` and `UserError` as the members do."""
-        return in_order(self.answers(pairs))
 
     def answers(self, pairs: Sequence[Pair]) -> Iterator[Answer]:
         """Each verdict with its place as soon as no further member is asked about it."""

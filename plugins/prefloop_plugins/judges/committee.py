@@ -11,12 +11,10 @@ from attrs.validators import in_
 from prefloop import Judge, Pair, StopRun, Verdict
 from prefloop_plugins.judges.members import (
     Answer,
+    MadeOfJudges,
     as_members,
     at_least_two,
-    close,
-    in_order,
     is_interactive,
-    prepare,
     stopped,
     told,
 )
@@ -39,7 +37,7 @@ def _at_most_all(committee: Any, _: Attribute[Any], value: int | None) -> None:
 
 
 @frozen
-class CommitteeJudge:
+class CommitteeJudge(MadeOfJudges):
     """Asks all members about every pair and decides by their votes.
 
     A member votes with a label or a tie; its error or abstention is no vote. Of the votes,
@@ -73,21 +71,6 @@ class CommitteeJudge:
         validator=_at_most_all,
         metadata={"help": "Votes that a verdict takes at least; null is more than half of the members."},
     )
-
-    @property
-    def interactive(self) -> bool:
-        return any(map(is_interactive, self.members))
-
-    def prepare(self) -> None:
-        """Prepare the members. Raises `UserError` where one of them does."""
-        prepare(self.members)
-
-    def close(self) -> None:
-        close(self.members)
-
-    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair. Raises `StopRun` and `UserError` as the members do."""
-        return in_order(self.answers(pairs))
 
     def answers(self, pairs: Sequence[Pair]) -> Iterator[Answer]:
         """Each verdict with its place as soon as the last member has voted on it."""

@@ -95,3 +95,29 @@ def _miscounted(members: Members, i: int, given: int, wanted: int) -> UserError:
         f"members.{i}: judge '{type(members[i]).__name__}' gave {given} verdicts for {wanted} pairs; "
         "it must give one for each, in their order."
     )
+
+
+class MadeOfJudges:
+    """A judge that asks its `members`, and says in `answers` what becomes of what they say."""
+
+    __slots__ = ()
+    members: tuple[Judge, ...]
+
+    @property
+    def interactive(self) -> bool:
+        return any(map(is_interactive, self.members))
+
+    def prepare(self) -> None:
+        """Prepare the members. Raises `UserError` where one of them does."""
+        prepare(self.members)
+
+    def close(self) -> None:
+        close(self.members)
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair. Raises `StopRun` and `UserError` as the members do."""
+        return in_order(self.answers(pairs))
+
+    def answers(self, pairs: Sequence[Pair]) -> Iterator[Answer]:
+        """Each verdict with its place as soon as it stands."""
+        raise NotImplementedError
