@@ -21,7 +21,7 @@ from prefloop.config import dump_config
 from prefloop.config.schema import Config, OptimizerConfig, PromptsConfig, ScheduleConfig
 from prefloop.config.tree import Place, to_plain
 from prefloop.config.yaml_core import read_text
-from prefloop.prompts import load_prompts
+from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Registry
 
 REGISTRY = Registry()

@@ -11,7 +11,7 @@ from prefloop import Completion, Pair, Progress, Prompt, StopRun, Verdict
 from prefloop.config import load_config
 from prefloop.config.schema import JudgingConfig
 from prefloop.errors import UserError
-from prefloop.health import JudgeGuard, guards, kind_of
+from prefloop.judging.health import JudgeGuard, guards, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +131,7 @@ class Says:
 def test_a_run_with_such_a_judge_stops(
     verdict: Verdict, words: str, tmp_path: Path, model_folder: Any
 ) -> None:
-    from prefloop.training import train
+    from prefloop.runs.training import train
 
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(f'{{"prompt": "Say {i}."}}\n' for i in range(8)), "utf-8")

@@ -26,7 +26,7 @@ from prefloop import (
     component,
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
-from prefloop.ledger import Later
+from prefloop.runs.ledger import Later
 from tiny_models import ModelFolder
 
 LOSSES = {

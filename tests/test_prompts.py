@@ -13,7 +13,7 @@ import pytest
 from prefloop import embedded
 from prefloop.config.schema import PromptsConfig
 from prefloop.errors import UserError
-from prefloop.prompts import PromptSet, load_prompts
+from prefloop.prompts.loading import PromptSet, load_prompts
 from tiny import CHATML, build_tokenizer
 
 if TYPE_CHECKING:
@@ -412,7 +412,7 @@ def test_an_unreadable_file(tmp_path: Path, refuse: Any, monkeypatch: pytest.Mon
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("prefloop.prompt_sources.rows_of_file", denied)
+    monkeypatch.setattr("prefloop.prompts.sources.rows_of_file", denied)
     write(tmp_path / "p.jsonl", {"prompt": "a"})
     assert refuse("p.jsonl") == ("p.jsonl cannot be read: Permission denied",)
 

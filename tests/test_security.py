@@ -19,8 +19,8 @@ from prefloop.cli.closing import closing_words
 from prefloop.config.schema import ModelConfig
 from prefloop.config.yaml_core import _CoreDumper, _CoreLoader
 from prefloop.errors import StopRun
-from prefloop.files import discard, sweep
-from prefloop.run import choose_path
+from prefloop.runs.files import discard, sweep
+from prefloop.runs.run import choose_path
 from prefloop.text import one_line, printable, printable_json
 from test_resume import settings_for
 

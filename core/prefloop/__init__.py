@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from prefloop.models import load_model
     from prefloop.policy import Policy
     from prefloop.registry import component
-    from prefloop.run import Run
-    from prefloop.training import resume, train
+    from prefloop.runs.run import Run
+    from prefloop.runs.training import resume, train
     from prefloop.types import (
         Bonus,
         Completion,
@@ -42,15 +42,15 @@ _HOME = {
     "Config": "prefloop.config",
     "Loop": "prefloop.loop",
     "Policy": "prefloop.policy",
-    "Run": "prefloop.run",
+    "Run": "prefloop.runs.run",
     "StopRun": "prefloop.errors",
     "UserError": "prefloop.errors",
     "component": "prefloop.registry",
     "hookimpl": "prefloop.hooks",
     "load_config": "prefloop.config",
     "load_model": "prefloop.models",
-    "resume": "prefloop.training",
-    "train": "prefloop.training",
+    "resume": "prefloop.runs.training",
+    "train": "prefloop.runs.training",
 }
 _TYPES = [
     "Bonus",

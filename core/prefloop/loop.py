@@ -22,7 +22,7 @@ from prefloop.errors import StopRun, UserError
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.optim import build_optimizer
 from prefloop.policy import Policy
-from prefloop.prompts import PromptOrder
+from prefloop.prompts.loading import PromptOrder
 from prefloop.registry import Registry
 from prefloop.scoring import ReferenceScores, Rows, lay_out_batch, reference_scores, score
 from prefloop.types import (

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefloop.embedded import resolve
-from prefloop.run import Run
+from prefloop.runs.run import Run
 from prefloop.text import one_line, printable
 
 

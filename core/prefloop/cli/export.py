@@ -11,7 +11,7 @@ import click
 from prefloop.errors import UserError
 
 if TYPE_CHECKING:
-    from prefloop.export import Export, Format
+    from prefloop.runs.export import Export, Format
 
 
 @click.group()
@@ -37,7 +37,7 @@ def pairs(run: Path, output: Path | None, format: Format, details: bool, include
     The columns are prompt, chosen and rejected. Pairs without a label and those of evaluations are left out;
     how many is said on standard error.
     """
-    from prefloop.export import export_pairs
+    from prefloop.runs.export import export_pairs
 
     found = export_pairs(run, format=format, ties=include_ties, details=details)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.rows)

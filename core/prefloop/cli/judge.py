@@ -16,8 +16,8 @@ from prefloop.errors import said_of
 
 if TYPE_CHECKING:
     from prefloop.cli.judge_table import Column
-    from prefloop.judging import Judged
-    from prefloop.pair_files import LabelledPair
+    from prefloop.judging.pair_files import LabelledPair
+    from prefloop.judging.verdicts import Judged
     from prefloop.registry import Registry
     from prefloop.types import Judge
 
@@ -63,7 +63,7 @@ def judge(
 
 
 def _read(path: str, split: str, limit: int | None, seed: int) -> list[LabelledPair]:
-    from prefloop.pair_files import read_pairs
+    from prefloop.judging.pair_files import read_pairs
 
     return read_pairs(path, split=split, limit=limit, seed=seed)
 
@@ -79,7 +79,7 @@ def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Regis
 
 
 def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
-    from prefloop.judging import judge_pairs
+    from prefloop.judging.verdicts import judge_pairs
 
     with _progress(len(pairs), silent=bool(getattr(judge, "interactive", False))) as told:
         return judge_pairs(judge, [labelled.pair for labelled in pairs], told)
@@ -116,7 +116,7 @@ def _report(
     from attrs import asdict
 
     from prefloop.cli.judge_table import Column, show
-    from prefloop.judge_report import between, report
+    from prefloop.judging.report import between, report
 
     columns: list[Column] = [Column(a, report(pairs, j)) for a, j in zip(about, judged, strict=True)]
     both = between(judged[0].verdicts, judged[1].verdicts) if len(judged) == 2 else None

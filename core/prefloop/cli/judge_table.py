@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefloop.judge_report import Between, Position, Report
+from prefloop.judging.report import Between, Position, Report
 from prefloop.text import one_line
 from prefloop.types import Rate
 

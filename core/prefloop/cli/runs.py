@@ -37,7 +37,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
-    from prefloop.run import read_manifest
+    from prefloop.runs.run import read_manifest
 
     click.echo(printable_json(read_manifest(run)))
 
@@ -51,7 +51,7 @@ def resume(run: Path, overrides: tuple[str, ...]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from prefloop.run import read_manifest
+    from prefloop.runs.run import read_manifest
 
     try:
         return read_manifest(path.parent)

@@ -18,7 +18,7 @@ from prefloop.errors import UserError
 
 if TYPE_CHECKING:
     from prefloop.config import Config
-    from prefloop.run import Run
+    from prefloop.runs.run import Run
 
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
 
@@ -43,11 +43,11 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
     settings = load_config(config or resolve("embedded:quickstart"), overrides)
     _say_blas(library)
     if dry_run:
-        from prefloop.dry_run import check
+        from prefloop.runs.dry_run import check
 
         check(settings, echo=click.echo)
     else:
-        from prefloop.training import train as train_from_start
+        from prefloop.runs.training import train as train_from_start
 
         _end(train_from_start(settings, observers=_observers(settings)), quickstart=config is None)
 
@@ -55,8 +55,8 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
 def run_on(path: Path, overrides: Sequence[str]) -> None:
     """Go on with the run in `path`."""
     library = be_ready()
-    from prefloop.resuming import saved_config
-    from prefloop.training import resume
+    from prefloop.runs.resuming import saved_config
+    from prefloop.runs.training import resume
 
     settings = saved_config(path, overrides)
     _say_blas(library)

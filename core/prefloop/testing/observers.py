@@ -46,7 +46,7 @@ class ObserverSuite(ComponentSuite):
 
 def _train(*observers: Any) -> bytes:
     """The adapters after two small steps with an evaluation and a checkpoint, as bytes."""
-    from prefloop.training import train
+    from prefloop.runs.training import train
 
     with tempfile.TemporaryDirectory() as folder:
         settings = {

@@ -23,7 +23,7 @@ from attrs import asdict
 from mlx.utils import tree_unflatten
 
 from prefloop.errors import UserError
-from prefloop.files import discard, new_folder, rewrite_json
+from prefloop.runs.files import discard, new_folder, rewrite_json
 from prefloop.loop import Loop
 from prefloop.modules import arrays
 from prefloop.policy import ADAPTERS

@@ -32,13 +32,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import attrs
 from attrs import asdict
 
-from prefloop.checkpoint import FOLDER as CHECKPOINTS
-from prefloop.checkpoint import checkpoints
+from prefloop.runs.checkpoint import FOLDER as CHECKPOINTS
+from prefloop.runs.checkpoint import checkpoints
 from prefloop.config import Config, dump_config
 from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
-from prefloop.files import (
+from prefloop.runs.files import (
     append_lines,
     damaged_line,
     disk_trouble_told,
@@ -49,12 +49,12 @@ from prefloop.files import (
     sealed_lines,
     sweep,
 )
-from prefloop.ledger import FILE as LEDGER
-from prefloop.ledger import JudgeIdentity, Ledger, options_hash
+from prefloop.runs.ledger import FILE as LEDGER
+from prefloop.runs.ledger import JudgeIdentity, Ledger, options_hash
 from prefloop.types import Evaluation, Judge, Observer, Step
 
 if TYPE_CHECKING:
-    from prefloop.plan import Plan
+    from prefloop.runs.plan import Plan
     from prefloop.policy import Policy
 
 MANIFEST = "run.json"

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import frozen
 
 from prefloop.errors import StopRun, UserError
-from prefloop.files import append_lines, damaged_line, read_lines
+from prefloop.runs.files import append_lines, damaged_line, read_lines
 from prefloop.types import Completion, Judge, Pair, Verdict
 
 FILE = "judgements.jsonl"

@@ -21,7 +21,7 @@ from attrs import frozen
 
 from prefloop import embedded
 from prefloop.errors import UserError, did_you_mean
-from prefloop.prompt_files import ENDINGS, Row, rows_of_file
+from prefloop.prompts.files import ENDINGS, Row, rows_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

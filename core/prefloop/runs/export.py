@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
-from prefloop.conversations import RowError, conversation, first_few, transcript
+from prefloop.prompts.conversations import RowError, conversation, first_few, transcript
 from prefloop.errors import UserError, did_you_mean
-from prefloop.judgements import completion_in, is_judgement, latest, ledger_of, read_ledger, verdict_in
+from prefloop.judging.judgements import completion_in, is_judgement, latest, ledger_of, read_ledger, verdict_in
 from prefloop.types import Completion, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefloop.prompt_files import Row
+    from prefloop.prompts.files import Row
     from prefloop.types import Message
 
 Format = Literal["chat", "text"]

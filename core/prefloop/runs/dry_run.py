@@ -11,7 +11,7 @@ from prefloop.config import Config
 from prefloop.errors import UserError
 from prefloop.loop import Loop
 from prefloop.modules import arrays
-from prefloop.preparation import prepare
+from prefloop.runs.preparation import prepare
 from prefloop.scoring import lay_out, logits, token_logprobs
 from prefloop.types import Pair, PreferenceBatch, Verdict
 

@@ -9,15 +9,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from prefloop.conversations import RowError, check_text
-from prefloop.ledger import FILE
-from prefloop.prompt_files import describe, rows_of_file
+from prefloop.prompts.conversations import RowError, check_text
+from prefloop.prompts.files import describe, rows_of_file
+from prefloop.runs.ledger import FILE
 from prefloop.types import Completion, Status, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefloop.prompt_files import Row
+    from prefloop.prompts.files import Row
 
 _COLUMNS = ("prompt", "first", "second", "probability", "status")
 

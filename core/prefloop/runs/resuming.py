@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefloop.checkpoint import checkpoints
+from prefloop.runs.checkpoint import checkpoints
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import UserError
-from prefloop.run import CONFIG, check_config, read_manifest
+from prefloop.runs.run import CONFIG, check_config, read_manifest
 
 MAY_CHANGE = frozenset(
     f"training.{name}"

@@ -10,9 +10,9 @@ from prefloop.config import Config
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
-from prefloop.plan import Plan, make_plan
+from prefloop.runs.plan import Plan, make_plan
 from prefloop.policy import Policy
-from prefloop.prompts import PromptSet, load_prompts, split_held_out
+from prefloop.prompts.loading import PromptSet, load_prompts, split_held_out
 from prefloop.types import Judge, Prompt
 
 

@@ -10,8 +10,8 @@ from statistics import fmean
 from attrs import frozen
 
 from prefloop.evaluation import wilson
-from prefloop.judging import Judged
-from prefloop.pair_files import LabelledPair, Side, side_of
+from prefloop.judging.pair_files import LabelledPair, Side, side_of
+from prefloop.judging.verdicts import Judged
 from prefloop.types import Pair, Rate, Verdict
 
 BINS = 10

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from prefloop.conversations import RowError, conversation, first_few, transcript
 from prefloop.errors import UserError
-from prefloop.prompt_order import PromptOrder, split_held_out
-from prefloop.prompt_sources import guess, read_rows
+from prefloop.prompts.conversations import RowError, conversation, first_few, transcript
+from prefloop.prompts.order import PromptOrder, split_held_out
+from prefloop.prompts.sources import guess, read_rows
 from prefloop.types import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefloop.config.schema import PromptsConfig
-    from prefloop.prompt_files import Row
-    from prefloop.prompt_sources import Rows
+    from prefloop.prompts.files import Row
+    from prefloop.prompts.sources import Rows
     from prefloop.types import Message
 
 __all__ = ["PromptOrder", "PromptSet", "load_prompts", "split_held_out"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from prefloop.prompt_files import describe
+from prefloop.prompts.files import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from prefloop.errors import UserError
 from prefloop.evaluation import sampling_of
 from prefloop.loop import Loop
 from prefloop.modules import arrays
-from prefloop.prompts import PromptSet
+from prefloop.prompts.loading import PromptSet
 from prefloop.types import Prompt
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from attrs import asdict, define, evolve, field
 
-from prefloop import checkpoint
+from prefloop.runs import checkpoint
 from prefloop.config import Config
 from prefloop.errors import StopRun
-from prefloop.files import disk_trouble_told
-from prefloop.health import guards
-from prefloop.ledger import RememberingJudge
+from prefloop.runs.files import disk_trouble_told
+from prefloop.judging.health import guards
+from prefloop.runs.ledger import RememberingJudge
 from prefloop.loop import Loop
-from prefloop.plan import check_memory
-from prefloop.preparation import Prepared, close_components, prepare, prepare_components
-from prefloop.resuming import saved_config
-from prefloop.run import Recorder, Run, choose_path, identify, refuse_taken
+from prefloop.runs.plan import check_memory
+from prefloop.runs.preparation import Prepared, close_components, prepare, prepare_components
+from prefloop.runs.resuming import saved_config
+from prefloop.runs.run import Recorder, Run, choose_path, identify, refuse_taken
 from prefloop.types import Evaluation
 
 

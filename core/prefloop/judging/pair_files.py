@@ -11,7 +11,16 @@ from attrs import frozen
 
 from prefloop import embedded
 from prefloop.config.schema import PromptsConfig
-from prefloop.conversations import (
+from prefloop.errors import UserError
+from prefloop.judging.judgements import (
+    completion_in,
+    is_judgement,
+    latest,
+    ledger_of,
+    read_ledger,
+    verdict_in,
+)
+from prefloop.prompts.conversations import (
     RowError,
     check_text,
     conversation,
@@ -19,16 +28,14 @@ from prefloop.conversations import (
     messages_of,
     transcript,
 )
-from prefloop.errors import UserError
-from prefloop.judgements import completion_in, is_judgement, latest, ledger_of, read_ledger, verdict_in
-from prefloop.prompt_files import describe
-from prefloop.prompt_sources import Rows, read_rows
+from prefloop.prompts.files import describe
+from prefloop.prompts.sources import Rows, read_rows
 from prefloop.types import Completion, Pair, Prompt, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefloop.prompt_files import Row
+    from prefloop.prompts.files import Row
     from prefloop.types import Message
 
 Side = Literal["first", "second", "tie"]

@@ -1,0 +1,1 @@
+"""What judges say, outside the loop: on files of pairs, reported, read back, and guarded against."""

@@ -1,0 +1,1 @@
+"""Prompts: from files, folders and the Hub, as conversations, in a seeded order."""
