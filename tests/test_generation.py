@@ -10,7 +10,12 @@ import mlx.nn as nn
 import pytest
 
 from prefloop import Policy, Prompt, Sampling
-from prefloop.generation import Generator, _by_length, _one_by_one, _together
+from prefloop.config import AdapterConfig
+from prefloop.generation import Generator
+from prefloop.generation.drawing import Drawer
+from prefloop.generation.generator import _by_length, _one_by_one
+from prefloop.generation.merging import merged
+from prefloop.generation.pool import sample_pool
 from tiny_models import ModelFolder
 
 LONG = Sampling(temperature=1.0, top_p=1.0, max_tokens=12)
@@ -65,24 +70,99 @@ def test_the_same_seed_gives_the_same_completions(policy: Policy, prompts: list[
     assert policy.generate(prompts, LONG, seed=4) != first
 
 
-@pytest.mark.parametrize("engine", [_together, _by_length, _one_by_one])
-def test_every_engine_is_greedy_alike(policy: Policy, prompts: list[Prompt], engine: Any) -> None:
-    greedy = Sampling(temperature=0.0, max_tokens=10)
-    tokens = [p.tokens for p in prompts]
-    expected = _greedy_by_hand(policy, tokens, 10)
-    assert engine(policy.model, tokens, greedy, set(policy.tokenizer.eos_token_ids)) == expected
+GREEDY = Sampling(temperature=0.0, max_tokens=14)
+ROOM = 1 << 30
+RAGGED = [tuple(range(7, 7 + count)) for count in (5, 1, 19, 12, 5, 3)]
+BATCHED = {
+    "qwen3": "keys and values",
+    "llama": "keys and values",
+    "gemma": "keys and values",
+    "deepseek_v3": "latent",
+    "gemma3_text": "windows",
+    "gpt_oss": "windows",
+    "mamba2": "recurrent",
+    "lfm2": "hybrid",
+    "qwen3_next": "hybrid",
+}
 
 
-def _greedy_by_hand(policy: Policy, prompts: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
+@pytest.mark.parametrize("family", [*BATCHED, "gemma2"])
+def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: str) -> None:
+    """Forked caches, padding and rows that leave change nothing, whatever the model keeps."""
+    policy = Policy.load(str(model_folder(family)), AdapterConfig(type="full", layers=-1))
+    stop = _stop_for_some(policy, RAGGED)
+    twice = [prompt for prompt in RAGGED for _ in range(2)]
+    expected = _greedy_by_hand(policy, twice, GREEDY.max_tokens, {stop})
+    assert len(set(map(len, expected))) > 1  # some rows leave early
+    engine = sample_pool if family in BATCHED else _by_length
+    assert engine(policy.model, twice, GREEDY, {stop}, Drawer(GREEDY, 0), ROOM) == expected
+
+
+@pytest.mark.parametrize("engine", [sample_pool, _by_length, _one_by_one])
+@pytest.mark.parametrize("room", [1, ROOM])
+def test_every_engine_is_greedy_alike(policy: Policy, engine: Any, room: int) -> None:
+    expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
+    assert engine(policy.model, RAGGED, GREEDY, set(), Drawer(GREEDY, 0), room) == expected
+
+
+def _stop_for_some(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> int:
+    """A token that ends some of the greedy rows, and not all of them at once."""
+    rows = _greedy_by_hand(policy, prompts, GREEDY.max_tokens, set())
+    places = {
+        token: {row.index(token) if token in row else -1 for row in rows} for token in set(sum(rows, ()))
+    }
+    return max(sorted(places), key=lambda token: len(places[token]))
+
+
+def _greedy_by_hand(
+    policy: Policy, prompts: Sequence[tuple[int, ...]], count: int, stop: set[int]
+) -> list[tuple[int, ...]]:
     """Argmax of the whole row again for each token: no cache, no batch."""
-    rows = []
-    for prompt in prompts:
+    done: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for prompt in set(prompts):
         row: list[int] = []
-        while len(row) < count and (not row or row[-1] not in policy.tokenizer.eos_token_ids):
+        while len(row) < count and (not row or row[-1] not in stop):
             output = policy.model(mx.array([[*prompt, *row]]))
             row.append(int(mx.argmax(output[0, -1]).item()))
-        rows.append(tuple(row))
-    return rows
+        done[prompt] = tuple(row)
+    return [done[prompt] for prompt in prompts]
+
+
+class Counting(nn.Module):
+    """A model that says what shapes it was asked."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, ...]] = []
+        self.inner = model
+        self.layers = model.layers
+
+    def __call__(self, tokens: mx.array, cache: Any = None) -> mx.array:
+        self.asked.append(tokens.shape)
+        logits: mx.array = self.inner(tokens, cache=cache)
+        return logits
+
+
+def test_an_equal_prompt_is_read_once_and_rows_leave(policy: Policy) -> None:
+    asked = (RAGGED[0], RAGGED[4], RAGGED[2])  # two of them are equal
+    stop = _stop_for_some(policy, asked)
+    model = Counting(policy.model)
+    twice = [prompt for prompt in asked for _ in range(2)]
+    rows = sample_pool(model, twice, GREEDY, {stop}, Drawer(GREEDY, 0), ROOM)
+    prefills = [shape for shape in model.asked if shape[1] > 1]
+    assert sorted(prefills) == [(1, len(RAGGED[0]) - 1), (1, len(RAGGED[2]) - 1)]
+    steps = [shape[0] for shape in model.asked if shape[1] == 1 and shape[0] > 1]
+    assert steps[0] == 6
+    assert sum(steps) < 6 * max(map(len, rows))
+
+
+def test_more_rows_than_fit_are_sampled_in_parts(policy: Policy, prompts: list[Prompt]) -> None:
+    model = Counting(policy.model)
+    sample_pool(model, RAGGED, GREEDY, set(), Drawer(GREEDY, 0), 1)
+    assert max(shape[0] for shape in model.asked) == 1
+    narrow = Generator(policy.model, policy.tokenizer, pool_bytes=1)
+    assert [len(c.tokens) > 0 for c in narrow(prompts, LONG, seed=0)] == [True] * 3
+    assert narrow(prompts, LONG, seed=0) == narrow(prompts, LONG, seed=0)
 
 
 def test_a_model_that_cannot_take_ragged_rows_is_sampled_by_length(model_folder: ModelFolder) -> None:
@@ -93,6 +173,64 @@ def test_a_model_that_cannot_take_ragged_rows_is_sampled_by_length(model_folder:
     assert all(c.tokens for c in completions)
     # The choice is remembered, so the failing engine is not tried again.
     assert policy._generators["policy"]._engines[0] is _by_length
+
+
+def test_a_mask_that_happens_to_fit_is_found_out(model_folder: ModelFolder) -> None:
+    """Gemma 2's mask is broadcast along the wrong axis where there are as many rows as key heads."""
+    policy = Policy.load(str(model_folder("gemma2")))
+    two = [RAGGED[0], RAGGED[2]]
+    with pytest.raises(ValueError, match="rows of unequal length disturb each other"):
+        sample_pool(policy.model, two, GREEDY, set(), Drawer(GREEDY, 0), ROOM)
+
+
+class Unbatchable:
+    """A cache that can neither be put together nor lose a row."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.state: list[mx.array] = []
+        self.nbytes = 8
+
+
+class Remembering(Scripted):
+    """A scripted model with a cache of its own kind."""
+
+    def make_cache(self) -> list[Unbatchable]:
+        return [Unbatchable()]
+
+
+def test_a_cache_that_cannot_be_batched_is_sampled_one_by_one(policy: Policy, prompts: list[Prompt]) -> None:
+    said = policy.tokenizer.encode("cow")
+    generator = Generator(Remembering([*said, policy.tokenizer.eos_token_id], 400), policy.tokenizer)
+    assert [c.text for c in generator(prompts, Sampling(max_tokens=20), seed=0)] == ["cow"] * 3
+    assert generator._engines == [_one_by_one]
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_adapters_are_folded_in_where_that_loses_nothing(
+    model_folder: ModelFolder, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy.load(str(model_folder("qwen3")), AdapterConfig(type=kind, rank=4))
+    mx.random.seed(1)
+    for _, module in policy.model.named_modules():
+        if "lora_b" in module:
+            module.lora_b = 0.05 * mx.random.normal(module.lora_b.shape)
+    tokens = mx.array([RAGGED[2]])
+    folded = merged(policy.model)
+    assert not any("lora_a" in module for _, module in folded.named_modules())
+    assert any("lora_a" in module for _, module in policy.model.named_modules())
+    assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-5)
+    assert not mx.allclose(folded(tokens), policy.reference(tokens), rtol=1e-2, atol=1e-2)
+    monkeypatch.setattr("prefloop.generation.merging.LIMIT", 0)
+    assert merged(policy.model) is policy.model
+
+
+def test_adapters_stay_apart_where_folding_would_round_them_away(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    policy.model.set_dtype(mx.bfloat16)
+    assert merged(policy.model) is policy.model
+    plain = Policy.load(str(model_folder("qwen3")), AdapterConfig(type="full", layers=-1))
+    assert merged(plain.model) is plain.model
 
 
 def test_completions_of_the_reference_say_so(policy: Policy, prompts: list[Prompt]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -343,3 +343,48 @@ def test_a_judge_that_gives_too_few_verdicts_is_named(model_folder: ModelFolder)
 
     with pytest.raises(UserError, match="judge 'Lazy' gave 1 verdicts for 2 pairs"):
         make_loop(Policy.load(str(model_folder("qwen3"))), Lazy()).step()
+
+
+def test_an_iterator_of_prompts_is_read_as_it_comes(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    read: list[Prompt] = []
+
+    def stream() -> Iterator[Prompt]:
+        for prompt in prompts_of(policy, 100):
+            read.append(prompt)
+            yield prompt
+
+    steps = []
+    for step in streaming(policy, stream(), iters=2):
+        steps.append(step)
+        assert len(read) == 3 * len(steps), "only as far as the next step needs"
+    assert [pair.prompt for step in steps for pair in step.pairs] == read
+    assert [(s.progress.epoch, s.progress.epochs) for s in steps] == [(0.0, 1.0), (0.5, 1.0)]
+
+
+def test_an_iterator_of_prompts_may_end_before_the_run(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    loop = streaming(policy, iter(prompts_of(policy, 4)), iters=50)
+    assert [len(step.pairs) for step in loop] == [3, 1]
+    with pytest.raises(UserError, match="there is no step left after 2"):
+        loop.step()
+
+
+def test_an_iterator_of_prompts_has_no_epochs(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    with pytest.raises(UserError, match=r"training\.epochs: an iterator of prompts can be read only once"):
+        streaming(policy, iter(prompts_of(policy)), epochs=1.0)
+
+
+def test_a_run_has_no_step_after_its_last(model_folder: ModelFolder) -> None:
+    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"iters": 1})
+    loop.step()
+    assert list(loop) == []
+    with pytest.raises(UserError, match="there is no step left after 1"):
+        loop.step()
+
+
+def streaming(policy: Policy, prompts: Iterator[Prompt], **training: Any) -> Loop:
+    sampler = component("sampler", "policy")(max_completion_length=4)
+    settings = TrainingConfig(**{"batch_size": 3} | training)
+    return Loop(policy, prompts, judge=Longer(), sampler=sampler, training=settings)

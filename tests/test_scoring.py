@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prefloop import Completion, Policy, PreferenceBatch, Prompt
-from prefloop.scoring import lay_out, lay_out_batch, logits, reference_scores, score, token_logprobs
+from prefloop.scoring import Scorer, lay_out, lay_out_batch, reference_scores, score
 from tiny_models import ModelFolder
 
 PROMPTS = (Prompt((5, 6, 7, 8), "a"), Prompt((9,), "b"), Prompt((10, 11), "c"))
@@ -50,8 +50,7 @@ def policy(model_folder: ModelFolder) -> Policy:
 @pytest.mark.parametrize("family", ["qwen3", "llama", "gemma", "gemma2"])
 def test_only_completion_tokens_count_whatever_the_padding(model_folder: ModelFolder, family: str) -> None:
     model = Policy.load(str(model_folder(family))).model
-    rows = lay_out(PROMPTS, CHOSEN)
-    found = np.array(token_logprobs(logits(model, rows), rows))
+    found = np.array(Scorer(model).logprobs(lay_out(PROMPTS, CHOSEN)))
     for i, (prompt, completion) in enumerate(zip(PROMPTS, CHOSEN, strict=True)):
         count = len(completion.tokens)
         np.testing.assert_allclose(
@@ -62,7 +61,7 @@ def test_only_completion_tokens_count_whatever_the_padding(model_folder: ModelFo
 
 def test_scores_hold_sums_counts_and_the_verdicts_probability(policy: Policy) -> None:
     rows = lay_out_batch(BATCH)
-    scores = score(policy.model, rows, BATCH, reference_scores(policy.reference, rows, ALL), ALL)
+    scores = score(policy.scorer, rows, BATCH, reference_scores(policy.reference_scorer, rows, ALL), ALL)
     for i, prompt in enumerate(PROMPTS):
         for completion, ours, theirs in (
             (CHOSEN[i], scores.policy_chosen, scores.reference_chosen),
@@ -80,7 +79,7 @@ def test_scores_hold_sums_counts_and_the_verdicts_probability(policy: Policy) ->
 
 def test_the_exact_kl_is_summed_over_the_completions_positions(policy: Policy) -> None:
     rows = lay_out_batch(BATCH)
-    scores = score(policy.model, rows, BATCH, reference_scores(policy.reference, rows, ALL), ALL)
+    scores = score(policy.scorer, rows, BATCH, reference_scores(policy.reference_scorer, rows, ALL), ALL)
     for found, completions in ((scores.kl_chosen, CHOSEN), (scores.kl_rejected, REJECTED)):
         assert found is not None
         for i, (prompt, completion) in enumerate(zip(PROMPTS, completions, strict=True)):
@@ -93,8 +92,8 @@ def test_the_exact_kl_is_summed_over_the_completions_positions(policy: Policy) -
 
 def test_what_nobody_needs_is_none(policy: Policy) -> None:
     rows = lay_out_batch(BATCH)
-    assert reference_scores(policy.reference, rows, frozenset()) is None
-    scores = score(policy.model, rows, BATCH, None, frozenset())
+    assert reference_scores(policy.reference_scorer, rows, frozenset()) is None
+    scores = score(policy.scorer, rows, BATCH, None, frozenset())
     optional = [
         scores.reference_chosen,
         scores.kl_chosen,
@@ -108,7 +107,7 @@ def test_what_nobody_needs_is_none(policy: Policy) -> None:
 
 def test_per_token_values_add_up_to_the_sums(policy: Policy) -> None:
     rows = lay_out_batch(BATCH)
-    scores = score(policy.model, rows, BATCH, reference_scores(policy.reference, rows, ALL), ALL)
+    scores = score(policy.scorer, rows, BATCH, reference_scores(policy.reference_scorer, rows, ALL), ALL)
     tokens = scores.rejected_per_token
     assert tokens is not None
     assert mx.allclose(tokens.policy.sum(-1), scores.policy_rejected)
@@ -118,5 +117,4 @@ def test_per_token_values_add_up_to_the_sums(policy: Policy) -> None:
 def test_the_reference_of_an_untrained_policy_scores_exactly_alike(model_folder: ModelFolder) -> None:
     policy = Policy.load(str(model_folder("llama")))
     rows = lay_out_batch(BATCH)
-    ours = token_logprobs(logits(policy.model, rows), rows)
-    assert mx.array_equal(ours, token_logprobs(logits(policy.reference, rows), rows))
+    assert mx.array_equal(policy.scorer.logprobs(rows), policy.reference_scorer.logprobs(rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import mlx.core as mx
@@ -20,6 +21,7 @@ from prefloop.config import TrainingConfig
 from prefloop.config.schema import DEFAULT_ITERS
 from prefloop.errors import StopRun, UserError
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
+from prefloop.modules import checkpoint_layers
 from prefloop.optim import build_optimizer
 from prefloop.policy import Policy
 from prefloop.prompts.loading import PromptOrder
@@ -49,13 +51,18 @@ class Loop:
     ``policy`` and ``sigmoid``. One step samples and judges ``batch_size * gradient_accumulation`` prompts
     and makes one optimizer update from those that got a label.
 
-    Raises `UserError` where a batch is larger than the set of prompts.
+    A sequence of prompts is drawn in a seeded order, epoch after epoch. An iterator is read as it comes, only
+    as far as the next step needs; ``training.iters`` says how long it is read, or its own end, and the whole
+    run counts as one epoch.
+
+    Raises `UserError` where a batch is larger than the set of prompts, and for an iterator where
+    ``training.epochs`` asks for passes over it.
     """
 
     def __init__(
         self,
         policy: Policy,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[Prompt] | Iterator[Prompt],
         *,
         judge: Judge,
         sampler: Sampler | None = None,
@@ -66,7 +73,8 @@ class Loop:
         observers: Sequence[Any] = (),
     ) -> None:
         self.policy = policy
-        self.prompts = prompts
+        self.stream = prompts if isinstance(prompts, Iterator) else None
+        self.prompts: Sequence[Prompt] = () if isinstance(prompts, Iterator) else prompts
         self.judge = judge
         self.sampler: Sampler = sampler or Registry().component("sampler", "policy")()
         self.loss: Loss = loss or Registry().component("loss", "sigmoid")()
@@ -76,13 +84,8 @@ class Loop:
         self.observers = tuple(observers)
         self.needs: Set[str] = frozenset().union(*(needs_of(c) for c in (self.loss, *self.bonuses)))
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
-        if self.batch_size > len(prompts):
-            raise UserError(
-                f"training.batch_size: a step takes {self.batch_size} prompts (batch_size x "
-                f"gradient_accumulation), but there are only {len(prompts)} to train on. "
-                "Lower it or add prompts."
-            )
-        self.order = PromptOrder(len(prompts), self.training.seed)
+        self.micro_batch = self.training.micro_batch_size or self.training.batch_size
+        self._check_prompts()
         self.total = self._total_prompts()
         self.steps = -(-self.total // self.batch_size)
         self.optimizer: optim.Optimizer = build_optimizer(self.training, self.steps)
@@ -90,17 +93,29 @@ class Loop:
         self.steps_taken = 0
         self.skipped = 0
         if self.training.gradient_checkpointing:
-            _checkpoint_layers(policy.model)
+            checkpoint_layers(policy.model)
 
     def __iter__(self) -> Iterator[Step]:
-        while self.steps_taken < self.steps:
-            yield self.step()
+        while prompts := self._next_prompts():
+            yield self._step(prompts)
 
     def step(self) -> Step:
-        """Sample, judge, and update once. Observers are told."""
+        """Sample, judge, and update once. Observers are told. Raises `UserError` where no prompt is left."""
+        prompts = self._next_prompts()
+        if not prompts:
+            raise UserError(
+                f"there is no step left after {self.steps_taken}: the prompts have come to an end."
+            )
+        return self._step(prompts)
+
+    @property
+    def order(self) -> PromptOrder:
+        """In which order a sequence of prompts is drawn."""
+        return PromptOrder(len(self.prompts), self.training.seed)
+
+    def _step(self, prompts: Sequence[Prompt]) -> Step:
         clock = Clock()
         progress = self.progress(self.steps_taken + 1)
-        prompts = self._next_prompts()
         pairs, verdicts = self._sample_and_judge(prompts, progress, clock)
         self.notify("pairs_judged", progress, pairs, verdicts)
         batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
@@ -134,7 +149,7 @@ class Loop:
     def progress(self, step: int) -> Progress:
         """Where step number `step` (from 1) starts in the run."""
         drawn = (step - 1) * self.batch_size
-        size = len(self.prompts)
+        size = len(self.prompts) or self.total  # a stream is one epoch
         return Progress(step, self.steps, drawn / size, self.total / size, self._seed(step))
 
     def notify(self, event: str, *arguments: Any) -> None:
@@ -143,6 +158,19 @@ class Loop:
             if (handler := getattr(observer, event, None)) is not None:
                 handler(*arguments)
 
+    def _check_prompts(self) -> None:
+        if self.stream is None and self.batch_size > len(self.prompts):
+            raise UserError(
+                f"training.batch_size: a step takes {self.batch_size} prompts (batch_size x "
+                f"gradient_accumulation), but there are only {len(self.prompts)} to train on. "
+                "Lower it or add prompts."
+            )
+        if self.stream is not None and self.training.epochs is not None:
+            raise UserError(
+                "training.epochs: an iterator of prompts can be read only once, and nobody knows its length. "
+                "Say training.iters instead, or pass a list."
+            )
+
     def _total_prompts(self) -> int:
         if self.training.epochs is not None:
             return round(self.training.epochs * len(self.prompts))
@@ -150,7 +178,9 @@ class Loop:
 
     def _next_prompts(self) -> list[Prompt]:
         start = self.steps_taken * self.batch_size
-        count = min(self.batch_size, self.total - start)
+        count = max(0, min(self.batch_size, self.total - start))
+        if self.stream is not None:
+            return list(islice(self.stream, count))
         return [self.prompts[i] for i in self.order.indices(start, count)]
 
     def _seed(self, step: int) -> int:
@@ -189,7 +219,7 @@ class Loop:
         gradient: Any = None
         sums: dict[str, mx.array] = {}
         with clock("scoring"):
-            for part in batch.split(self.training.batch_size):
+            for part in self._micro_batches(batch):
                 part_gradient, part_sums = self.gradient(part, progress, sum(batch.weight))
                 gradient = _added(gradient, part_gradient)
                 sums = _added(sums, part_sums)
@@ -199,6 +229,12 @@ class Loop:
         with clock("update"):
             norm = self._apply(gradient)
         return {name: number(value) for name, value in sums.items()}, norm
+
+    def _micro_batches(self, batch: PreferenceBatch) -> Iterator[PreferenceBatch]:
+        """What is scored at once. Where a batch is divided, pairs of similar length keep each other company."""
+        if self.micro_batch >= self.training.batch_size:
+            return batch.split(self.training.batch_size)
+        return batch.by_length().split(self.micro_batch)
 
     def gradient(
         self, batch: PreferenceBatch, progress: Progress, weight: float
@@ -211,21 +247,20 @@ class Loop:
         model.train()
         mx.random.seed(progress.seed)  # for dropout
         rows = lay_out_batch(batch)
-        reference = reference_scores(self.policy.reference, rows, self.needs)
+        reference = reference_scores(self.policy.reference_scorer, rows, self.needs)
         objective = nn.value_and_grad(model, self._objective)
-        (_, sums), gradient = objective(model, rows, batch, reference, progress, weight)
+        (_, sums), gradient = objective(rows, batch, reference, progress, weight)
         return gradient, sums
 
     def _objective(
         self,
-        model: nn.Module,
         rows: Rows,
         batch: PreferenceBatch,
         reference: ReferenceScores | None,
         progress: Progress,
         weight: float,
     ) -> tuple[mx.array, dict[str, mx.array]]:
-        scores = score(model, rows, batch, reference, self.needs)
+        scores = score(self.policy.scorer, rows, batch, reference, self.needs)
         losses = _per_pair(self.loss, self.loss(scores), batch)
         bonuses = (_per_pair(b, b(scores, progress), batch) for b in self.bonuses)
         bonus = sum(bonuses, start=mx.zeros_like(losses))
@@ -276,13 +311,3 @@ def _per_pair(component: object, values: mx.array, batch: PreferenceBatch) -> mx
 
 def _added(total: Any, part: Any) -> Any:
     return tree_map(lambda a, b: a + b, total, part) if total else part
-
-
-def _checkpoint_layers(model: nn.Module) -> None:
-    """mlx-lm's gradient checkpointing, once for each class of layer: it patches the class."""
-    from mlx_lm.tuner.trainer import grad_checkpoint
-
-    for cls, layer in {type(layer): layer for layer in model.layers}.items():
-        if not getattr(cls, "_prefloop_checkpointed", False):
-            grad_checkpoint(layer)
-            cls._prefloop_checkpointed = True

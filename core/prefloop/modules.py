@@ -14,6 +14,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+_CHECKPOINTED = "_prefloop_checkpointed"
+
 
 def view(model: nn.Module) -> nn.Module:
     """A frozen copy of the module tree that holds the same arrays."""
@@ -34,11 +36,26 @@ def arrays(tree: Any) -> dict[str, mx.array]:
     return dict(tree_flatten(tree))
 
 
+def checkpoint_layers(model: nn.Module) -> None:
+    """mlx-lm's gradient checkpointing, once for each class of layer: it patches the class."""
+    from mlx_lm.tuner.trainer import grad_checkpoint
+
+    for cls, layer in {type(layer): layer for layer in model.layers}.items():
+        if not getattr(cls, _CHECKPOINTED, False):
+            grad_checkpoint(layer)
+            setattr(cls, _CHECKPOINTED, True)
+
+
+def is_checkpointed(model: nn.Module) -> bool:
+    """Whether `checkpoint_layers` was called for a model of this class, by whomever."""
+    return any(getattr(type(layer), _CHECKPOINTED, False) for layer in getattr(model, "layers", ()))
+
+
 def _copy(node: Any, seen: dict[int, Any]) -> Any:
     if isinstance(node, nn.Module):
         if id(node) not in seen:
             seen[id(node)] = twin = copy.copy(node)
-            twin._no_grad = set(twin._no_grad)
+            twin._no_grad = set(getattr(twin, "_no_grad", ()))  # recurrent_gemma's model never made one
             for key, value in twin.items():
                 twin[key] = _copy(value, seen)
         return seen[id(node)]

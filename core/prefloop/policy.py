@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from prefloop.errors import UserError, said_of
 from prefloop.generation import Generator
 from prefloop.models import LoadedModel, load_model
 from prefloop.modules import arrays, view
+from prefloop.prompts.answers import encode_answer
+from prefloop.scoring import Scorer
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 ADAPTERS = "adapters.safetensors"
@@ -71,10 +75,48 @@ class Policy:
         return cls(loaded, adapter, reference)
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int, source: Source = "policy"
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        seed: int,
+        source: Source = "policy",
+        trained: Mapping[str, mx.array] | None = None,
     ) -> list[Completion]:
-        """One completion per prompt from the live policy or its reference."""
-        return self._generators[source](prompts, sampling, seed=seed, source=source)
+        """One completion per prompt from the live policy or its reference.
+
+        `trained` is what `trainable` gave at an earlier step, to sample from the policy as it was then.
+        """
+        with self._holding(trained):
+            return self._generators[source](prompts, sampling, seed=seed, source=source)
+
+    def limit_pools(self, pool_bytes: int) -> None:
+        """Let rows that are sampled together take so many bytes; more are sampled in several pools."""
+        for generator in self._generators.values():
+            generator.pool_bytes = pool_bytes
+
+    @contextmanager
+    def _holding(self, trained: Mapping[str, mx.array] | None) -> Iterator[None]:
+        """The policy with other trained tensors; arrays are values, so its own come back unharmed."""
+        if trained is None:
+            yield
+            return
+        own = self.trainable()
+        self.model.load_weights(list(trained.items()), strict=False)
+        try:
+            yield
+        finally:
+            self.model.load_weights(list(own.items()), strict=False)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Scores completions under the live policy."""
+        return Scorer(self.model)
+
+    @cached_property
+    def reference_scorer(self) -> Scorer:
+        """Scores completions under the reference."""
+        return Scorer(self.reference)
 
     def encode(self, text: str, *, system: str | None = None, thinking: bool = False) -> Prompt:
         """A prompt of one user turn, through the chat template where the tokenizer has one."""
@@ -86,6 +128,10 @@ class Policy:
             messages, add_generation_prompt=True, enable_thinking=thinking
         )
         return Prompt(tuple(ids), text, tuple(messages))
+
+    def completion(self, text: str, *, max_tokens: int | None = None) -> Completion:
+        """An answer from elsewhere, in the tokens with which the policy would have said it and stopped."""
+        return encode_answer(text, self.tokenizer, max_tokens)
 
     def trainable(self) -> dict[str, mx.array]:
         """The trained tensors by their path in the model."""

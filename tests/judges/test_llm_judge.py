@@ -376,13 +376,54 @@ def test_prefix_cache_padding_and_batching_change_nothing(kind: str, tokenizer: 
     model = random_model(kind, len(tokenizer), **FAMILIES[kind])
     cached, plain = reader_of(model, tokenizer), reader_of(model, tokenizer, reuse_prefix=False)
     assert len(cached.prefix) > 20
-    assert (cached._prefix_state is None) == (kind == "gemma3_text")  # sliding windows keep other state
-    assert plain._prefix_state is None
+    assert (not cached._read_before.state) == (kind == "gemma3_text")  # sliding windows keep other state
+    assert not plain._read_before.state
     readings = cached.read(questions_of(cached))
     singly = [plain.read([question])[0] for question in questions_of(plain)]
     assert [r.first for r in readings] == pytest.approx([r.first for r in singly], abs=1e-5)
     assert [r.mass for r in readings] == pytest.approx([r.mass for r in singly], abs=1e-5)
     assert len({round(r.first, 3) for r in readings}) > 1
+
+
+PROMPT = "Write a short story about a cat and a dog who travel to the sea. " * 3
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_prompt_that_is_read_once_changes_nothing(kind: str, tokenizer: Any) -> None:
+    model = random_model(kind, len(tokenizer), **FAMILIES[kind])
+    cached, plain = reader_of(model, tokenizer), reader_of(model, tokenizer, reuse_prefix=False)
+    texts = [(PROMPT, "x", "yes, and more"), ("p", "x", "y"), (PROMPT + "?", "a\nb", "c")]
+    questions = [q for p, a, b in texts for q in (cached.encode(p, a, b), cached.encode(p, b, a))]
+    questions.append((5, 6, 7))  # begins differently
+    singly = [plain.read([question])[0] for question in questions]
+    readings = cached.read(questions)
+    assert [r.first for r in readings] == pytest.approx([r.first for r in singly], abs=1e-5)
+    assert [r.mass for r in readings] == pytest.approx([r.mass for r in singly], abs=1e-5)
+
+
+def test_both_orders_share_the_prompt_and_one_position_meets_the_head(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = reader_of(random_model("qwen3", len(tokenizer)), tokenizer)
+    questions = [reader.encode(PROMPT, "x", "yes"), reader.encode(PROMPT, "yes", "x")]
+    passed: list[int] = []
+    heads: list[int] = []
+    trunk, head = reader._trunk.hidden, reader._trunk.head
+
+    def hidden(tokens: mx.array, cache: Any = None) -> mx.array:
+        passed.append(tokens.size)
+        return trunk(tokens, cache)
+
+    def counted_head(states: mx.array) -> mx.array:
+        heads.append(len(states))
+        return head(states)
+
+    monkeypatch.setattr(reader._trunk, "hidden", hidden)
+    monkeypatch.setattr(reader._trunk, "head", counted_head)
+    reader.read(questions)
+    rest = len(questions[0]) - len(reader.prefix)
+    assert heads == [2]
+    assert sum(passed) < 2 * (rest - len(tokenizer.encode(PROMPT)) + 2)
 
 
 def test_readings_are_the_softmax_at_the_last_token(tokenizer: Any) -> None:
@@ -405,11 +446,11 @@ def test_a_question_that_begins_differently_is_read_without_the_cache(tokenizer:
     assert [r.first for r in cached.read(strange)] == pytest.approx(expected, abs=1e-5)
 
 
-def test_batches_keep_the_logits_small(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_keep_the_output_small(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = reader_of(random_model("qwen3", len(tokenizer)), tokenizer)
     whole = reader.read(questions_of(reader))
-    monkeypatch.setattr("prefloop_plugins.judges.label_reader.LOGITS_BYTES", 1)
-    assert [len(rows) for rows in reader._batches(questions_of(reader))] == [1] * 6
+    monkeypatch.setattr("prefloop_plugins.judges.label_reader.OUTPUT_BYTES", 1)
+    assert [len(rows) for rows in reader._batches(questions_of(reader), range(6))] == [1] * 6
     assert [r.first for r in reader.read(questions_of(reader))] == pytest.approx(
         [r.first for r in whole], abs=1e-5
     )

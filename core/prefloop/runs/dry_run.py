@@ -12,7 +12,7 @@ from prefloop.errors import UserError
 from prefloop.loop import Loop
 from prefloop.modules import arrays
 from prefloop.runs.preparation import prepare
-from prefloop.scoring import lay_out, logits, token_logprobs
+from prefloop.scoring import lay_out
 from prefloop.types import Pair, PreferenceBatch, Verdict
 
 _UPDATES = 2
@@ -24,7 +24,7 @@ def check(config: Config, echo: Callable[[str], object]) -> None:
     The pairs are sampled for real; their labels are made up, so that a person is not asked. Raises
     `UserError` where a trainable tensor gets no gradient, or the reference moves with the policy.
     """
-    prepared = prepare(config)
+    prepared = prepare(config).with_components()
     for title, text in prepared.plan.lines():
         echo(f"{title:<8} {text}")
     loop = prepared.loop
@@ -73,8 +73,7 @@ def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]
 
 
 def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
-    rows = lay_out(batch.prompts, batch.chosen)
-    result = token_logprobs(logits(loop.policy.reference, rows), rows)
+    result = loop.policy.reference_scorer.logprobs(lay_out(batch.prompts, batch.chosen))
     mx.eval(result)
     return result
 

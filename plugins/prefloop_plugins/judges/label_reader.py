@@ -1,27 +1,31 @@
 """Reads off a language model which of two labels it would write next, without decoding.
 
-A question costs one forward pass, and of its output only the answer position is read. What all
-questions begin with (the rubric) passes through the model once; its key-value cache is kept and every
-batch continues from it, where the model's cache is of the plain kind.
+A question costs one forward pass, and of its output only the answer position goes through the head. What
+all questions begin with (the rubric) passes through the model once; its key-value cache is kept and every
+batch continues from it, where the model's cache is of the plain kind. So do questions that go on alike, such
+as the two orders of one pair, from where they part.
 
-Shapes: ``N`` questions in a batch, ``L`` tokens in the longest, ``V`` the vocabulary.
+Shapes: ``N`` questions in a batch, ``L`` tokens in the longest, ``H`` the hidden size, ``V`` the vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
 from attrs import frozen
 
+from prefloop.trunk import Trunk
 from prefloop_plugins.judges.question import encode_question
 
 Ids = Sequence[int]
 
-LOGITS_BYTES = 1 << 30
-"""Batches are cut so that the ``[N, L, V]`` logits stay below this."""
+OUTPUT_BYTES = 1 << 30
+"""Batches are cut so that ``[N, L, H]`` stays below this, or ``[N, L, V]`` where there is no other way."""
+SHARED_TOKENS = 32
+"""Tokens beyond the rubric from which on it pays to read questions that begin alike apart from the others."""
 
 
 @frozen
@@ -34,6 +38,32 @@ class Reading:
     """``P(first label) + P(second label)``: how much of what it would write is a label at all."""
     reply: str | None = None
     """What it wrote, where it was made to write."""
+
+
+@frozen(eq=False)
+class _Prefix:
+    """The beginning of some questions, as the model has read it."""
+
+    tokens: tuple[int, ...] = ()
+    state: Sequence[tuple[mx.array, mx.array]] = ()
+    """Keys and values of each layer, of one row."""
+
+    def begins(self, question: Ids) -> bool:
+        count = len(self.tokens)
+        return len(question) > count and tuple(question[:count]) == self.tokens
+
+    def caches(self, rows: int) -> list[Any] | None:
+        """mlx-lm's caches that continue from here, for each of so many rows."""
+        if not self.state:
+            return None
+        from mlx_lm.models.cache import KVCache
+
+        caches = []
+        for keys, values in self.state:
+            cache = KVCache()
+            cache.state = (_repeat(keys, rows), _repeat(values, rows), len(self.tokens))
+            caches.append(cache)
+        return caches
 
 
 class LabelReader:
@@ -62,8 +92,9 @@ class LabelReader:
         self.thinking = thinking
         self.label_ids = self._find_label_ids()
         self.prefix = self._find_prefix()
-        self._bytes_per_token = self._logits_bytes()
-        self._prefix_state = self._prefill() if reuse_prefix else None
+        self._trunk = Trunk(model)
+        self._bytes_per_token = self._output_bytes()
+        self._read_before = self._prefill() if reuse_prefix else _Prefix()
 
     def encode(self, prompt: str, first: str, second: str) -> tuple[int, ...]:
         """Token ids of the question, up to where the label comes, or the thought before it."""
@@ -86,17 +117,45 @@ class LabelReader:
         )
 
     def read(self, questions: Sequence[Ids]) -> list[Reading]:
-        """One reading per question, in their order; questions of similar length share a pass."""
+        """One reading per question, in their order."""
         readings: dict[int, Reading] = {}
-        for rows in self._batches(questions):
-            batch = [questions[i] for i in rows]
-            readings.update(zip(rows, self._read_batch(batch), strict=True))
+        for rows, before in self._groups(questions):
+            for batch in self._batches(questions, rows):
+                read = self._read_batch([questions[i] for i in batch], before)
+                readings.update(zip(batch, read, strict=True))
         return [readings[i] for i in range(len(questions))]
 
-    def _batches(self, questions: Sequence[Ids]) -> Iterator[list[int]]:
+    def _groups(self, questions: Sequence[Ids]) -> Iterator[tuple[list[int], _Prefix]]:
+        """Questions that continue from the same place; those that share only the rubric come late."""
+        known = [i for i, question in enumerate(questions) if self._read_before.begins(question)]
+        strange = sorted(set(range(len(questions))) - set(known))
+        alone: list[int] = []
+        for rows in self._families(questions, known):
+            if len(rows) == 1 or not self._read_before.state:
+                alone += rows
+            else:
+                yield rows, self._go_on(self._read_before, _common([questions[i] for i in rows]))
+        yield alone, self._read_before
+        yield strange, _Prefix()
+
+    def _families(self, questions: Sequence[Ids], known: Sequence[int]) -> Iterator[list[int]]:
+        """Neighbours in alphabetical order with much in common beyond the rubric."""
+        enough = len(self._read_before.tokens) + SHARED_TOKENS
+        rows = sorted(known, key=lambda i: tuple(questions[i]))
+        family = rows[:1]
+        for one, other in pairwise(rows):
+            if len(_common([questions[one], questions[other]])) < enough:
+                yield family
+                family = []
+            family.append(other)
+        if family:
+            yield family
+
+    def _batches(self, questions: Sequence[Ids], group: Sequence[int]) -> Iterator[list[int]]:
+        """Questions of similar length share a pass."""
         rows: list[int] = []
-        for i in sorted(range(len(questions)), key=lambda i: len(questions[i])):
-            too_large = (len(rows) + 1) * len(questions[i]) * self._bytes_per_token > LOGITS_BYTES
+        for i in sorted(group, key=lambda i: len(questions[i])):
+            too_large = (len(rows) + 1) * len(questions[i]) * self._bytes_per_token > OUTPUT_BYTES
             if rows and (len(rows) == self.batch_size or too_large):
                 yield rows
                 rows = []
@@ -104,48 +163,37 @@ class LabelReader:
         if rows:
             yield rows
 
-    def _read_batch(self, questions: Sequence[Ids]) -> list[Reading]:
-        cache, skip = self._continue_prefix(questions)
-        rows = [question[skip:] for question in questions]
+    def _read_batch(self, questions: Sequence[Ids], before: _Prefix) -> list[Reading]:
+        rows = [question[len(before.tokens) :] for question in questions]
         ends = mx.array([len(row) - 1 for row in rows])
-        output = self.model(_pad(rows), cache=cache)
-        logits = output[mx.arange(len(rows)), ends].astype(mx.float32)  # [N, V]
+        hidden = self._trunk.hidden(_pad(rows), before.caches(len(rows)))  # [N, L, H]
+        logits = self._trunk.head(hidden[mx.arange(len(rows)), ends]).astype(mx.float32)  # [N, V]
         per_label = [mx.logsumexp(logits[:, mx.array(ids)], axis=-1) for ids in self.label_ids]
         first = mx.sigmoid(per_label[0] - per_label[1])
         mass = mx.exp(mx.logaddexp(*per_label) - mx.logsumexp(logits, axis=-1))
         both: Any = mx.stack([first, mass], axis=-1).tolist()
         return [Reading(*row) for row in both]
 
-    def _continue_prefix(self, questions: Sequence[Ids]) -> tuple[list[Any] | None, int]:
-        """A cache that holds the prefix for each question, and how many tokens that spares."""
-        count = len(self.prefix)
-        if self._prefix_state is None or any(tuple(q[:count]) != self.prefix for q in questions):
-            return None, 0
-        from mlx_lm.models.cache import KVCache
-
-        caches = []
-        for keys, values in self._prefix_state:
-            cache = KVCache()
-            cache.state = (_repeat(keys, len(questions)), _repeat(values, len(questions)), count)
-            caches.append(cache)
-        return caches, count
-
-    def _prefill(self) -> list[tuple[mx.array, mx.array]] | None:
-        """Keys and values of the prefix in each layer, or None where the model keeps other state."""
+    def _prefill(self) -> _Prefix:
+        """The prefix of all questions as the model has read it; nothing where it keeps other state."""
         from mlx_lm.models.cache import KVCache, make_prompt_cache
 
         caches = make_prompt_cache(self.model)
         if not self.prefix or not caches or any(type(cache) is not KVCache for cache in caches):
-            return None
-        self.model(mx.array([self.prefix]), cache=caches)
-        state: list[tuple[mx.array, mx.array]] = [cache.keys_and_values() for cache in caches]
+            return _Prefix()
+        return self._go_on(_Prefix(), self.prefix, caches)
+
+    def _go_on(self, before: _Prefix, tokens: tuple[int, ...], caches: Any = None) -> _Prefix:
+        """`before` gone on to `tokens`, which begin with it."""
+        caches = caches or before.caches(1)
+        self.model(mx.array([tokens[len(before.tokens) :]]), cache=caches)
+        state = [cache.keys_and_values() for cache in caches]
         mx.eval(state)
-        return state
+        return _Prefix(tokens, state)
 
     def _find_prefix(self) -> tuple[int, ...]:
         """What all questions begin with; the probes differ in their texts and in their fences."""
-        probes = zip(self.encode("a", "b", "c"), self.encode("=== x", "y", "z"), strict=False)
-        return tuple(one for one, _ in takewhile(lambda both: both[0] == both[1], probes))
+        return _common([self.encode("a", "b", "c"), self.encode("=== x", "y", "z")])
 
     def _find_label_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         first, second = (self._ids_of(label) for label in self.labels)
@@ -166,9 +214,9 @@ class LabelReader:
             )
         return tuple(sorted(ids))
 
-    def _logits_bytes(self) -> int:
-        """Bytes of logits per token; mlx is lazy, so the shape costs no pass."""
-        output = self.model(mx.array([[0]]))
+    def _output_bytes(self) -> int:
+        """Bytes of output per token; mlx is lazy, so the shape costs no pass."""
+        output = self._trunk.hidden(mx.array([[0]]))
         return int(output.shape[-1] * output.itemsize)
 
 
@@ -176,6 +224,14 @@ def _pad(rows: Sequence[Ids]) -> mx.array:
     """Rows padded on the right, where a causal model cannot look: ``[N, L]`` int32."""
     longest = max(len(row) for row in rows)
     return mx.array([[*row, *[0] * (longest - len(row))] for row in rows], dtype=mx.int32)
+
+
+def _common(questions: Sequence[Ids]) -> tuple[int, ...]:
+    """What all begin with, short of their last tokens."""
+    low, high = min(questions, key=tuple), max(questions, key=tuple)
+    places = range(min(map(len, questions)) - 1)
+    count = next((i for i in places if low[i] != high[i]), len(places))
+    return tuple(low[:count])
 
 
 def _repeat(state: mx.array, rows: int) -> mx.array:

@@ -1,0 +1,217 @@
+"""What a loss needs of each token, from hidden states, without ever holding logits of many tokens.
+
+A vocabulary of 150,000 makes the logits of one completion larger than the rest of a training step. Here a
+few rows at a time go through the output head, and what is kept of each is a log-probability, a divergence,
+and, where the head itself is not trained, the gradients of both in the hidden state, worked out while the
+probabilities are at hand: one exponential per logit, forward and backward together.
+
+With logits ``z``, ``p = softmax(z)``, and ``q`` the reference's distribution:
+
+    log p(y) = z_y - logsumexp(z)               d/dz = onehot(y) - p
+    KL(p, q) = sum_v p_v (log p_v - log q_v)    d/dz = p * (log p - log q - KL)
+
+Shapes: ``M`` tokens, ``m`` of them in a chunk, ``H`` the hidden size, ``V`` the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from attrs import frozen
+from mlx.utils import tree_unflatten
+
+from prefloop.host_terms import host_logprobs, host_terms, on_its_own, pays
+from prefloop.modules import arrays
+from prefloop.trunk import Trunk
+
+CHUNK_BYTES = 32 * 2**20
+"""Float32 logits of a chunk, at most; about three arrays of this size are alive at a time."""
+
+_FEWEST_ROWS = 32
+"""With fewer, reading the head's weights costs more than multiplying by them."""
+
+
+@frozen(eq=False)
+class Hidden:
+    """Hidden states of completion tokens, and the model whose head they belong to."""
+
+    trunk: Trunk
+    states: mx.array
+    """``[M, H]``, at the positions that predict the tokens."""
+
+
+@frozen(eq=False)
+class TokenTerms:
+    """Per token, float32 ``[M]``."""
+
+    logprobs: mx.array
+    kl: mx.array | None = None
+    """KL from the policy to the reference over the whole vocabulary, where it was asked for."""
+
+
+def logprobs(hidden: Hidden, targets: mx.array) -> mx.array:
+    """Log-probability of each token, ``[M]`` float32, as a constant."""
+    found = []
+    on_host = pays(len(targets), _vocabulary(hidden))
+    for part in _chunks(hidden, targets):
+        logits = _logits(hidden, part)
+        if on_host:
+            found.append(host_logprobs(logits, targets[part]))
+        else:
+            found.append(_of(targets[part], logits) - mx.logsumexp(logits, axis=-1))
+        mx.eval(found[-1])
+    return mx.concatenate(found)
+
+
+def token_terms(policy: Hidden, targets: mx.array, reference: Hidden | None = None) -> TokenTerms:
+    """Log-probabilities and, given a `reference`, KL; differentiable in the policy's parameters.
+
+    The derivatives are those of the formulas above, applied by the head's own backward pass.
+    """
+    modules = [m for m in policy.trunk.head_modules() if arrays(m.trainable_parameters())]
+    terms = (_trained if modules else _fixed)(policy.trunk, modules, targets, reference)
+    values = [value for module in modules for value in arrays(module.trainable_parameters()).values()]
+    found: Any = terms(policy.states, *values)
+    return TokenTerms(found[0], found[1] if reference else None)
+
+
+def _fixed(
+    trunk: Trunk, _: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
+) -> mx.custom_function:
+    """The head is not trained: the gradient in the hidden states is made along with the values."""
+
+    @mx.custom_function
+    def terms(states: mx.array) -> list[mx.array]:
+        on_host = pays(len(targets), _vocabulary(Hidden(trunk, states)))
+        policy = Hidden(trunk, on_its_own(states) if on_host else states)
+        parts: list[list[mx.array]] = []
+        for part in _chunks(policy, targets):
+            ours, theirs = _in_turn(policy.states, reference, part, parts)
+            logits = trunk.head(ours).astype(mx.float32)
+            values, slopes = (host_terms if on_host else _chunk_terms)(logits, targets[part], theirs)
+            pulled = [_pulled(trunk.head, [ours], slope)[0] for slope in slopes]
+            found = [*values, *pulled]
+            parts.append([on_its_own(array) for array in found] if on_host else found)
+        return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
+
+    @terms.vjp
+    def backward(states: mx.array, cotangents: Sequence[mx.array], found: Sequence[mx.array]) -> mx.array:
+        count = len(found) // 2
+        gradient = sum(c[:, None] * g for c, g in zip(cotangents[:count], found[count:], strict=True))
+        return gradient.astype(states.dtype)  # type: ignore[union-attr]
+
+    return terms
+
+
+def _trained(
+    trunk: Trunk, modules: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
+) -> mx.custom_function:
+    """The head is trained: its gradient has to wait for the loss, so each chunk is computed again then."""
+
+    @mx.custom_function
+    def terms(states: mx.array, *parameters: mx.array) -> list[mx.array]:
+        head = _with_parameters(trunk, modules)
+        parts: list[list[mx.array]] = []
+        for part in _chunks(Hidden(trunk, states), targets):
+            ours, theirs = _in_turn(states, reference, part, parts)
+            logits = head(ours, *parameters).astype(mx.float32)
+            parts.append(_chunk_terms(logits, targets[part], theirs)[0])
+        return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
+
+    @terms.vjp
+    def backward(
+        primals: Sequence[mx.array], cotangents: Sequence[mx.array], _: Sequence[mx.array]
+    ) -> list[mx.array]:
+        states, *parameters = primals
+        head = _with_parameters(trunk, modules)
+        in_states: list[mx.array] = []
+        in_parameters = [mx.zeros_like(value) for value in parameters]
+        for part in _chunks(Hidden(trunk, states), targets):
+            ours, theirs = _in_turn(states, reference, part, [[*in_states[-1:], *in_parameters]])
+            logits = head(ours, *parameters).astype(mx.float32)
+            _, slopes = _chunk_terms(logits, targets[part], theirs)
+            slope = sum(c[part][:, None] * s for c, s in zip(cotangents, slopes, strict=True))
+            gradient = _pulled(head, [ours, *parameters], slope)
+            in_states.append(gradient[0])
+            in_parameters = [a + b for a, b in zip(in_parameters, gradient[1:], strict=True)]
+        return [mx.concatenate(in_states), *in_parameters]
+
+    return terms
+
+
+def _chunk_terms(
+    logits: mx.array, targets: mx.array, theirs: mx.array | None
+) -> tuple[list[mx.array], list[mx.array]]:
+    """Values ``[m]`` and their slopes ``[m, V]``; lazy, so what is not used is not computed."""
+    p = mx.softmax(logits, axis=-1)
+    # The normaliser from the likeliest token, whose probability cannot underflow: no second exp.
+    top = mx.argmax(logits, axis=-1)
+    normaliser = _of(top, logits) - mx.log(_of(top, p))
+    values = [_of(targets, logits) - normaliser]
+    slopes = [(-p).at[mx.arange(len(targets)), targets].add(1.0)]
+    if theirs is not None:
+        ratio = logits - theirs - (normaliser - mx.logsumexp(theirs, axis=-1))[:, None]
+        kl = (p * ratio).sum(-1)
+        values.append(kl)
+        slopes.append(p * (ratio - kl[:, None]))
+    return values, slopes
+
+
+def _pulled(head: Callable[..., mx.array], primals: list[mx.array], slope: Any) -> list[mx.array]:
+    """A derivative in the logits, taken back through the head."""
+    _, gradients = mx.vjp(lambda *p: head(*p).astype(mx.float32), primals, [slope])
+    return list(gradients)
+
+
+def _with_parameters(trunk: Trunk, modules: Sequence[nn.Module]) -> Callable[..., mx.array]:
+    """The head as a function of its trained parameters too, in the order of `modules`."""
+
+    def head(states: mx.array, *parameters: mx.array) -> mx.array:
+        before = [module.trainable_parameters() for module in modules]
+        left = iter(parameters)
+        for module, tree in zip(modules, before, strict=True):
+            module.update(tree_unflatten([(name, next(left)) for name in arrays(tree)]))
+        try:
+            return trunk.head(states)
+        finally:
+            for module, tree in zip(modules, before, strict=True):
+                module.update(tree)
+
+    return head
+
+
+def _in_turn(
+    states: mx.array, reference: Hidden | None, part: slice, done: Sequence[list[mx.array]]
+) -> tuple[mx.array, mx.array | None]:
+    """A chunk's states and the reference's logits, not to be computed before the last chunk is `done`.
+
+    mlx may compute what does not depend on each other in any order, and would keep the logits of all chunks.
+    """
+    inputs = [states[part]] if reference is None else [states[part], reference.states[part]]
+    if done:
+        inputs = mx.depends(inputs, done[-1])
+    if reference is None:
+        return inputs[0], None
+    return inputs[0], reference.trunk.head(inputs[1]).astype(mx.float32)
+
+
+def _logits(hidden: Hidden, part: slice) -> mx.array:
+    """Logits of a chunk, ``[m, V]`` float32."""
+    return hidden.trunk.head(hidden.states[part]).astype(mx.float32)
+
+
+def _chunks(hidden: Hidden, targets: mx.array) -> Iterator[slice]:
+    rows = max(_FEWEST_ROWS, CHUNK_BYTES // (4 * _vocabulary(hidden)))
+    return (slice(i, i + rows) for i in range(0, len(targets), rows))
+
+
+def _vocabulary(hidden: Hidden) -> int:
+    return int(hidden.trunk.head(hidden.states[:1]).shape[-1])  # lazy: the shape costs nothing
+
+
+def _of(tokens: mx.array, rows: mx.array) -> mx.array:
+    """Each row's entry for its token, ``[m]``."""
+    return mx.take_along_axis(rows, tokens[:, None], axis=-1).squeeze(-1)

@@ -1,0 +1,119 @@
+"""Drawing: the distribution is the one that the settings describe, whoever draws.
+
+The expected distribution is computed apart, in float64: the filters by rank and mass at temperature one, as
+mlx-lm documents them, and the temperature on what they leave.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from prefloop import Sampling
+from prefloop.generation import drawing
+from prefloop.generation.drawing import Drawer, HostDraw, lowest_kept
+
+DRAWS = 40_000
+SETTINGS = {
+    "plain": Sampling(1.0, 1.0),
+    "cooler": Sampling(0.6, 1.0),
+    "hotter": Sampling(1.7, 1.0),
+    "nucleus": Sampling(1.0, 0.8),
+    "likeliest": Sampling(1.0, 1.0, 5),
+    "least share": Sampling(1.0, 1.0, 0, 0.1),
+    "nucleus, cooler": Sampling(0.7, 0.9),
+    "nucleus, hotter": Sampling(2.0, 0.5),
+    "all": Sampling(1.3, 0.9, 6, 0.05),
+    "all the vocabulary": Sampling(1.0, 1.0, 19),
+}
+LOGITS = np.random.default_rng(5).normal(size=(2, 19)).astype(np.float32) * 1.5
+
+
+def distribution(logits: Any, sampling: Sampling) -> Any:
+    """What a token's probability is, ``[V]`` float64."""
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum()
+    order = np.argsort(-p)
+    above = np.concatenate([[0.0], np.cumsum(p[order])[:-1]])
+    keep = np.zeros(len(p), dtype=bool)
+    keep[order[above < sampling.top_p]] = True
+    keep &= p >= sampling.min_p * p.max()
+    if sampling.top_k:
+        keep[order[sampling.top_k :]] = False
+    weights = np.where(keep, p ** (1 / sampling.temperature), 0.0)
+    return weights / weights.sum()
+
+
+def chi_square(drawn: Any, expected: Any) -> float:
+    """Standard deviations by which the counts lie off; tokens that must not come may not."""
+    counts = np.bincount(drawn, minlength=len(expected))
+    assert not counts[expected == 0].any()
+    wanted = DRAWS * expected[expected > 0]
+    statistic = float(((counts[expected > 0] - wanted) ** 2 / wanted).sum())
+    freedom = max(1, len(wanted) - 1)
+    return (statistic - freedom) / (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("host", [True, False], ids=["numpy", "mlx"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_tokens_come_as_often_as_they_should(name: str, host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = SETTINGS[name]
+    monkeypatch.setattr(drawing, "WORTH_WAITING", 0 if host else 1 << 40)
+    drawer = Drawer(sampling, seed=11)
+    drawer._on_cpu = host
+    repeated = mx.array(np.repeat(LOGITS, DRAWS, axis=0))
+    drawn = np.array(drawer(repeated)).reshape(2, DRAWS)
+    for row, logits in zip(drawn, LOGITS, strict=True):
+        assert abs(chi_square(row, distribution(logits, sampling))) < 5
+
+
+@pytest.mark.parametrize("name", ["nucleus", "nucleus, cooler", "all"])
+def test_what_is_kept_of_a_large_vocabulary(name: str) -> None:
+    random = np.random.default_rng(2)
+    rows = [random.normal(size=30_000) * spread for spread in (0.05, 1.0, 4.0)]  # flat, usual, sharp
+    logits = np.stack(rows).astype(np.float32)
+    logits -= logits.max(axis=-1, keepdims=True)
+    sampling = SETTINGS[name]
+    lowest = np.max(np.broadcast_arrays(*lowest_kept(logits, sampling)), axis=0)
+    kept = (logits >= lowest).sum(axis=-1)
+    wanted = [(distribution(row, sampling) > 0).sum() for row in logits]
+    assert kept == pytest.approx(wanted, rel=1e-4, abs=1)
+
+
+def test_blocks_lose_no_token() -> None:
+    """Each token of a vocabulary that fills no whole block can be drawn, the last one too."""
+    drawn = HostDraw(Sampling(1.0, 1.0), seed=0)(np.zeros((20_000, 301), dtype=np.float32))
+    assert sorted(set(drawn.tolist())) == list(range(301))
+    assert abs(drawn.mean() - 150) < 2.5  # four standard errors
+
+
+@pytest.mark.parametrize("host", [True, False], ids=["numpy", "mlx"])
+def test_a_certain_token_is_always_drawn(host: bool) -> None:
+    logits = np.full((4, 700), -np.inf, dtype=np.float32)
+    places = [0, 127, 128, 699]
+    logits[range(4), places] = [-3e4, 0.0, 88.0, 3e4]
+    drawer = Drawer(Sampling(0.8, 0.95, 0, 0.1 if host else 0.0), seed=1)
+    drawer._on_cpu = host
+    assert drawer(mx.array(logits)).tolist() == places
+
+
+def test_zero_temperature_is_greedy_whatever_else_is_set() -> None:
+    drawer = Drawer(Sampling(0.0, 0.5, 3, 0.2), seed=0)
+    assert drawer(mx.array(LOGITS)).tolist() == LOGITS.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.8, 1.0), Sampling(0.8, 0.9)], ids=["plain", "filtered"])
+def test_a_seed_decides(sampling: Sampling) -> None:
+    logits = mx.array(np.repeat(LOGITS, 50, axis=0))
+
+    def drawn(seed: int) -> list[Any]:
+        drawer = Drawer(sampling, seed)
+        return [drawer(logits).tolist() for _ in range(3)]
+
+    assert drawn(3) == drawn(3)
+    assert drawn(3) != drawn(4)
+    first, second, third = drawn(3)
+    assert first != second != third
