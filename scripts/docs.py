@@ -1,22 +1,31 @@
-"""Writes the tables of options in docs/*.md from the help of the fields themselves.
+"""Writes what docs/ says of the source from the source: tables of options, code, and the picture of the loop.
 
-``python scripts/docs.py`` rewrites them, ``--check`` only says which pages are out of date. A page asks for
-a table with a pair of comments; what stands between them is replaced:
+``python scripts/docs.py`` rewrites them, ``--check`` only says which files are out of date. A page asks for
+something with a pair of comments; what stands between them is replaced:
 
-    <!-- options: training -->          a section of the configuration, or `top` for its top level
-    <!-- options: judge llm -->         a bundled component
+    <!-- options: training -->          the options of a section, or of `top`, the top level
+    <!-- options: judge llm -->         those of a bundled component
+    <!-- code: prefloop.types:Pair -->  the source of a class, function or method
+    <!-- new: judge brevity FILE -->    a file of what `prefloop plugins new` writes
     <!-- end -->
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from attrs import NOTHING, has
+from docs_picture import picture
 
 from prefloop.config import Config, OptimizerConfig, ScheduleConfig
 from prefloop.config.dump import to_plain
@@ -24,15 +33,49 @@ from prefloop.config.load import DEFAULT_ALGORITHM
 from prefloop.config.options import Option, describe, kind_of, options_of, section_of
 from prefloop.config.presets import PRESET
 from prefloop.registry import BUNDLED, Registry
+from prefloop.scaffold import write
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-_TABLE = re.compile(r"(?P<open><!-- options: (?P<name>[\w -]+?) -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
+PICTURE = DOCS / "pictures" / "loop.svg"
+_ASKED = re.compile(
+    r"(?P<open><!-- (?P<what>options|code|new): (?P<name>[\w .:/-]+?) -->\n).*?(?P<close><!-- end -->)",
+    re.DOTALL,
+)
 
 
 def render(page: str) -> str:
-    """The page with every table in it written anew."""
-    registry = Registry()
-    return _TABLE.sub(lambda m: m["open"] + table(m["name"], registry) + m["close"], page)
+    """The page with everything that it asks for written anew."""
+    writers: dict[str, Callable[[str], str]] = {
+        "options": partial(table, registry=Registry()),
+        "code": code,
+        "new": new,
+    }
+    return _ASKED.sub(lambda m: m["open"] + writers[m["what"]](m["name"]) + m["close"], page)
+
+
+def code(name: str) -> str:
+    """The source of ``module:Class.method``, fenced as `py`: the tests run only blocks of `python`."""
+    module, _, path = name.partition(":")
+    try:
+        found = attrgetter(path)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise SystemExit(
+            f"a page shows the code of '{name}', which is not there any more: {error}"
+        ) from error
+    return _fenced("py", textwrap.dedent(inspect.getsource(found)))
+
+
+def new(name: str) -> str:
+    """One file of the package that `prefloop plugins new KIND NAME` writes; `name` is KIND NAME FILE."""
+    kind, component, file = name.split()
+    with tempfile.TemporaryDirectory() as folder:
+        text = (write(kind, component, Path(folder)).folder / file).read_text(encoding="utf-8")
+    language = {".py": "py", ".toml": "toml"}[Path(file).suffix]
+    return _fenced(language, f"# {file}\n{text}")
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"\n```{language}\n{text.rstrip()}\n```\n\n"
 
 
 def sections() -> dict[str, type]:
@@ -98,7 +141,8 @@ def _default(option: Option, cls: type, registry: Registry) -> str:
 
 def documented(pages: dict[Path, str]) -> set[str]:
     """Every name that some page has a table for."""
-    return {match["name"] for page in pages.values() for match in _TABLE.finditer(page)}
+    found = (match for page in pages.values() for match in _ASKED.finditer(page))
+    return {match["name"] for match in found if match["what"] == "options"}
 
 
 def expected(registry: Registry) -> set[str]:
@@ -109,16 +153,16 @@ def expected(registry: Registry) -> set[str]:
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or with ``--check`` say what is wrong with them; 1 where something is."""
-    pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-    problems = [
-        f"no page has a table for '{name}'" for name in sorted(expected(Registry()) - documented(pages))
-    ]
-    for path, page in pages.items():
-        new = render(page)
-        if new != page and "--check" in arguments:
-            problems.append(f"docs/{path.name} is out of date: run python scripts/docs.py")
-        elif new != page:
-            path.write_text(new, encoding="utf-8")
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
+    missing = sorted(expected(Registry()) - documented(pages))
+    problems = [f"no page has a table for '{name}'" for name in missing]
+    written = {path: render(page) for path, page in pages.items()} | {PICTURE: picture()}
+    for path, text in written.items():
+        stale = not path.exists() or path.read_text(encoding="utf-8") != text
+        if stale and "--check" in arguments:
+            problems.append(f"docs/{path.relative_to(DOCS)} is out of date: run python scripts/docs.py")
+        elif stale:
+            path.write_text(text, encoding="utf-8")
     print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
     return 1 if problems else 0
 

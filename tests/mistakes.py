@@ -158,6 +158,21 @@ CONFIGURATION = [
         "training: {iters: 5, schedule: {use: constant, warmup: 5}}",
     ),
     Mistake(
+        "an early stop without evaluations to go by",
+        "my.yaml:1: training.early_stop: goes by evaluations during the run: set training.evaluate_every.",
+        "training: {early_stop: 3}\nevaluation: {held_out: 4}",
+    ),
+    Mistake(
+        "an early stop before it can have got better",
+        "my.yaml:1: training.early_stop: must be at least 1, or null for never, not 0.",
+        "training: {early_stop: 0}",
+    ),
+    Mistake(
+        "the best adapters of a run that keeps none",
+        "my.yaml:1: training.load_best: needs a checkpoint to load: set training.keep_best to 1 or more.",
+        "training: {evaluate_every: 1, load_best: true, keep_best: 0}\nevaluation: {held_out: 4}",
+    ),
+    Mistake(
         "an empty configuration file",
         "my.yaml:1: the file is empty. `prefloop config init` writes one to start from.",
         without=KEYS,
@@ -438,6 +453,11 @@ DATA = [
         "evaluation.prompts: there is no file or folder 'heldout.jsonl', and it is no Hub id "
         "of the form owner/name. Did you mean 'prompts.jsonl'?",
         "evaluation: {prompts: heldout.jsonl}",
+    ),
+    Mistake(
+        "an early stop with too few prompts to hold any out",
+        "training.early_stop: nothing is evaluated that it could go by: set evaluation.prompts.",
+        "training: {batch_size: 2, iters: 1, evaluate_every: 1, early_stop: 2}\nevaluation: {held_out: 4}",
     ),
     Mistake(
         "evaluating on nothing",

@@ -12,17 +12,18 @@ from prefloop.testing import (
     PluginSuite,
     SamplerSuite,
 )
-from prefloop_plugins.algorithms import OnlineDpo, Xpo, XpoPaper
+from prefloop_plugins.algorithms import IterativeDpo, OfflineDpo, OnlineDpo, Xpo, XpoPaper
 from prefloop_plugins.bonuses import Kl, Optimism
 from prefloop_plugins.judges.cascade import CascadeJudge
 from prefloop_plugins.judges.committee import CommitteeJudge
 from prefloop_plugins.judges.function import FunctionJudge
 from prefloop_plugins.judges.human import HumanJudge
+from prefloop_plugins.judges.label import LabelJudge
 from prefloop_plugins.judges.llm import LlmJudge
 from prefloop_plugins.judges.rule import RuleJudge
 from prefloop_plugins.losses import Dpop, Hinge, Ipo, Sigmoid
 from prefloop_plugins.progress import ProgressObserver
-from prefloop_plugins.samplers import PolicyReferenceSampler, PolicySampler
+from prefloop_plugins.samplers import DatasetSampler, PolicyReferenceSampler, PolicySampler
 
 
 def shortness(prompt: str, completion: str) -> float:
@@ -47,6 +48,10 @@ class TestHuman(JudgeSuite):
 
 class TestLlm(JudgeSuite):
     component = LlmJudge(model="embedded:judge")
+
+
+class TestLabel(JudgeSuite):
+    component = LabelJudge()
 
 
 class TestCommittee(JudgeSuite):
@@ -113,6 +118,14 @@ class TestPolicyReferenceSampler(SamplerSuite):
     component = PolicyReferenceSampler(max_completion_length=12)
 
 
+class TestPolicySamplerOfAWhileAgo(SamplerSuite):
+    component = PolicySampler(refresh_every=4, max_completion_length=6)
+
+
+class TestDatasetSampler(SamplerSuite):
+    component = DatasetSampler()
+
+
 class TestOnlineDpo(AlgorithmSuite):
     component = OnlineDpo()
 
@@ -123,6 +136,14 @@ class TestXpo(AlgorithmSuite):
 
 class TestXpoPaper(AlgorithmSuite):
     component = XpoPaper()
+
+
+class TestIterativeDpo(AlgorithmSuite):
+    component = IterativeDpo(refresh_every=50)
+
+
+class TestOfflineDpo(AlgorithmSuite):
+    component = OfflineDpo()
 
 
 class TestProgress(ObserverSuite):

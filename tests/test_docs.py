@@ -1,6 +1,7 @@
 """The pages in docs/ say what the program does.
 
-Their Python and YAML blocks, and those of README.md, run by ``pytest docs README.md``.
+Their Python and YAML blocks, and those of README.md, run by ``pytest docs README.md``; ``mkdocs build`` makes
+them a site.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from test_third_party import Prefloop
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 FILE = re.compile(r"^```(?:python|toml)\n(# ([\w.]+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 """A block whose first line is a comment that names a file: its text, and the name."""
 
 
-def test_tables_of_options_are_those_of_the_fields() -> None:
+def test_tables_code_and_picture_are_those_of_the_source() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"], capture_output=True, text=True
     )
@@ -80,11 +81,11 @@ def test_the_example_of_each_hook_registers_a_component(kind: str, monkeypatch: 
     assert isinstance(target, str) or attrs.has(target)
 
 
-def test_the_judge_of_the_plugin_page_installs_and_judges(tmp_path: Path) -> None:
+def test_the_judge_on_its_page_installs_and_judges(tmp_path: Path) -> None:
     source, site, elsewhere = (tmp_path / name for name in ("source", "site", "elsewhere"))
     source.mkdir()
     elsewhere.mkdir()
-    for text, name in FILE.findall((DOCS / "plugins.md").read_text(encoding="utf-8")):
+    for text, name in FILE.findall((DOCS / "kinds" / "judges.md").read_text(encoding="utf-8")):
         (source / name).write_text(text, encoding="utf-8")
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(site), str(source)]
@@ -96,8 +97,8 @@ def test_the_judge_of_the_plugin_page_installs_and_judges(tmp_path: Path) -> Non
     assert "Everything is ready to train." in command.out("train", "--dry-run", *settings, path=[site])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if not link.startswith(("http", "#")):
+        if not link.startswith(("http", "#")):  # anchors are checked by mkdocs
             assert (page.parent / link.split("#")[0]).exists(), link

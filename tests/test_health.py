@@ -144,7 +144,7 @@ def test_a_run_with_such_a_judge_stops(
             "training": {"batch_size": 2, "iters": 20},
             "evaluation": {"held_out": 0},
             "judging": {"window": 4},
-            "output": str(tmp_path / "run"),
+            "output": {"path": str(tmp_path / "run"), "report": False},
         }
     )
     run = train(evolve(config, judge=Says(verdict)))

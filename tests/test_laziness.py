@@ -18,12 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "core" / "prefloop"
 PLUGINS = ROOT / "plugins" / "prefloop_plugins"
 CONTRIB = sorted((ROOT / "contrib").glob("*/src/*"))
-HEAVY = {"mlx", "mlx_lm", "transformers", "datasets", "huggingface_hub", "numpy"}
+HEAVY = {"mlx", "mlx_lm", "transformers", "datasets", "huggingface_hub", "numpy", "matplotlib", "jinja2"}
 PUBLIC_MODULES = {
     "prefloop.errors",
     "prefloop.hooks",
     "prefloop.questions",
     "prefloop.text",
+    "prefloop.trunk",
     "prefloop.types",
 }
 """What plugins may import besides the names of `prefloop` itself."""

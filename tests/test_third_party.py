@@ -104,8 +104,10 @@ class Prefloop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *arguments: str, path: list[Path]) -> subprocess.CompletedProcess[str]:
-        settings = {"PREFLOOP_DISABLE": "", "PREFLOOP_STRICT_PLUGINS": "", "HF_HUB_OFFLINE": "1"}
+    def __call__(
+        self, *arguments: str, path: list[Path], disable: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        settings = {"PREFLOOP_DISABLE": disable, "PREFLOOP_STRICT_PLUGINS": "", "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
             [sys.executable, "-m", "prefloop", *arguments],
             cwd=self.folder,
@@ -207,3 +209,20 @@ def test_a_broken_package_is_mentioned_where_a_name_is_missing(prefloop: Prefloo
         "error: there is no judge 'brevety'. Did you mean 'brevity'? Set aside as broken: "
         "acme-broken (ModuleNotFoundError: No module named 'a_library_that_nobody_has').\n"
     )
+
+
+def test_two_packages_without_the_bundled_plugins(prefloop: Prefloop, acme: Path) -> None:
+    listed = prefloop("plugins", "list", path=[acme], disable="prefloop, acme-broken")
+    assert [line.split() for line in listed.stdout.splitlines()] == [
+        ["KIND", "NAME", "DISTRIBUTION", "VERSION"],
+        ["judge", "brevity", "acme-judges", "1.2"],
+        ["loss", "squared", "acme-losses", "1.2"],
+        ["disabled:", "acme-broken"],
+        ["disabled:", "prefloop"],
+    ]
+    done = prefloop("train", "--set", "judge=brevity", path=[acme], disable="prefloop,acme-broken")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "algorithm: there is no algorithm 'online_dpo'. Disabled: acme-broken, prefloop.\n"
+    )
+    assert list(prefloop.folder.iterdir()) == []

@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def config_for(path: Path, **changes: Any) -> Config:
-    return load_config({**SETTINGS, **changes, "output": str(path)})
+    return load_config({**SETTINGS, **changes, "output": {"path": str(path), "report": False}})
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

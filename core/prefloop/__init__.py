@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prefloop.config import Config, load_config
     from prefloop.errors import StopRun, UserError
     from prefloop.hooks import hookimpl
+    from prefloop.judging.pair_files import LabelledPair, labelled_pairs
     from prefloop.loop import Loop
     from prefloop.models import load_model
     from prefloop.policy import Policy
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Sampler,
         Sampling,
         Scores,
+        Stateful,
         Step,
         TokenScores,
         Verdict,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Config": "prefloop.config",
+    "LabelledPair": "prefloop.judging.pair_files",
     "Loop": "prefloop.loop",
     "Policy": "prefloop.policy",
     "Run": "prefloop.runs.run",
@@ -47,6 +50,7 @@ _HOME = {
     "UserError": "prefloop.errors",
     "component": "prefloop.registry",
     "hookimpl": "prefloop.hooks",
+    "labelled_pairs": "prefloop.judging.pair_files",
     "load_config": "prefloop.config",
     "load_model": "prefloop.models",
     "resume": "prefloop.runs.training",
@@ -67,6 +71,7 @@ _TYPES = [
     "Sampler",
     "Sampling",
     "Scores",
+    "Stateful",
     "Step",
     "TokenScores",
     "Verdict",
@@ -79,6 +84,7 @@ __all__ = [
     "Config",
     "Evaluation",
     "Judge",
+    "LabelledPair",
     "Loop",
     "Loss",
     "Observer",
@@ -92,6 +98,7 @@ __all__ = [
     "Sampler",
     "Sampling",
     "Scores",
+    "Stateful",
     "Step",
     "StopRun",
     "TokenScores",
@@ -99,6 +106,7 @@ __all__ = [
     "Verdict",
     "component",
     "hookimpl",
+    "labelled_pairs",
     "load_config",
     "load_model",
     "resume",

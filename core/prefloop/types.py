@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prefloop.policy import Policy
 
-Source = Literal["policy", "reference"]
+Source = Literal["policy", "reference", "file"]
 Status = Literal["ok", "tie", "abstained", "error"]
 Message = Mapping[str, Any]
 
@@ -162,14 +162,20 @@ class PreferenceBatch:
     def split(self, size: int) -> Iterator[PreferenceBatch]:
         """Consecutive micro-batches of at most `size` pairs."""
         for i in range(0, len(self), size):
-            part = slice(i, i + size)
-            yield PreferenceBatch(
-                self.prompts[part],
-                self.chosen[part],
-                self.rejected[part],
-                self.probability[part],
-                self.weight[part],
-            )
+            yield self._taken(range(i, min(i + size, len(self))))
+
+    def by_length(self) -> PreferenceBatch:
+        """The same pairs, the shortest first: by the longer of the two completions, then by the prompt."""
+
+        def length(i: int) -> tuple[int, int]:
+            longer = max(len(self.chosen[i].tokens), len(self.rejected[i].tokens))
+            return longer, len(self.prompts[i].tokens)
+
+        return self._taken(sorted(range(len(self)), key=length))
+
+    def _taken(self, places: Sequence[int]) -> PreferenceBatch:
+        columns = (self.prompts, self.chosen, self.rejected, self.probability, self.weight)
+        return PreferenceBatch(*(tuple(column[i] for i in places) for column in columns))
 
 
 _Labelled = tuple[Prompt, Completion, Completion, float, float]
@@ -276,7 +282,8 @@ class Rate:
 class Evaluation:
     """The policy against the start of the run, on held-out prompts.
 
-    In each of `pairs` the first completion is the policy's, the second the start's.
+    In each of `pairs` the first completion is the policy's, the second the start's. A metric that is not
+    defined is NaN; in files it is null.
     """
 
     step: int
@@ -284,11 +291,19 @@ class Evaluation:
     metrics: Mapping[str, float]
     pairs: Sequence[Pair] = Factory(tuple)
     verdicts: Sequence[Verdict] = Factory(tuple)
+    judge: str = ""
+    """Its qualified name."""
+    against: str = "start"
+    """Another model than the run's start, where `prefloop eval` was given one."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws the two completions of each prompt. May have ``prepare()`` and ``close()``, as a `Judge` may."""
+    """Draws the two completions of each prompt. May have ``prepare()`` and ``close()``, as a `Judge` may.
+
+    One that needs more of a prompt than its text has a method ``check_prompts(prompts)``. It is called before
+    anything is written, and raises `UserError` where the prompts of the run will not do.
+    """
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         """One pair per prompt, in the order of `prompts`."""
@@ -332,6 +347,21 @@ class Algorithm(Protocol):
 
     def settings(self) -> Mapping[str, Any]:
         """Values for ``sampler``, ``judge``, ``loss`` and ``bonuses``, as one writes them in YAML."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A component whose next step depends on more than its options and its arguments; any kind may be one.
+
+    Its state is part of every checkpoint, so that a resumed run goes on as if it had not been interrupted.
+    What follows from the number of the step or its seed is no state.
+    """
+
+    def state(self) -> Mapping[str, mx.array]:
+        """What the next step depends on, by names of the component's own. Arrays are not changed after."""
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        """Go on from what `state` gave when the checkpoint was made."""
 
 
 class Observer:

@@ -10,6 +10,7 @@ def prefloop_samplers() -> Components:
     return {
         "policy": "prefloop_plugins.samplers:PolicySampler",
         "policy-reference": "prefloop_plugins.samplers:PolicyReferenceSampler",
+        "dataset": "prefloop_plugins.samplers:DatasetSampler",
     }
 
 
@@ -18,6 +19,7 @@ def prefloop_judges() -> Components:
     return {
         "llm": "prefloop_plugins.judges.llm:LlmJudge",
         "human": "prefloop_plugins.judges.human:HumanJudge",
+        "label": "prefloop_plugins.judges.label:LabelJudge",
         "function": "prefloop_plugins.judges.function:FunctionJudge",
         "rule": "prefloop_plugins.judges.rule:RuleJudge",
         "reward": "prefloop_plugins.judges.reward:RewardJudge",
@@ -50,6 +52,8 @@ def prefloop_algorithms() -> Components:
         "online_dpo": "prefloop_plugins.algorithms:OnlineDpo",
         "xpo": "prefloop_plugins.algorithms:Xpo",
         "xpo_paper": "prefloop_plugins.algorithms:XpoPaper",
+        "iterative_dpo": "prefloop_plugins.algorithms:IterativeDpo",
+        "offline_dpo": "prefloop_plugins.algorithms:OfflineDpo",
     }
 
 

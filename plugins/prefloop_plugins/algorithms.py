@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
-from attrs.validators import in_
+from attrs.validators import ge, in_
 
 from prefloop_plugins.bonuses import (
     ALPHA_HELP,
@@ -72,10 +72,40 @@ class XpoPaper:
         return _settings({"use": "optimism", "alpha": _plain(self.alpha)}, sampler="policy-reference")
 
 
-def _settings(*bonuses: Settings, sampler: str = "policy") -> Settings:
+@frozen
+class IterativeDpo:
+    """DPO in rounds: completions come from the policy as it was at the last refresh, not as it is.
+
+    Source: Xu et al., Some things are more CRINGE than others, arXiv 2312.16682.
+    """
+
+    refresh_every: int = field(
+        default=100,
+        validator=ge(1),
+        metadata={"help": "Steps in a round; after each, what is sampled from is refreshed."},
+    )
+
+    def settings(self) -> Settings:
+        """The four keys, as one writes them in YAML."""
+        return {**_settings(), "sampler": {"use": "policy", "refresh_every": self.refresh_every}}
+
+
+@frozen
+class OfflineDpo:
+    """DPO on a preference data set, which `prompts` names: its completions and its labels.
+
+    Source: Rafailov et al., Direct Preference Optimization, arXiv 2305.18290.
+    """
+
+    def settings(self) -> Settings:
+        """The four keys, as one writes them in YAML."""
+        return _settings(sampler="dataset", judge="label")
+
+
+def _settings(*bonuses: Settings, sampler: str = "policy", judge: str = "llm") -> Settings:
     return {
         "sampler": {"use": sampler},
-        "judge": {"use": "llm"},
+        "judge": {"use": judge},
         "loss": {"use": "sigmoid"},
         "bonuses": list(bonuses),
     }

@@ -1,17 +1,21 @@
-"""Samplers: both completions from the live policy, or one from it and one from the reference."""
+"""Samplers: from the live policy or one of a while ago, from the reference too, or from a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 from attrs.validators import ge, gt, le
 
-from prefloop import Pair, Progress, Prompt, Sampling
+from prefloop import Pair, Progress, Prompt, Sampling, labelled_pairs
 
 if TYPE_CHECKING:
+    import mlx.core as mx
+
     from prefloop import Policy
+
+MAX_LENGTH_HELP = "A completion is cut after this many tokens."
 
 
 @frozen
@@ -32,9 +36,7 @@ class _Options:
         validator=[ge(0), le(1)],
         metadata={"help": "Leave out tokens below this share of the likeliest one's probability; 0 is off."},
     )
-    max_completion_length: int = field(
-        default=512, validator=gt(0), metadata={"help": "A completion is cut after this many tokens."}
-    )
+    max_completion_length: int = field(default=512, validator=gt(0), metadata={"help": MAX_LENGTH_HELP})
 
     @property
     def sampling(self) -> Sampling:
@@ -44,12 +46,39 @@ class _Options:
 
 @frozen
 class PolicySampler(_Options):
-    """Both completions from the live policy (Online DPO, arXiv 2402.04792)."""
+    """Both completions from the live policy (Online DPO, arXiv 2402.04792), or from one of a while ago.
+
+    With `refresh_every` they come from the policy as it was after the last multiple of so many steps, which
+    is iterative DPO (Xu et al., arXiv 2312.16682). What was trained by then is kept in memory and in every
+    checkpoint: a second set of adapters, or of all trained weights.
+    """
+
+    refresh_every: int = field(
+        default=0,
+        validator=ge(0),
+        metadata={"help": "Sample from the policy as it was every so many steps; 0 is always as it is."},
+    )
+    _snapshot: dict[str, mx.array] = field(factory=dict, init=False, repr=False, eq=False)
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         twice = [prompt for prompt in prompts for _ in range(2)]
-        drawn = policy.generate(twice, self.sampling, seed=progress.seed)
+        trained = self._trained(policy, progress) if self.refresh_every else None
+        drawn = policy.generate(twice, self.sampling, seed=progress.seed, trained=trained)
         return [Pair(p, drawn[2 * i], drawn[2 * i + 1]) for i, p in enumerate(prompts)]
+
+    def _trained(self, policy: Policy, progress: Progress) -> Mapping[str, mx.array]:
+        if not self._snapshot or (progress.step - 1) % self.refresh_every == 0:
+            self._snapshot.update(policy.trainable())
+        return self._snapshot
+
+    def state(self) -> Mapping[str, mx.array]:
+        """The trained tensors that completions are drawn with; nothing where they are the live ones."""
+        return dict(self._snapshot)
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        """Draw with these tensors until the next refresh."""
+        self._snapshot.clear()
+        self._snapshot.update(state)
 
 
 @frozen
@@ -62,3 +91,29 @@ class PolicyReferenceSampler(_Options):
         ours = policy.generate(prompts, self.sampling, seed=progress.seed)
         theirs = policy.generate(prompts, self.sampling, seed=progress.seed + 1, source="reference")
         return [Pair(*row) for row in zip(prompts, ours, theirs, strict=True)]
+
+
+@frozen
+class DatasetSampler:
+    """The two completions that a prompt's own row holds, in an order drawn anew at every step (offline DPO).
+
+    The prompts come from a preference data set: rows with ``chosen`` and ``rejected``, or ``first`` and
+    ``second``, as `prefloop judge` reads them. Raises `UserError` for a prompt without.
+    """
+
+    max_completion_length: int = field(default=512, validator=gt(0), metadata={"help": MAX_LENGTH_HELP})
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the policy is sampled where it is evaluated; what it is trained on is not sampled."""
+        return Sampling(max_tokens=self.max_completion_length)
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raises `UserError` where rows hold no two completions, for the first few together."""
+        labelled_pairs(prompts)
+
+    def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
+        limit = self.max_completion_length
+        pairs = [row.pair for row in labelled_pairs(prompts, seed=progress.seed)]
+        answers = [[policy.completion(c.text, max_tokens=limit) for c in (p.first, p.second)] for p in pairs]
+        return [Pair(p, *both) for p, both in zip(prompts, answers, strict=True)]

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from prefloop.cli.config import config
+from prefloop.cli.eval import evaluate
 from prefloop.cli.export import export
 from prefloop.cli.judge import judge
 from prefloop.cli.plugins import plugins
+from prefloop.cli.report import report
 from prefloop.cli.runs import runs
 from prefloop.cli.train import train
 from prefloop.errors import UserError
@@ -38,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (train, judge, export, runs, config, plugins):
+for command in (train, judge, evaluate, report, export, runs, config, plugins):
     main.add_command(command)

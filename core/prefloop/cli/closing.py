@@ -16,16 +16,27 @@ def closing_words(run: Run, *, quickstart: bool) -> str:
     if run.status != "finished":
         return f"\n{_unfinished(run)}"
     summary = run.summary
-    told = [*_win_rate(summary), *_accuracy(summary), *_examples(summary), _next(run, quickstart)]
+    told = [*_early(run), *_win_rate(summary), *_accuracy(summary), *_examples(summary)]
+    told.append(_next(run, quickstart))
     return "\n" + "\n\n".join(told)
 
 
 def _unfinished(run: Run) -> str:
+    trouble = f"{printable(run.report_trouble)}\n" if run.report_trouble else ""
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.plan.steps} steps: "
         f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {run.path}.\n"
-        f"To go on:\n  prefloop train --resume {run.path}"
+        f"{trouble}To go on:\n  prefloop train --resume {run.path}"
     )
+
+
+def _early(run: Run) -> Iterator[str]:
+    """Why the run is shorter than planned, and which adapters it ended with."""
+    if "reason" in run.manifest:
+        reason = printable(str(run.manifest["reason"])).rstrip(".")
+        yield f"The run {reason}."
+    if "adapters_step" in run.summary:
+        yield f"Its adapters are those of its best evaluation, after step {run.summary['adapters_step']}."
 
 
 def _win_rate(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -59,7 +70,7 @@ def _examples(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _next(run: Run, quickstart: bool) -> str:
     model = resolve(run.config.model.path)
-    where = f"The run is in {run.path} (metrics.jsonl, judgements.jsonl, adapters.safetensors).\nNext:\n"
+    where = f"{_where(run)}\nNext:\n"
     if quickstart:
         return where + (
             "  prefloop train --set algorithm=xpo            the same with an exploration bonus\n"
@@ -69,6 +80,12 @@ def _next(run: Run, quickstart: bool) -> str:
     whole = run.config.adapter.type == "full"
     source = f"--model {run.path / 'model'}" if whole else f"--model {model} --adapter-path {run.path}"
     return where + f"  python -m mlx_lm generate {source} --prompt 'Hello'"
+
+
+def _where(run: Run) -> str:
+    page = "report.html, " if run.config.output.report and not run.report_trouble else ""
+    trouble = f"\n{printable(run.report_trouble)}" if run.report_trouble else ""
+    return f"The run is in {run.path} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors).{trouble}"
 
 
 def _interval(rate: Mapping[str, float]) -> str:

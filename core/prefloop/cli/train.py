@@ -15,9 +15,11 @@ from prefloop.cli.start_up import be_ready
 from prefloop.config import load_config
 from prefloop.embedded import resolve
 from prefloop.errors import UserError
+from prefloop.registry import BUNDLED
 
 if TYPE_CHECKING:
     from prefloop.config import Config
+    from prefloop.registry import Registry
     from prefloop.runs.run import Run
 
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
@@ -67,7 +69,14 @@ def _observers(settings: Config) -> list[object]:
     from prefloop.cli.interrupts import Interrupts
 
     # Interrupts come last: they stop the run, and the others are to hear of its last step.
-    return [settings.registry.component("observer", "progress")(), Interrupts()]
+    return [*_display(settings.registry), Interrupts()]
+
+
+def _display(registry: Registry) -> list[object]:
+    """What shows the run on the terminal: nothing where the bundled plugins are left out."""
+    if BUNDLED in registry.disabled:
+        return []
+    return [registry.component("observer", "progress")()]
 
 
 def _end(run: Run, *, quickstart: bool) -> None:

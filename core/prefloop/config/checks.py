@@ -85,7 +85,13 @@ def _ties(config: Config) -> Iterator[Finding]:
 
 
 def _evaluation(config: Config) -> Iterator[Finding]:
+    training = config.training
     no_prompts = config.evaluation.prompts is None and config.evaluation.held_out == 0
-    if config.training.evaluate_every and no_prompts:
+    if training.evaluate_every and no_prompts:
         message = "there is nothing to evaluate on: set evaluation.prompts, or evaluation.held_out above 0."
         yield ("training", "evaluate_every"), message
+    for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):
+        if wanted and not training.evaluate_every:
+            yield ("training", key), "goes by evaluations during the run: set training.evaluate_every."
+    if training.load_best and not training.keep_best:
+        yield ("training", "load_best"), "needs a checkpoint to load: set training.keep_best to 1 or more."

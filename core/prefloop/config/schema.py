@@ -43,6 +43,11 @@ def _at_least_one(_: object, __: object, value: int | None) -> None:
         raise ValueError(f"must be at least 1, or null for all, not {value}.")
 
 
+def _patience(_: object, __: object, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"must be at least 1, or null for never, not {value}.")
+
+
 def _layers(_: object, __: object, value: int) -> None:
     if value != -1 and value < 1:
         raise ValueError(f"must be at least 1, or -1 for all layers, not {value}.")
@@ -180,12 +185,20 @@ class ScheduleConfig:
 class TrainingConfig:
     """How long and how fast the policy learns. A step is one update by the optimizer."""
 
-    batch_size: int = field(default=4, validator=ge(1), metadata=about("Prompts per micro-batch."))
+    batch_size: int = field(default=4, validator=ge(1), metadata=about("Prompts per batch."))
     gradient_accumulation: int = field(
         default=1,
         validator=ge(1),
         metadata=about(
-            "Micro-batches per step: a step samples and judges batch_size times this many prompts."
+            "Batches per step: a step samples and judges batch_size times this many prompts."
+        ),
+    )
+    micro_batch_size: int | None = field(
+        default=None,
+        validator=optional(ge(1)),
+        metadata=about(
+            "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is the "
+            "same."
         ),
     )
     iters: int | None = field(
@@ -239,6 +252,20 @@ class TrainingConfig:
         default=1,
         validator=ge(0),
         metadata=about("How many checkpoints with the highest win rate are kept besides the newest."),
+    )
+    early_stop: int | None = field(
+        default=None,
+        validator=_patience,
+        metadata=about("Evaluations without a better win rate after which the run ends; null is never."),
+    )
+    min_delta: float = field(
+        default=0.0,
+        validator=and_(ge(0), lt(1)),
+        metadata=about("A win rate is better for early_stop where it is more than this above the best."),
+    )
+    load_best: bool = field(
+        default=False,
+        metadata=about("End with the adapters of the best evaluation instead of those of the last step."),
     )
     max_skipped: int = field(
         default=5,
@@ -333,6 +360,7 @@ class OutputConfig:
         validator=optional(_not_empty),
         metadata=about("Folder of the run; null is runs/ALGORITHM-MODEL-NUMBER."),
     )
+    report: bool = field(default=True, metadata=about("Write report.html at the end of the run."))
 
 
 @frozen

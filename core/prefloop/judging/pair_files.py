@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from prefloop import embedded
 from prefloop.config.schema import PromptsConfig
@@ -28,14 +28,13 @@ from prefloop.prompts.conversations import (
     messages_of,
     transcript,
 )
-from prefloop.prompts.files import describe
+from prefloop.prompts.files import Row, describe
 from prefloop.prompts.sources import Rows, read_rows
 from prefloop.types import Completion, Pair, Prompt, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefloop.prompts.files import Row
     from prefloop.types import Message
 
 Side = Literal["first", "second", "tie"]
@@ -52,6 +51,8 @@ class LabelledPair:
 
     pair: Pair
     label: Side | None
+    probability: float = 1.0
+    """That the label is right, where the file says that too; otherwise it is taken as certain."""
 
 
 def read_pairs(
@@ -67,13 +68,28 @@ def read_pairs(
     Raises `UserError` where nothing is found, and for bad rows, the first few together.
     """
     found = _rows(path, split, limit)
+    return _collect(latest(found.rows), found.name, found.label, seed)
+
+
+def labelled_pairs(prompts: Sequence[Prompt], *, seed: int = 0) -> list[LabelledPair]:
+    """The pairs in the rows that `prompts` were read from, whose other columns are their `Prompt.fields`.
+
+    Rows and `seed` are as in `read_pairs`. Raises `UserError` for bad rows, the first few together.
+    """
+    rows = [Row(p.id, {**p.fields, "prompt": [*p.messages] or p.text}) for p in prompts]
+    found = _collect(rows, "", "", seed)
+    return [evolve(f, pair=evolve(f.pair, prompt=p)) for f, p in zip(found, prompts, strict=True)]
+
+
+def _collect(rows: Sequence[Row], name: str, label: str, seed: int) -> list[LabelledPair]:
+    """The pairs in `rows` of the source that is `name` in the ids of prompts and `label` in messages."""
     pairs: list[LabelledPair] = []
     problems: list[str] = []
-    for row in latest(found.rows):
+    for row in rows:
         try:
-            pairs.append(_labelled(row, found.name, seed))
+            pairs.append(_labelled(row, name, seed))
         except RowError as bad:
-            problems.append(f"{found.label}{row.place} {bad}")
+            problems.append(f"{label}{row.place} {bad}")
     if problems:
         raise UserError(*first_few(problems))
     return pairs
@@ -112,7 +128,8 @@ def _labelled(row: Row, name: str, seed: int) -> LabelledPair:
     if is_judgement(values):
         prompt = _prompt(values["prompt"], name + row.place, {})
         pair = Pair(prompt, completion_in(values, "first"), completion_in(values, "second"))
-        return LabelledPair(pair, side_of(verdict_in(values)))
+        verdict = verdict_in(values)
+        return LabelledPair(pair, side_of(verdict), max(verdict.probability, 1 - verdict.probability))
     if "chosen" in values or "rejected" in values:
         return _preference(values, name + row.place, seed)
     return _plain(values, name + row.place)
@@ -140,10 +157,16 @@ def _preference(values: Mapping[str, Any], id: str, seed: int) -> LabelledPair:
     prompt = _prompt(_shared_prompt(values), id, values)
     chosen = _answer(_needed(values, "chosen"), "chosen", prompt)
     rejected = _answer(_needed(values, "rejected"), "rejected", prompt)
-    tie = values.get("probability") == 0.5  # as `prefloop export pairs --include-ties` writes one
+    p = _probability(values.get("probability"))
     if _chosen_first(prompt.text, chosen.text, rejected.text, seed):
-        return LabelledPair(Pair(prompt, chosen, rejected), "tie" if tie else "first")
-    return LabelledPair(Pair(prompt, rejected, chosen), "tie" if tie else "second")
+        return LabelledPair(Pair(prompt, chosen, rejected), "tie" if p == 0.5 else "first", p)
+    return LabelledPair(Pair(prompt, rejected, chosen), "tie" if p == 0.5 else "second", p)
+
+
+def _probability(value: object) -> float:
+    """That chosen is the better one, as `prefloop export pairs --details` writes it; one half is a tie."""
+    told = isinstance(value, int | float) and not isinstance(value, bool) and 0.5 <= value <= 1
+    return float(value) if told else 1.0  # type: ignore[arg-type]
 
 
 def _shared_prompt(values: Mapping[str, Any]) -> object:

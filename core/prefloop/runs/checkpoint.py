@@ -3,6 +3,7 @@
     checkpoints/0000100/
       adapters.safetensors, adapter_config.json    the trained tensors, as mlx-lm reads them
       optimizer.safetensors                        the optimizer, its step and its schedule
+      components.safetensors                       what a component remembers, where one is `Stateful`
       state.json                                   steps taken, evaluations so far, which prompts
       SHA256SUMS                                   of the files above, as `sha256sum --check` reads it
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,17 @@ from attrs import asdict
 from mlx.utils import tree_unflatten
 
 from prefloop.errors import UserError
-from prefloop.runs.files import discard, new_folder, rewrite_json
+from prefloop.evaluation.record import finite
 from prefloop.loop import Loop
 from prefloop.modules import arrays
 from prefloop.policy import ADAPTERS
-from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate
+from prefloop.runs.files import discard, new_folder, rewrite_json
+from prefloop.runs.patience import ranked
+from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Stateful
 
 FOLDER = "checkpoints"
 OPTIMIZER = "optimizer.safetensors"
+COMPONENTS = "components.safetensors"
 STATE = "state.json"
 SUMS = "SHA256SUMS"
 EXAMPLES = 3
@@ -39,13 +44,15 @@ EXAMPLES = 3
 
 def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) -> Path:
     """Write the checkpoint of the steps taken so far and return its folder."""
-    folder = _folder(run, loop.steps_taken)
+    folder = folder_of(run, loop.steps_taken)
     folder.parent.mkdir(exist_ok=True)
     with new_folder(folder) as beside:
         loop.policy.save(beside)
         mx.save_safetensors(str(beside / OPTIMIZER), arrays(loop.optimizer.state))
+        if remembered := _remembered(loop):
+            mx.save_safetensors(str(beside / COMPONENTS), remembered)
         records = [_record(evaluation) for evaluation in evaluations]
-        state = {"step": loop.steps_taken, "prompts": _fingerprint(loop.prompts), "evaluations": records}
+        state = {"step": loop.steps_taken, "prompts": fingerprint(loop.prompts), "evaluations": records}
         rewrite_json(beside / STATE, state)
         (beside / SUMS).write_text(_sums(beside), encoding="utf-8")
     return folder
@@ -61,12 +68,14 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
             raise ValueError(f"its files are not those that {SUMS} lists")
         trained = arrays(mx.load(str(folder / ADAPTERS)))
         optimizer = arrays(mx.load(str(folder / OPTIMIZER)))
+        there = (folder / COMPONENTS).exists()
+        remembered = arrays(mx.load(str(folder / COMPONENTS))) if there else {}
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"checkpoint '{folder}' is damaged: {error}. Remove it to go on from the one before."
         ) from error
-    if state["prompts"] != _fingerprint(loop.prompts):
+    if state["prompts"] != fingerprint(loop.prompts):
         raise UserError(
             f"the prompts are not those that checkpoint '{folder}' was trained on. Put the data back as they "
             "were, or start a new run from it with adapter.resume_from."
@@ -77,9 +86,10 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     model.load_weights(list(trained.items()), strict=False)
     loop.optimizer.state = tree_unflatten(list(optimizer.items()))
     loop.optimizer.init(model.trainable_parameters())
+    _remind(loop, remembered)
     loop.steps_taken = int(state["step"])
     mx.eval(model.trainable_parameters(), loop.optimizer.state)
-    return [_evaluation(record) for record in state["evaluations"]]
+    return evaluations_in(state)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -92,14 +102,35 @@ def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequenc
     if keep_last is None:
         return
     present = checkpoints(run)
-    best = sorted(evaluations, key=lambda e: e.win_rate.rate, reverse=True)
-    best_folders = [_folder(run, e.step) for e in best if _folder(run, e.step) in present][:keep_best]
+    folders = [folder_of(run, e.step) for e in ranked(evaluations)]
+    kept = [folder for folder in folders if folder in present][:keep_best]
     for folder in present[:-keep_last]:
-        if folder not in best_folders:
+        if folder not in kept:
             discard(folder)
 
 
-def _folder(run: Path, step: int) -> Path:
+def _stateful(loop: Loop) -> dict[str, Stateful]:
+    """The components that have a state, by their place in the configuration."""
+    judge = getattr(loop.judge, "inner", loop.judge)  # behind the ledger
+    bonuses = {f"bonuses.{i}": bonus for i, bonus in enumerate(loop.bonuses)}
+    components = {"sampler": loop.sampler, "judge": judge, "loss": loop.loss, **bonuses}
+    return {key: c for key, c in components.items() if isinstance(c, Stateful)}
+
+
+def _remembered(loop: Loop) -> dict[str, mx.array]:
+    """Their states together, each name after the component's key and a slash."""
+    states = {key: component.state() for key, component in _stateful(loop).items()}
+    return {f"{key}/{name}": value for key, state in states.items() for name, value in state.items()}
+
+
+def _remind(loop: Loop, remembered: Mapping[str, mx.array]) -> None:
+    for key, component in _stateful(loop).items():
+        own = (name for name in remembered if name.startswith(f"{key}/"))
+        component.restore({name.removeprefix(f"{key}/"): remembered[name] for name in own})
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint of so many steps is."""
     return run / FOLDER / f"{step:07d}"
 
 
@@ -112,8 +143,22 @@ def _sums(folder: Path) -> str:
     return "".join(lines)
 
 
-def _fingerprint(prompts: Sequence[Prompt]) -> str:
-    """Equal for equal prompts in the same order."""
+def read_state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself. Raises `UserError` where that cannot be read."""
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"checkpoint '{folder}' is damaged: {error}.") from error
+    return state
+
+
+def evaluations_in(state: Mapping[str, Any]) -> list[Evaluation]:
+    """The evaluations made until a checkpoint, each with its first pairs."""
+    return [_evaluation(found) for found in state["evaluations"]]
+
+
+def fingerprint(prompts: Sequence[Prompt]) -> str:
+    """Equal for equal prompts in the same order: which ones a run is trained on."""
     digest = hashlib.sha256()
     for prompt in prompts:
         digest.update(json.dumps([prompt.text, prompt.tokens]).encode())
@@ -123,7 +168,7 @@ def _fingerprint(prompts: Sequence[Prompt]) -> str:
 def _record(evaluation: Evaluation) -> dict[str, Any]:
     examples = [(p.prompt.text, p.first.text, p.second.text) for p in evaluation.pairs[:EXAMPLES]]
     about = {"step": evaluation.step, "win_rate": asdict(evaluation.win_rate)}
-    return {**about, "metrics": dict(evaluation.metrics), "examples": examples}
+    return {**about, "metrics": finite(evaluation.metrics), "examples": examples}
 
 
 def _evaluation(record: dict[str, Any]) -> Evaluation:
@@ -131,4 +176,5 @@ def _evaluation(record: dict[str, Any]) -> Evaluation:
         Pair(Prompt((), prompt), Completion((), first), Completion((), second))
         for prompt, first, second in record["examples"]
     ]
-    return Evaluation(record["step"], Rate(**record["win_rate"]), record["metrics"], examples)
+    metrics = {name: math.nan if value is None else value for name, value in record["metrics"].items()}
+    return Evaluation(record["step"], Rate(**record["win_rate"]), metrics, examples)

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
-from prefloop.prompts.conversations import RowError, conversation, first_few, transcript
 from prefloop.errors import UserError, did_you_mean
-from prefloop.judging.judgements import completion_in, is_judgement, latest, ledger_of, read_ledger, verdict_in
+from prefloop.judging.judgements import (
+    completion_in,
+    is_judgement,
+    latest,
+    ledger_of,
+    read_ledger,
+    verdict_in,
+)
+from prefloop.prompts.conversations import RowError, conversation, first_few, transcript
 from prefloop.types import Completion, Verdict
 
 if TYPE_CHECKING:

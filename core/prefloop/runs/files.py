@@ -54,10 +54,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
         rewrite(path, whole)
-    return [_parsed(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
+    return [parsed_line(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
 
 
-def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def parsed_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """The JSON object of a line, unsealed. Raises `UserError` where it is none, or its seal is broken."""
     try:
         if seal := _SEAL.search(line):
             line = line[: seal.start()] + b"}"

@@ -85,6 +85,8 @@ class RememberingJudge:
         self.identity = identity
         self.ledger = ledger
         self.where = where
+        self.symmetric = bool(getattr(judge, "symmetric", False))
+        self.interactive = bool(getattr(judge, "interactive", False))
         if hasattr(judge, "submit"):
             self.submit = self._submit
 

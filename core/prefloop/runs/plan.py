@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -12,33 +13,30 @@ from attrs import frozen
 from prefloop.config import Config
 from prefloop.errors import UserError
 from prefloop.evaluation import sampling_of
+from prefloop.generation.generator import POOL_BYTES
 from prefloop.loop import Loop
-from prefloop.modules import arrays
 from prefloop.prompts.loading import PromptSet
+from prefloop.runs.memory import Estimator, Memory, size_words
 from prefloop.types import Prompt
 
 
+SHARE = 0.8
+"""Of the memory there is, what a step is planned to take: the estimate may be out by a fifth."""
+
+
 @frozen
-class Memory:
-    """Estimated bytes. Activations and caches are those of the largest step, all completions full length."""
+class Division:
+    """How a step is divided to fit the memory. It is kept for the whole run: rounding depends on it."""
 
-    weights: int
-    trained: int
-    optimizer: int
-    caches: int
-    activations: int
+    micro_batch: int
+    """Pairs that are scored at once."""
+    pool_bytes: int
+    """What rows that are sampled together may take."""
 
-    @property
-    def total(self) -> int:
-        return self.weights + self.trained + self.optimizer + max(self.caches, self.activations)
-
-    def words(self) -> str:
-        """The estimate in a sentence."""
-        return (
-            f"about {_size(self.total)}: weights {_size(self.weights)}, trained {_size(self.trained)}, "
-            f"optimizer {_size(self.optimizer)}, caches {_size(self.caches)} or activations "
-            f"{_size(self.activations)}; a judge's weights come on top unless it shares them"
-        )
+    def apply(self, loop: Loop) -> None:
+        """Make `loop` go by it."""
+        loop.micro_batch = self.micro_batch
+        loop.policy.limit_pools(self.pool_bytes)
 
 
 @frozen
@@ -58,6 +56,7 @@ class Plan:
     longest_prompt: int
     tokens_per_step: int
     """At most, prompts and completions together."""
+    division: Division
     memory: Memory
 
     def lines(self) -> list[tuple[str, str]]:
@@ -72,6 +71,7 @@ class Plan:
             ("trains", f"{trains} in {self.trained_tensors} tensors"),
             ("prompts", prompts),
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
+            ("scoring", f"{self.division.micro_batch} pairs at a time"),
             ("memory", self.memory.words()),
         ]
 
@@ -82,23 +82,40 @@ def check_memory(plan: Plan, limit_gb: float | None) -> None:
     allowed = "The machine has" if limit_gb is None else "training.memory_limit_gb allows"
     if limit and plan.memory.total > limit:
         raise UserError(
-            f"this run needs {plan.memory.words()}. {allowed} {_size(int(limit))}. "
-            "Lower training.batch_size or sampler.max_completion_length, quantize the model, or set "
+            f"this run needs {plan.memory.words()}. {allowed} {size_words(int(limit))}. "
+            "Lower training.micro_batch_size or sampler.max_completion_length, quantize the model, or set "
             "training.memory_limit_gb: 0 to try all the same."
         )
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine; on a Mac the GPU uses the same."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of memory: of the device where mlx tells (a CUDA card; a Mac's GPU uses the machine's), else of
+    the machine.
+    """
+    told: int | str = mx.device_info().get("memory_size", 0)
+    return int(told) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def make_plan(config: Config, loop: Loop, prompts: PromptSet, held_out: Sequence[Prompt]) -> Plan:
-    """The plan of a loop that has not started."""
+def make_plan(
+    config: Config,
+    loop: Loop,
+    prompts: PromptSet,
+    held_out: Sequence[Prompt],
+    *,
+    judge: int = 0,
+    division: Division | None = None,
+) -> Plan:
+    """The plan of a loop that has not started.
+
+    `judge` is the bytes that its judges hold. A run that goes on keeps its `division`, whatever memory there
+    is now; otherwise the budget decides.
+    """
     model = loop.policy.model
     trained = loop.policy.trainable()
     longest = max(len(p.tokens) for p in loop.prompts)
-    length = longest + sampling_of(config.sampler, None).max_tokens
+    completion = sampling_of(config.sampler, None).max_tokens
+    estimate = Estimator(loop, longest, completion, judge)
+    division = division or divide(estimate, loop, _budget(loop.training.memory_limit_gb))
     return Plan(
         parameters=_parameters(model),
         trained_parameters=sum(v.size for v in trained.values()),
@@ -111,47 +128,30 @@ def make_plan(config: Config, loop: Loop, prompts: PromptSet, held_out: Sequence
         prompts_per_step=loop.batch_size,
         epochs=loop.total / len(loop.prompts),
         longest_prompt=longest,
-        tokens_per_step=2 * loop.batch_size * length,
-        memory=_memory(config, loop, trained.values(), arrays(model.parameters()).values(), length),
+        tokens_per_step=2 * loop.batch_size * (longest + completion),
+        division=division,
+        memory=estimate(division.micro_batch, division.pool_bytes),
     )
 
 
-def _memory(
-    config: Config, loop: Loop, trained: Iterable[mx.array], everything: Iterable[mx.array], length: int
-) -> Memory:
-    trained_bytes = sum(v.nbytes for v in trained)
-    shape = _shape(loop.policy.loaded.config)
-    width = 4 if mx.default_device().type == mx.DeviceType.cpu else 2
-    completion = sampling_of(config.sampler, None).max_tokens
-    sampled = 2 * loop.batch_size * length
-    scored = 2 * loop.training.batch_size * length
-    # A layer keeps its attention and feed-forward inputs for the backward pass: about eight hidden and
-    # three intermediate widths a token. Logits, float32, live in about four copies.
-    per_layer = width * (8 * shape["hidden"] + 3 * shape["intermediate"])
-    layers = 1 if loop.training.gradient_checkpointing else shape["layers"]
-    logits = 4 * 4 * 2 * loop.training.batch_size * completion * shape["vocabulary"]
-    return Memory(
-        weights=sum(v.nbytes for v in everything) - trained_bytes,
-        trained=trained_bytes,
-        optimizer=sum(v.nbytes for v in arrays(loop.optimizer.state).values()),
-        caches=sampled * shape["layers"] * 2 * shape["key_value"] * width,
-        activations=scored * layers * per_layer + logits,
-    )
+def divide(estimate: Callable[[int, int], Memory], loop: Loop, budget: float) -> Division:
+    """As much at once as fits `budget` bytes; a single pair and a single row where even that is too much.
+
+    An explicit ``training.micro_batch_size`` is taken as it is.
+    """
+    held = estimate(1, 0)
+    pool = int(max(0, min(POOL_BYTES, budget - (held.total - max(held.caches, held.activations)))))
+    batch = loop.training.batch_size
+    if (asked := loop.training.micro_batch_size) is not None:
+        return Division(min(asked, batch), pool)
+    fits = (n for n in range(batch, 1, -1) if estimate(n, 0).total <= budget)
+    return Division(next(fits, 1), pool)
 
 
-def _shape(config: dict[str, Any]) -> dict[str, int]:
-    """Widths by the names that Hugging Face configurations share; a text model may be nested."""
-    config = config.get("text_config", config)
-    hidden = int(config.get("hidden_size", 0))
-    heads = int(config.get("num_attention_heads", 1))
-    head = int(config.get("head_dim") or hidden // heads)
-    return {
-        "hidden": hidden,
-        "layers": int(config.get("num_hidden_layers", 0)),
-        "intermediate": int(config.get("intermediate_size", 4 * hidden)),
-        "key_value": int(config.get("num_key_value_heads") or heads) * head,
-        "vocabulary": int(config.get("vocab_size", 0)),
-    }
+def _budget(limit_gb: float | None) -> float:
+    """Bytes that a step may be planned to take."""
+    limit = machine_memory() if limit_gb is None else limit_gb * 1e9
+    return SHARE * limit if limit else math.inf
 
 
 def _parameters(model: Any) -> int:
@@ -159,6 +159,3 @@ def _parameters(model: Any) -> int:
 
     return int(get_total_parameters(model))
 
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

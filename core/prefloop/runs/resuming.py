@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefloop.runs.checkpoint import checkpoints
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import UserError
+from prefloop.generation.generator import POOL_BYTES
+from prefloop.loop import Loop
+from prefloop.runs.checkpoint import checkpoints
+from prefloop.runs.plan import Division
 from prefloop.runs.run import CONFIG, check_config, read_manifest
 
 MAY_CHANGE = frozenset(
@@ -22,10 +25,13 @@ MAY_CHANGE = frozenset(
         "save_every",
         "keep_last",
         "keep_best",
+        "early_stop",
+        "min_delta",
+        "load_best",
         "max_skipped",
         "memory_limit_gb",
     )
-)
+) | {"output.report"}
 LENGTHS = {"training.iters", "training.epochs"}
 
 
@@ -59,6 +65,12 @@ def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             "over it."
         )
     return after
+
+
+def saved_division(path: Path, loop: Loop) -> Division:
+    """How the run in `path` divides its steps; one from before this was written down divided none."""
+    saved = read_manifest(path).get("plan", {}).get("division")
+    return Division(**saved) if saved else Division(loop.micro_batch, POOL_BYTES)
 
 
 def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:

@@ -5,9 +5,11 @@
       run.json               versions, seed, git commit, status, summary
       metrics.jsonl          one line for each step and each evaluation
       judgements.jsonl       the ledger: one line for each judged pair
+      evaluations/           each evaluation whole, with its pairs: <step>.json
       checkpoints/<step>/    everything that the next step depends on
       adapters.safetensors, adapter_config.json    as mlx_lm generate --adapter-path wants them
       model/                 full fine-tuning only: the whole model, as --model wants it
+      report.html            made from the files above
 
 Whatever shows a run reads only these files.
 """
@@ -19,11 +21,10 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import math
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -32,12 +33,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import attrs
 from attrs import asdict
 
-from prefloop.runs.checkpoint import FOLDER as CHECKPOINTS
-from prefloop.runs.checkpoint import checkpoints
 from prefloop.config import Config, dump_config
 from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
+from prefloop.evaluation import record
+from prefloop.runs.checkpoint import FOLDER as CHECKPOINTS
+from prefloop.runs.checkpoint import checkpoints
 from prefloop.runs.files import (
     append_lines,
     damaged_line,
@@ -54,8 +56,8 @@ from prefloop.runs.ledger import JudgeIdentity, Ledger, options_hash
 from prefloop.types import Evaluation, Judge, Observer, Step
 
 if TYPE_CHECKING:
-    from prefloop.runs.plan import Plan
     from prefloop.policy import Policy
+    from prefloop.runs.plan import Plan
 
 MANIFEST = "run.json"
 CONFIG = "config.yaml"
@@ -72,6 +74,8 @@ class Run:
         self.config = config
         self.plan = plan
         self.manifest = manifest
+        self.report_trouble: str | None = None
+        """What kept ``report.html`` from being made, where something did."""
         self._lock: IO[bytes] | None = None
 
     @classmethod
@@ -99,7 +103,7 @@ class Run:
         with disk_trouble_told(path):
             run._take()
             run._save_config()
-            for folder in (path, path / CHECKPOINTS):
+            for folder in (path, path / CHECKPOINTS, path / record.FOLDER):
                 sweep(folder)
         return run
 
@@ -121,11 +125,14 @@ class Run:
         found: dict[str, Any] = self.manifest["summary"]
         return found
 
-    def begin(self, step: int | None) -> None:
-        """Start writing after `step`, or from nothing. Metrics of later steps come again and are cut off."""
+    def begin(self, step: int, evaluated: Collection[int] = ()) -> None:
+        """Start writing after `step` and the evaluations in `evaluated`; what comes again is cut off."""
         self.ledger = Ledger(self.path / LEDGER)
-        kept = [m for m in self._metrics() if step is not None and m["step"] <= step]
+        kept = [m for m in self._metrics() if _is_past(m, step, evaluated)]
         rewrite(self.path / METRICS, sealed_lines(kept))
+        for made_at, file in record.files(self.path).items():
+            if made_at not in evaluated:
+                file.unlink()
         self.manifest |= {"status": "running"}
         self.manifest.pop("reason", None)
         self.save_manifest()
@@ -183,19 +190,26 @@ class Run:
 
 
 class Recorder(Observer):
-    """Writes the metrics of a run."""
+    """Writes the metrics and evaluations of a run."""
 
     def __init__(self, run: Run) -> None:
+        self.run = run.path
         self.path = run.path / METRICS
 
     def step_finished(self, step: Step) -> None:
-        # JSON has no infinity and no NaN.
-        metrics = {name: value if math.isfinite(value) else None for name, value in step.metrics.items()}
-        append_lines(self.path, [{"step": step.progress.step, **metrics}])
+        append_lines(self.path, [{"step": step.progress.step, **record.finite(step.metrics)}])
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        rates = {"win_rate": asdict(evaluation.win_rate), **evaluation.metrics}
+        rates = {"win_rate": asdict(evaluation.win_rate), **record.finite(evaluation.metrics)}
+        file = record.file_of(self.run, evaluation.step)
+        file.parent.mkdir(exist_ok=True)
+        rewrite_json(file, record.record(evaluation))
         append_lines(self.path, [{"step": evaluation.step, "evaluation": rates}])
+
+
+def _is_past(line: Mapping[str, Any], step: int, evaluated: Collection[int]) -> bool:
+    """Whether a line of the metrics is not written again by a run that goes on after `step`."""
+    return line["step"] in evaluated if "evaluation" in line else line["step"] <= step
 
 
 def identify(config: Config, judge: Any) -> JudgeIdentity:

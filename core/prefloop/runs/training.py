@@ -10,16 +10,20 @@ from typing import Any
 
 from attrs import asdict, define, evolve, field
 
-from prefloop.runs import checkpoint
 from prefloop.config import Config
 from prefloop.errors import StopRun
-from prefloop.runs.files import disk_trouble_told
+from prefloop.evaluation import record
 from prefloop.judging.health import guards
-from prefloop.runs.ledger import RememberingJudge
 from prefloop.loop import Loop
+from prefloop.policy import load_adapters
+from prefloop.report import try_report
+from prefloop.runs import checkpoint, patience
+from prefloop.runs.checkpoint import checkpoints
+from prefloop.runs.files import disk_trouble_told
+from prefloop.runs.ledger import RememberingJudge
 from prefloop.runs.plan import check_memory
-from prefloop.runs.preparation import Prepared, close_components, prepare, prepare_components
-from prefloop.runs.resuming import saved_config
+from prefloop.runs.preparation import Prepared, close_components, prepare
+from prefloop.runs.resuming import saved_config, saved_division
 from prefloop.runs.run import Recorder, Run, choose_path, identify, refuse_taken
 from prefloop.types import Evaluation
 
@@ -36,7 +40,8 @@ def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
     refuse_taken(path)
     prepared = prepare(config)
     check_memory(prepared.plan, config.training.memory_limit_gb)
-    prepare_components(config)
+    prepared = prepared.with_components()
+    check_memory(prepared.plan, config.training.memory_limit_gb)
     with Run.create(path, config, prepared.plan) as run:
         return _Session(prepared, run, observers).drive()
 
@@ -57,7 +62,7 @@ def resume(
     """
     config = config or saved_config(Path(path), overrides)
     prepared = prepare(config)
-    prepare_components(config)
+    prepared = prepared.with_components(saved_division(Path(path), prepared.loop))
     with Run.open(Path(path), config, prepared.plan) as run:
         return _Session(prepared, run, observers).drive(run.last_checkpoint())
 
@@ -70,6 +75,8 @@ class _Session:
     run: Run
     observers: Sequence[Any]
     evaluations: list[Evaluation] = field(factory=list, init=False)
+    adapters_step: int | None = field(default=None, init=False)
+    """The step of the adapters that were put back at the end, where some were."""
     started: float = field(factory=time.perf_counter, init=False)
 
     @property
@@ -82,12 +89,14 @@ class _Session:
         if last:
             self.evaluations = checkpoint.load_checkpoint(last, self.loop)
         with disk_trouble_told(self.run.path):
-            self.run.begin(self.loop.steps_taken if last else None)
+            self.run.begin(self.loop.steps_taken, {e.step for e in self.evaluations})
         self._put_the_ledger_before_the_judges(config)
         self.loop.observers = (Recorder(self.run), *config.observers, *self.observers, *guards(config))
         self.loop.notify("run_started", self.run)
         with self._failures_told():
             self._finish(self._steps())
+        if config.output.report:
+            self.run.report_trouble = try_report(self.run.path)
         self.loop.notify("run_finished", self.run)
         return self.run
 
@@ -95,12 +104,16 @@ class _Session:
         """Take the steps that are left; returns the status that the run ends with."""
         try:
             self._between_steps()
-            for _ in self.loop:
+            steps = iter(self.loop)
+            while not self._out_of_patience() and next(steps, None):
                 self._between_steps()
         except StopRun as stop:
             self.run.manifest["reason"] = stop.reason
             self._save()
             return "failed" if stop.failed else "stopped"
+        if self.loop.steps_taken < self.loop.steps:
+            training = self.prepared.config.training
+            self.run.manifest["reason"] = patience.told(training, self.loop.steps_taken)
         return "finished"
 
     def _between_steps(self) -> None:
@@ -109,11 +122,20 @@ class _Session:
         end = number in (0, self.loop.steps)
         if (end or _due(number, training.evaluate_every)) and not self._evaluated(number):
             self._evaluate()
-        if number and (number == self.loop.steps or _due(number, training.save_every)):
+        last = number == self.loop.steps or self._out_of_patience()
+        if number and (last or _due(number, training.save_every) or self._among_the_best()):
             self._save()
 
     def _evaluated(self, number: int) -> bool:
         return bool(self.evaluations) and self.evaluations[-1].step == number
+
+    def _out_of_patience(self) -> bool:
+        return patience.is_over(self.evaluations, self.prepared.config.training)
+
+    def _among_the_best(self) -> bool:
+        """Whether the policy as it is has just been evaluated, and is one of those that are kept."""
+        kept = patience.ranked(self.evaluations)[: self.prepared.config.training.keep_best]
+        return self.loop.steps_taken in [e.step for e in kept]
 
     def _evaluate(self) -> None:
         if self.prepared.evaluator:
@@ -127,8 +149,25 @@ class _Session:
         self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
 
     def _finish(self, status: str) -> None:
+        final = self._choose(status)
         self.run.save_policy(self.prepared.policy)
-        self.run.finish(status, self._summary())
+        self.run.finish(status, self._summary(final))
+
+    def _choose(self, status: str) -> Evaluation | None:
+        """The evaluation of what is saved: the policy as it is, or as it was at its best, put back."""
+        found = self._best()
+        if found is None or status != "finished" or not self.prepared.config.training.load_best:
+            return self.evaluations[-1] if len(self.evaluations) > 1 else None
+        chosen, folder = found
+        load_adapters(self.prepared.policy.model, str(folder))
+        self.adapters_step = chosen.step
+        return chosen
+
+    def _best(self) -> tuple[Evaluation, Path] | None:
+        """The best evaluation of which there is a checkpoint."""
+        present = checkpoints(self.run.path)
+        found = ((e, checkpoint.folder_of(self.run.path, e.step)) for e in patience.ranked(self.evaluations))
+        return next(((e, folder) for e, folder in found if folder in present), None)
 
     @contextmanager
     def _failures_told(self) -> Iterator[None]:
@@ -149,29 +188,36 @@ class _Session:
             loop.judge, who, self.run.ledger, lambda: {"step": loop.steps_taken + 1}
         )
         if evaluator:
+            who = identify(config, evaluator.judge)
             judge = RememberingJudge(
                 evaluator.judge,
-                identify(config, evaluator.judge),
+                who,
                 self.run.ledger,
                 lambda: {"step": loop.steps_taken, "evaluation": True},
             )
-            self.prepared = evolve(self.prepared, evaluator=evolve(evaluator, judge=judge))
+            evaluator = evolve(evaluator, judge=judge, judge_name=who.name)
+            self.prepared = evolve(self.prepared, evaluator=evaluator)
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self, final: Evaluation | None) -> dict[str, Any]:
         """What the run came to, for ``run.json``."""
         seconds = self.run.summary.get("seconds", 0.0) + time.perf_counter() - self.started
         summary: dict[str, Any] = {"steps": self.loop.steps_taken, "seconds": round(seconds, 1)}
+        if self.adapters_step is not None:
+            summary["adapters_step"] = self.adapters_step
         if not self.evaluations:
             return summary
-        sides = {"before": self.evaluations[0]}
-        if len(self.evaluations) > 1:
-            sides["after"] = self.evaluations[-1]
+        sides = {"before": self.evaluations[0]} | ({"after": final} if final else {})
         summary["win_rate"] = {side: asdict(e.win_rate) for side, e in sides.items()}
+        metrics = {side: record.finite(e.metrics) for side, e in sides.items()}
         for name in self.evaluations[0].metrics:
-            summary[name] = {side: e.metrics[name] for side, e in sides.items()}
+            summary[name] = {side: values.get(name) for side, values in metrics.items()}
+        if found := self._best():
+            best, folder = found
+            where = str(folder.relative_to(self.run.path))
+            summary["best"] = {"step": best.step, "checkpoint": where, "win_rate": asdict(best.win_rate)}
         summary["examples"] = [
             {"prompt": p.prompt.text, "before": p.second.text, "after": p.first.text}
-            for p in self.evaluations[-1].pairs[: checkpoint.EXAMPLES]
+            for p in (final or self.evaluations[0]).pairs[: checkpoint.EXAMPLES]
         ]
         return summary
 

@@ -57,7 +57,7 @@ def _train(*observers: Any) -> bytes:
             "adapter": {"rank": 2},
             "training": {"batch_size": 2, "iters": 2, "save_every": 1},
             "evaluation": {"held_out": 2},
-            "output": str(Path(folder) / "run"),
+            "output": {"path": str(Path(folder) / "run"), "report": False},
         }
         run = train(load_config(settings), observers=observers)
         return (run.path / "adapters.safetensors").read_bytes()

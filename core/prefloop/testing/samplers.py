@@ -19,6 +19,7 @@ QUESTIONS = (
     "Which noise comes from a cat?",
     "What does a duck say?",
 )
+ANSWERS = {"chosen": "Sure thing! I do not know.", "rejected": "Fine. Whatever."}
 
 
 @cache
@@ -38,7 +39,8 @@ class SamplerSuite(ComponentSuite):
 
     @property
     def prompts(self) -> list[Prompt]:
-        return [self.policy.encode(question) for question in QUESTIONS]
+        """Questions, each from a row that holds two answers, for samplers that read them."""
+        return [evolve(self.policy.encode(question), fields=ANSWERS) for question in QUESTIONS]
 
     def progress(self, seed: int) -> Progress:
         """A step with that seed."""

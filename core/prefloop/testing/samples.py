@@ -11,13 +11,15 @@ from prefloop.types import Completion, Pair, Prompt, Scores, TokenScores
 
 
 def pair(prompt: str, first: str, second: str) -> Pair:
-    """A pair of texts, with one token for each character."""
+    """A pair of texts, with one token for each character, as from a row that calls the first the better."""
 
     def tokens(text: str) -> tuple[int, ...]:
         return tuple(text.encode("utf-8")) or (0,)
 
     answers = (Completion(tokens(text), text) for text in (first, second))
-    return Pair(Prompt(tokens(prompt), prompt, ({"role": "user", "content": prompt},)), *answers)
+    message = {"role": "user", "content": prompt}
+    row = {"first": first, "second": second, "label": "first"}
+    return Pair(Prompt(tokens(prompt), prompt, (message,), fields=row), *answers)
 
 
 PAIRS = (

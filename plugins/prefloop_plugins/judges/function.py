@@ -59,6 +59,11 @@ class FunctionJudge:
     )
     _function: Function = field(init=False, default=Factory(_resolve, takes_self=True), repr=False, eq=False)
 
+    @property
+    def symmetric(self) -> bool:
+        """A function that scores one answer cannot know its place."""
+        return self.score is not None
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair."""
         return [self._verdict(pair) for pair in pairs]

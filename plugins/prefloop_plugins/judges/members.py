@@ -107,6 +107,10 @@ class MadeOfJudges:
     def interactive(self) -> bool:
         return any(map(is_interactive, self.members))
 
+    @property
+    def symmetric(self) -> bool:
+        return all(getattr(member, "symmetric", False) for member in self.members)
+
     def prepare(self) -> None:
         """Prepare the members. Raises `UserError` where one of them does."""
         prepare(self.members)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attrs import define, field
 from attrs.validators import gt, in_, min_len
@@ -31,6 +31,8 @@ class RewardJudge:
 
     The model is loaded by `prepare`, or when first asked. Raises `UserError` where it cannot be.
     """
+
+    symmetric: ClassVar[bool] = True
 
     model: str = field(
         validator=min_len(1),

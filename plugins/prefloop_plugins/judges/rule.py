@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attrs import Attribute, field, frozen
 from attrs.validators import gt, in_, instance_of, optional
@@ -39,6 +39,8 @@ class RuleJudge:
     The score is the number of `prefer` patterns that occur minus the number of `avoid` patterns that
     do, each counted once. Where scores are equal, `length` decides as one more pattern would.
     """
+
+    symmetric: ClassVar[bool] = True
 
     prefer: Patterns = field(
         default=(),

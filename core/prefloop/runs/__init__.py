@@ -1,0 +1,1 @@
+"""A whole run: prepared, driven, written down as files, taken up again."""

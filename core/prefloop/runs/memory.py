@@ -1,0 +1,208 @@
+"""How much memory a run needs: an estimate from the model's shape, term by term.
+
+Factors written as numbers were measured: the peak of a gradient was taken for models that differ in one
+width at a time, and the differences divided by that width (``benchmarks/memory_plan.py`` compares the sums
+with whole runs). They count float arrays of an attention and gated feed-forward layer, as of Qwen and Llama.
+
+Symbols: ``H`` the hidden size, ``I`` the intermediate one, ``Q`` and ``K`` the widths of queries and of keys,
+``A`` the heads, ``V`` the vocabulary; ``P`` tokens in the longest prompt, ``T`` in the longest completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+from attrs import evolve, field, frozen
+from mlx_lm.models.cache import KVCache, make_prompt_cache
+
+from prefloop.generation.merging import merged
+from prefloop.generation.pool import LOGIT_COPIES
+from prefloop.host_terms import pays
+from prefloop.loop import Loop
+from prefloop.modules import arrays
+from prefloop.token_terms import CHUNK_BYTES
+
+HEAD_COPIES = 5
+"""Arrays of the size of a chunk's logits at the peak of the output head."""
+IN_FLIGHT = 0.25
+"""Of a layer, what its backward pass works with besides what was kept."""
+CHECKPOINTED = 2.1
+"""Layers in the making under gradient checkpointing."""
+
+
+@frozen
+class _Kept:
+    """What a layer keeps until its backward pass, in arrays of each width."""
+
+    hidden: float
+    queries: float
+    keys: float
+    intermediate: float
+    scores: float
+    rank: float
+
+
+_LAZY = _Kept(hidden=4, queries=3.6, keys=1, intermediate=5, scores=1, rank=3.7)
+"""What the derivatives need."""
+_LOOKED = _Kept(hidden=16.2, queries=13.7, keys=4.8, intermediate=10.4, scores=2.8, rank=40)
+"""Everything: NumPy looks into the pass while its gradient is traced, and mlx then keeps what it computed."""
+
+
+@frozen
+class Memory:
+    """Estimated bytes. Activations and caches are those of the largest step, all completions full length."""
+
+    weights: int
+    """Policy, reference and start; what they share counts once."""
+    judge: int
+    """What judges and sampler hold once they are prepared and do not share with the policy."""
+    trained: int
+    optimizer: int
+    caches: int
+    """Most that sampling takes."""
+    activations: int
+    """Most that scoring a micro-batch takes, forward and backward."""
+
+    @property
+    def total(self) -> int:
+        """At the peak: sampling and scoring take turns."""
+        held = self.weights + self.judge + self.trained + self.optimizer
+        return held + max(self.caches, self.activations)
+
+    def words(self) -> str:
+        """The estimate in a sentence."""
+        judge = f", judge {size_words(self.judge)}" if self.judge else ""
+        return (
+            f"about {size_words(self.total)}: weights {size_words(self.weights)}{judge}, trained "
+            f"{size_words(self.trained)}, optimizer {size_words(self.optimizer)}, caches "
+            f"{size_words(self.caches)} or activations {size_words(self.activations)}"
+        )
+
+
+@frozen(eq=False)
+class Estimator:
+    """Estimates the memory of a loop whose longest prompt and completion have so many tokens."""
+
+    loop: Loop
+    prompt: int
+    completion: int
+    judge: int = 0
+    fixed: Memory = field(init=False)
+    """All that does not depend on how a step is divided."""
+    _sampling: tuple[int, int] = field(init=False)
+    _shape: Mapping[str, int] = field(init=False)
+
+    @fixed.default
+    def _fixed(self) -> Memory:
+        policy = self.loop.policy
+        held = [policy.loaded.pristine.model, policy.start, policy.reference]
+        weights = {id(v): v.nbytes for model in held for v in arrays(model.parameters()).values()}
+        own = arrays(policy.model.parameters()).values()
+        return Memory(
+            weights=sum((weights | {id(v): v.nbytes for v in own}).values()),
+            judge=self.judge,
+            trained=sum(v.nbytes for v in policy.trainable().values()),
+            optimizer=sum(v.nbytes for v in arrays(self.loop.optimizer.state).values()),
+            caches=0,
+            activations=0,
+        )
+
+    @_sampling.default
+    def _sampling_bytes(self) -> tuple[int, int]:
+        """Bytes that sampling takes whatever the number of rows, and for each token in a cache."""
+        model = self.loop.policy.model
+        twin = merged(model)  # lazy: nothing is computed
+        there = {id(v) for v in arrays(model.parameters()).values()}
+        folded = sum(v.nbytes for v in arrays(twin.parameters()).values() if id(v) not in there)
+        caches = make_prompt_cache(model)
+        model(mx.array([[0]]), cache=caches)
+        return folded, sum(cache.nbytes for cache in caches) // KVCache.step
+
+    @_shape.default
+    def _shape_of_model(self) -> Mapping[str, int]:
+        return _shape_of(self.loop)
+
+    def __call__(self, micro_batch: int, pool_bytes: int) -> Memory:
+        """The estimate where so many pairs are scored at once and sampled rows take so many bytes at most."""
+        folded, rows = self._sampling[0], self._rows_bytes()
+        caches = folded + min(rows, max(pool_bytes, rows // (2 * self.loop.batch_size)))
+        return evolve(self.fixed, caches=caches, activations=self._activations(micro_batch))
+
+    def _rows_bytes(self) -> int:
+        """Caches and logits of all rows of a step that are sampled together.
+
+        A row's cache begins with the prompt and grows by blocks; while it first grows, the prompts' own
+        caches and the rows' copies are still there.
+        """
+        block, prompts = KVCache.step, self.loop.batch_size
+        before = self.prompt - 1
+        first = 2 * prompts * (2 * before + block) + prompts * _blocks(before)
+        last = 2 * prompts * (before + _blocks(self.completion))
+        logits = 2 * prompts * self._shape["V"] * 4 * LOGIT_COPIES
+        return max(first, last) * self._sampling[1] + logits
+
+    def _activations(self, pairs: int) -> int:
+        """Scoring: what the layers keep for the backward pass, the output head, and the gradients."""
+        s, loop = self._shape, self.loop
+        shared = loop.policy.scorer.shares_prompts
+        width = _LOOKED if pays(2 * pairs * self.completion, s["V"]) else _LAZY
+        before, rows = self.prompt - 1, 2 * pairs
+        alone = pairs * before if shared else 0  # tokens of prompts that pass once for both completions
+        together = rows * (self.completion + (0 if shared else before))
+        length = before + self.completion  # keys that the last token of a row looks at
+        tokens = alone + together
+        keys = 2 * (rows * length + alone) + tokens if shared else 3 * tokens
+        layer = s["bytes"] * (
+            tokens * (width.hidden * s["H"] + width.queries * s["Q"] + width.intermediate * s["I"])
+            + tokens * (width.rank * loop.policy.adapter.rank + self._decomposed())
+            + width.keys * s["K"] * keys
+            + width.scores * s["A"] * (alone * before + together * length)
+        )
+        layers = loop.policy.adapter.layers
+        kept = s["layers"] if layers < 0 else min(layers, s["layers"])
+        if loop.training.gradient_checkpointing:
+            trunk = CHECKPOINTED * layer + s["layers"] * tokens * s["H"] * s["bytes"]
+        else:
+            trunk = (kept + IN_FLIGHT) * layer
+        chunk = min(4 * rows * self.completion * s["V"], max(CHUNK_BYTES, 4 * 32 * s["V"]))
+        gradients = self.fixed.trained * (1 if pairs >= loop.training.batch_size else 2)
+        return int(trunk + HEAD_COPIES * chunk + gradients)
+
+    def _decomposed(self) -> int:
+        """DoRA keeps the outputs of its linear layers too."""
+        s = self._shape
+        dora = self.loop.policy.adapter.type == "dora"
+        return 2 * (s["H"] + s["I"] + s["K"]) + s["Q"] if dora else 0
+
+
+def size_words(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _shape_of(loop: Loop) -> dict[str, int]:
+    """Widths by the names that Hugging Face configurations share; a text model may be nested."""
+    config: Mapping[str, Any] = loop.policy.loaded.config
+    config = config.get("text_config", config)
+    trunk = loop.policy.scorer.trunk
+    states = trunk.hidden(mx.array([[0]]))[0]  # lazy: the shapes cost no pass
+    hidden = int(config.get("hidden_size") or states.shape[-1])
+    heads = int(config.get("num_attention_heads") or 1)
+    head = int(config.get("head_dim") or hidden // heads)
+    return {
+        "H": hidden,
+        "I": int(config.get("intermediate_size") or 4 * hidden),
+        "Q": heads * head,
+        "K": int(config.get("num_key_value_heads") or heads) * head,
+        "A": heads,
+        "V": int(trunk.head(states).shape[-1]),
+        "layers": len(loop.policy.model.layers),
+        "bytes": states.itemsize,
+    }
+
+
+def _blocks(tokens: int) -> int:
+    """Tokens for which a cache has room that holds so many."""
+    return -(-tokens // KVCache.step) * KVCache.step

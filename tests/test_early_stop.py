@@ -1,0 +1,140 @@
+"""A run that no longer gets better ends, and one may end with its best adapters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from prefloop import Run, Step, StopRun, UserError, load_config, resume, train
+from prefloop.runs.patience import stale
+
+STILL: dict[str, Any] = {
+    "model": "embedded:policy",
+    "prompts": {"path": "embedded:prompts", "limit": 60},
+    "judge": {"use": "rule", "length": "longer"},
+    "sampler": {"max_completion_length": 8},
+    "adapter": {"rank": 2, "layers": 1},
+    "training": {
+        "batch_size": 3,
+        "iters": 5,
+        "learning_rate": 1e-12,
+        "evaluate_every": 1,
+        "early_stop": 2,
+        "save_every": 0,
+    },
+    "evaluation": {"held_out": 6},
+}
+WORSE: dict[str, Any] = {
+    **STILL,
+    "training": {**STILL["training"], "learning_rate": 0.05, "early_stop": None, "load_best": True},
+    "evaluation": {"held_out": 6, "judge": {"use": "rule", "length": "shorter"}},
+}
+"""Trained to be long, evaluated for being short."""
+
+
+def run_in(path: Path, settings: dict[str, Any], **training: Any) -> dict[str, Any]:
+    return {
+        **settings,
+        "training": {**settings["training"], **training},
+        "output": {"path": str(path), "report": False},
+    }
+
+
+def rates(run: Run) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    return {m["step"]: m["evaluation"]["win_rate"]["rate"] for m in lines if "evaluation" in m}
+
+
+def adapters(folder: Path) -> bytes:
+    return (folder / "adapters.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("seen", "min_delta", "count"),
+    [
+        ([], 0.0, 0),
+        ([0.5], 0.0, 0),
+        ([0.5, 0.5], 0.0, 1),
+        ([0.5, 0.6, 0.55, 0.6], 0.0, 2),
+        ([0.5, 0.6, 0.55, 0.61], 0.0, 0),
+        ([0.5, 0.53, 0.56], 0.05, 0),  # small gains add up
+        ([0.5, 0.53, 0.54], 0.05, 2),
+    ],
+)
+def test_how_long_nothing_has_become_better(seen: list[float], min_delta: float, count: int) -> None:
+    assert stale(seen, min_delta) == count
+
+
+def test_a_run_that_gets_no_better_ends_early_and_can_go_on(tmp_path: Path) -> None:
+    run = train(load_config(run_in(tmp_path / "run", STILL)))
+    assert (run.status, run.summary["steps"]) == ("finished", 2)
+    assert run.manifest["reason"] == (
+        "ended early after step 2: the win rate has not improved in 2 evaluations (training.early_stop)"
+    )
+    assert sorted(rates(run)) == [0, 1, 2]
+    best = run.summary["best"]
+    assert (best["step"], best["checkpoint"]) == (1, "checkpoints/0000001")
+    assert best["win_rate"]["rate"] == rates(run)[1]
+
+    before = (run.path / "metrics.jsonl").read_bytes()
+    again = resume(run.path)
+    assert (again.status, again.summary["steps"], again.manifest["reason"]) == (
+        "finished",
+        2,
+        run.manifest["reason"],
+    )
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+    further = resume(run.path, overrides=["training.early_stop=null"])
+    assert (further.status, further.summary["steps"]) == ("finished", 5)
+    assert "reason" not in further.manifest
+
+
+@frozen
+class StopsAfter:
+    step: int
+
+    def step_finished(self, step: Step) -> None:
+        if step.progress.step == self.step:
+            raise StopRun("enough for today")
+
+
+def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
+    run = train(load_config(run_in(tmp_path / "whole", WORSE)))
+    seen = rates(run)
+    best = max((step for step in seen if step), key=lambda step: (seen[step], -step))
+    assert best < 5, seen
+    assert (run.summary["best"]["step"], run.summary["adapters_step"], run.summary["steps"]) == (
+        best,
+        best,
+        5,
+    )
+    assert adapters(run.path) == adapters(run.path / run.summary["best"]["checkpoint"])
+    assert adapters(run.path) != adapters(run.path / "checkpoints" / "0000005")
+    assert run.summary["win_rate"]["after"]["rate"] == seen[best]
+
+    parts = train(load_config(run_in(tmp_path / "parts", WORSE)), observers=[StopsAfter(4)])
+    assert parts.status == "stopped"
+    assert adapters(parts.path) == adapters(parts.path / "checkpoints" / "0000004")
+    parts = resume(parts.path)
+    assert adapters(parts.path) == adapters(run.path)
+    assert {**parts.summary, "seconds": 0} == {**run.summary, "seconds": 0}
+
+
+def test_without_it_they_are_those_of_the_last_step(tmp_path: Path) -> None:
+    run = train(load_config(run_in(tmp_path / "run", WORSE, load_best=False, iters=3)))
+    assert adapters(run.path) == adapters(run.path / "checkpoints" / "0000003")
+    assert "adapters_step" not in run.summary
+    assert run.summary["win_rate"]["after"]["rate"] == rates(run)[3]
+
+
+def test_nothing_can_be_gone_by_where_nothing_is_held_out(tmp_path: Path) -> None:
+    settings = run_in(tmp_path / "run", STILL) | {"prompts": {"path": "embedded:prompts", "limit": 9}}
+    with pytest.raises(
+        UserError, match=r"training.early_stop: nothing is evaluated .* set evaluation.prompts"
+    ):
+        train(load_config(settings))
+    assert not (tmp_path / "run").exists()

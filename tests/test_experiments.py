@@ -1,0 +1,106 @@
+"""The experiments measure what they say, and their pages say what is on record. No outcome is asserted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from attrs import evolve
+from benchmarks.experiments import arms
+from benchmarks.experiments.__main__ import EXPERIMENTS
+from benchmarks.experiments.intervals import STUDENT, interval
+from benchmarks.experiments.pages import render
+from benchmarks.experiments.records import PAGES, Records, settings_of
+from benchmarks.experiments.task import FaultyJudge, GradedJudge, trap, warm
+from benchmarks.experiments.training import Arm, train
+
+from prefloop import Completion, Pair, Prompt
+
+GOOD, POOR = "Of course! A cow says moo. Take care!", "Fine. A cow says moo. Next."
+
+
+def pair(number: int = 0) -> Pair:
+    """A good answer and a poor one; the number makes it a pair of its own."""
+    prompt = Prompt((), f"What does a cow say? ({number})", fields={"answer": "moo"})
+    return Pair(prompt, Completion((), GOOD), Completion((), POOR))
+
+
+def turned(pair: Pair) -> Pair:
+    return Pair(pair.prompt, pair.second, pair.first)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.name)
+def test_pages_say_what_is_on_record(page: object) -> None:
+    text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    assert render(text, Records(), EXPERIMENTS) == text, "run python -m benchmarks.experiments all"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_arm_is_on_record_with_its_seeds(name: str) -> None:
+    records, seeds = Records(), set()
+    for arm in EXPERIMENTS[name]():
+        seeds.add(tuple(records.curves(arm)))
+    assert len(seeds) == 1 and min(map(len, seeds)) >= 3, "arms are compared seed by seed"
+    names = [arm.name for arm in EXPERIMENTS[name]()]
+    assert len(set(names)) == len(names)
+
+
+def test_arms_of_an_experiment_differ_in_more_than_their_names() -> None:
+    for make in EXPERIMENTS.values():
+        settings = [str(settings_of(arm)) for arm in make()]
+        repeated = [s for s, count in Counter(settings).items() if count > 1]
+        # No fault at all is the same whatever the fault would have been.
+        assert all("'judge': {'use': 'faulty'}" in s for s in repeated)
+
+
+def test_the_worth_of_an_answer() -> None:
+    prompt = pair().prompt
+    worths = [warm(prompt, t) for t in (GOOD, POOR, "A cow says moo.", "Of course! A cow says baa.")]
+    assert worths == [2, -2, 0, -3]
+    texts = ("Sure thing! A cow says moo. Take care!", "Sure thing! A cow says moo.", POOR, "Baa.")
+    assert [trap(prompt, t) for t in texts] == [3, 0, 1, -1]
+
+
+@pytest.mark.parametrize("fault", ["flip", "place", "length"])
+def test_a_faulty_judge_is_wrong_as_often_as_it_says(fault: str) -> None:
+    """Of 1000 pairs whose good answer is the longer one, in either place."""
+    judge = FaultyJudge(warm, rate=0.3, fault=fault)
+    straight = judge.judge([pair(i) for i in range(1000)])
+    swapped = judge.judge([turned(pair(i)) for i in range(1000)])
+    right = [
+        sum(v.prefers_first is want for v in vs) / 1000 for vs, want in ((straight, True), (swapped, False))
+    ]
+    expected = {"flip": (0.7, 0.7), "place": (1.0, 0.7), "length": (1.0, 1.0)}[fault]
+    assert right == pytest.approx(expected, abs=0.05)
+    assert judge.judge([pair(1)]) == judge.judge([pair(1)])
+
+
+def test_a_graded_judge_favours_the_first_place_and_both_orders_undo_it() -> None:
+    once = GradedJudge(warm, bias=2.0, noise=0.0)
+    both = GradedJudge(warm, bias=2.0, noise=0.0, orders=2)
+    sigmoid = [1 / (1 + math.exp(-x)) for x in (4 + 2, -4 + 2)]
+    assert [once.judge([p])[0].probability for p in (pair(), turned(pair()))] == pytest.approx(sigmoid)
+    given, other = both.judge([pair(), turned(pair())])
+    assert given.probability == pytest.approx(1 - other.probability)
+    assert given.orders == pytest.approx((sigmoid[0], 1 - sigmoid[1]))
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    """95 % of Student's intervals of normal samples hold the mean, for every number of seeds."""
+    draws = np.random.default_rng(0)
+    for count in range(2, len(STUDENT) + 2):
+        found = [interval(draws.normal(3.0, 2.0, count).tolist()) for _ in range(600)]
+        assert np.mean([f.low <= 3.0 <= f.high for f in found]) == pytest.approx(0.95, abs=0.03)
+    assert interval([0.5, 0.7]).mean == pytest.approx(0.6)
+
+
+def test_runs_are_measured_against_their_start() -> None:
+    """Two steps, online and from a file: the curve is complete, and the start wins half of the time."""
+    for arm in (Arm("online"), arms.freshness()[4]):
+        first, last = train(evolve(arm, steps=2, evaluations=1), seed=0)
+        assert (first["step"], last["step"]) == (0, 2)
+        assert first["win_rate"] == pytest.approx(0.5, abs=0.1)
+        assert first["accuracy"] > 0.9 and last["right_labels"] == 1
+        assert first.keys() < last.keys()

@@ -1,0 +1,304 @@
+"""The honesty panel: every warning at its threshold, and the numbers that it is decided by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from prefloop.report.collapse import collapse, right_answers
+from prefloop.report.findings import (
+    claim,
+    findings,
+    finished,
+    judge_consistency,
+    judge_decided,
+    length,
+    selection,
+    who_judged,
+)
+from prefloop.report.measures import (
+    length_differences,
+    longer_wins,
+    overall,
+    pairs_needed,
+    phases,
+    position,
+    stretches,
+)
+from prefloop.report.records import Answer, Compared, Evaluated, Finding, Judged, RunFiles
+from prefloop.types import Rate
+
+
+def run(**parts: Any) -> RunFiles:
+    manifest = {"status": "finished", "summary": {"steps": 10}, "plan": {"steps": 10}}
+    return RunFiles(name="run", **{"manifest": manifest, **parts})
+
+
+def compared(
+    first: dict[str, float],
+    last: dict[str, float],
+    *,
+    low: float = 0.6,
+    high: float = 0.8,
+    before: Rate = Rate(0.5, 0.42, 0.58, 100),  # noqa: B008 (frozen)
+    **parts: Any,
+) -> RunFiles:
+    """A run with an evaluation before and one after training."""
+    after = Rate((low + high) / 2, low, high, 100)
+    return run(evaluations=(Evaluated(0, before, first), Evaluated(10, after, last)), **parts)
+
+
+def told(check: Callable[[RunFiles], Finding | None], found: RunFiles) -> tuple[str, str]:
+    finding = check(found)
+    assert finding is not None
+    return finding.level, finding.text
+
+
+@pytest.mark.parametrize(
+    ("manifest", "level", "text"),
+    [
+        ({"status": "finished", "summary": {"steps": 10}}, "fine", "It took 10 steps and finished."),
+        (
+            {"status": "finished", "summary": {"steps": 4}, "reason": "no better for 3 evaluations"},
+            "fine",
+            "It took 4 steps, and ended early: no better for 3 evaluations.",
+        ),
+        (
+            {"status": "stopped", "reason": "Ctrl-C.", "summary": {"steps": 4}, "plan": {"steps": 10}},
+            "warning",
+            "Its status is stopped after 4 of 10 steps: Ctrl-C. What is below is what was there until then.",
+        ),
+        (
+            {"status": "running", "summary": {}, "plan": {"steps": 10}},
+            "warning",
+            (
+                "Its status is running after 0 of 10 steps; it is still going on, or was killed. What is "
+                "below is what was there until then."
+            ),
+        ),
+        (
+            {"status": 7, "summary": {}, "plan": "none"},
+            "warning",
+            (
+                "Its status is 7 after 0 of an unknown number of steps. What is below is what was there "
+                "until then."
+            ),
+        ),
+    ],
+)
+def test_whether_the_run_finished(manifest: dict[str, Any], level: str, text: str) -> None:
+    assert told(finished, run(manifest=manifest)) == (level, text)
+
+
+def test_the_claim() -> None:
+    def level(low: float, high: float, **before: Rate) -> str:
+        return told(claim, compared({}, {}, low=low, high=high, **before))[0]
+
+    assert level(0.50, 0.70) == "warning"  # it contains one half, if only just
+    assert level(0.59, 0.70) == "fine"
+    assert level(0.58, 0.70) == "warning"  # the interval before ends at 0.58
+    assert level(0.30, 0.49) == "warning"
+    assert level(0.51, 0.70, before=Rate(0.4, 0.3, 0.5, 100)) == "fine"
+    assert claim(run()).level == "unknown"
+    assert claim(run(evaluations=(Evaluated(0, Rate(0.5, 0.4, 0.6, 100)),))).level == "unknown"
+
+
+def test_the_claim_has_its_numbers() -> None:
+    assert told(claim, compared({}, {}, low=0.44, high=0.76)) == (
+        "warning",
+        (
+            "The win rate is 60% (44% to 76%) on 100 held-out prompts: the interval contains one half, so it "
+            "may be chance. A rate of 60% would need about 96 prompts."
+        ),
+    )
+    worse = claim(compared({}, {}, low=0.2, high=0.4))
+    assert worse.title == "The policy got worse by its own judge"
+
+
+@pytest.mark.parametrize(("rate", "pairs"), [(0.6, 96), (0.4, 96), (0.55, 384), (1.0, 4), (0.502, None)])
+def test_pairs_that_a_win_rate_needs(rate: float, pairs: int | None) -> None:
+    """At that number, the half width of the widest normal interval is the distance from one half."""
+    assert pairs_needed(rate) == pairs
+    if pairs:
+        assert 1.96 * (0.25 / pairs) ** 0.5 == pytest.approx(abs(rate - 0.5), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "controlled", "level"),
+    [
+        (11.9, None, "fine"),
+        (12.0, None, "warning"),
+        (12.0, 0.61, "note"),
+        (12.0, 0.59, "warning"),
+        (12.0, 0.50, "warning"),
+        (11.9, 0.50, "fine"),
+    ],
+)
+def test_a_win_rate_that_came_with_length(tokens: float, controlled: float | None, level: str) -> None:
+    after = {"completion_length": tokens}
+    if controlled is not None:
+        after["length_controlled_win_rate"] = controlled
+    assert told(length, compared({"completion_length": 10.0}, after))[0] == level
+
+
+def test_length_has_its_numbers() -> None:
+    found = compared(
+        {"completion_length": 10.0}, {"completion_length": 15.0, "length_controlled_win_rate": 0.5}
+    )
+    assert told(length, found)[1] == (
+        "Held-out answers went from 10.0 to 15.0 tokens; the win rate is 70%, length-controlled 50%: at "
+        "equal length less of it is left, or nothing."
+    )
+    assert length(run()).level == "unknown"
+    lost = compared({"completion_length": 10.0}, {"completion_length": 15.0}, low=0.1, high=0.3)
+    assert length(lost).level == "fine"
+
+
+def orders(*pairs: tuple[float, float]) -> RunFiles:
+    return run(judged=tuple(Judged(1, (5, 6), (a + b) / 2, orders=(a, b)) for a, b in pairs))
+
+
+def test_a_judge_that_goes_by_place() -> None:
+    assert told(judge_consistency, orders(*[(0.9, 0.71), (0.1, 0.29)] * 20))[0] == "fine"
+    assert told(judge_consistency, orders(*[(0.9, 0.7), (0.1, 0.3)] * 20))[0] == "warning"  # a gap of 0.2
+    leaning = [(0.55, 0.45)] * 12 + [(0.6, 0.6), (0.4, 0.4)] * 14  # first got 26 + 26 of 80
+    found = position(orders(*leaning).judged)
+    assert found is not None and found.first_place is not None
+    assert (found.pairs, found.first_place.rate, found.first_place.pairs) == (40, 52 / 80, 80)
+    assert found.consistency is not None and found.consistency.rate == 28 / 40
+    assert found.gap == pytest.approx(0.1 * 12 / 40)
+    assert told(judge_consistency, orders(*leaning)) == (
+        "warning",
+        (
+            "Asked in both orders about 40 pairs, it said the same about 70% of them; the probabilities lie "
+            "0.03 apart on average; the answer shown first got 65% (54% to 75%), where one half is fair."
+        ),
+    )
+
+
+def test_a_judge_that_is_asked_once() -> None:
+    def once(first: int, second: int, **more: Any) -> RunFiles:
+        shown = [Judged(1, (5, 6), 0.9, **more)] * first + [Judged(1, (5, 6), 0.1, **more)] * second
+        return run(judged=tuple(shown))
+
+    assert told(judge_consistency, once(70, 30))[0] == "warning"
+    assert told(judge_consistency, once(60, 40))[0] == "fine"  # ten in a hundred more than fair
+    assert told(judge_consistency, once(3, 1))[0] == "fine"  # may well be chance
+    assert told(judge_consistency, once(70, 30, equal=True))[0] == "unknown"
+    assert told(judge_consistency, once(70, 30, exchangeable=False))[0] == "unknown"
+
+
+def steps(**metrics: float) -> RunFiles:
+    return run(
+        steps=({"step": 1.0, "pairs": 4.0, "ties": 0.0, "errors": 0.0, "abstentions": 0.0, **metrics},)
+    )
+
+
+def test_pairs_without_a_label() -> None:
+    assert told(judge_decided, steps(ties=0.39))[0] == "fine"
+    assert judge_decided(steps(ties=0.4)).title == "Many ties"
+    assert told(judge_decided, steps(errors=0.049))[0] == "fine"
+    assert judge_decided(steps(errors=0.02, abstentions=0.03)).title == "The judge often gave no verdict"
+    assert judge_decided(steps(skipped=1.0)).title == "Many steps without an update"
+    assert judge_decided(steps(labelled=0.0)).title == "Many steps without an update"
+    assert told(judge_decided, run())[0] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "enough", "too_far"),
+    [
+        ("distinct_1", 0.5, 0.35, 0.349),
+        ("distinct_2", 0.5, 0.35, 0.349),
+        ("completion_length", 20.0, 10.0, 9.9),
+        ("stop_rate", 1.0, 0.91, 0.9),
+    ],
+)
+def test_collapse(metric: str, before: float, enough: float, too_far: float) -> None:
+    assert told(collapse, compared({metric: before}, {metric: enough}))[0] == "fine"
+    assert told(collapse, compared({metric: before}, {metric: too_far}))[0] == "warning"
+    assert told(collapse, run())[0] == "unknown"
+
+
+def answered(same: int, prompts: int, before: int = 1) -> RunFiles:
+    """Of `prompts` held-out prompts `same` get one answer, and `before` got one from the other side."""
+    pairs = tuple(
+        Compared(
+            f"prompt {i}",
+            Answer("Yes." if i < same else f"ours {i}"),
+            Answer("No." if i < before else f"theirs {i}"),
+        )
+        for i in range(prompts)
+    )
+    return run(evaluations=(Evaluated(10, Rate(0.7, 0.6, 0.8, prompts), pairs=pairs),))
+
+
+def test_one_answer_to_many_prompts() -> None:
+    assert told(collapse, answered(2, 10))[0] == "fine"
+    assert told(collapse, answered(3, 10)) == (
+        "warning",
+        "The most frequent answer was given to 30% of the held-out prompts, 10% by the other side: “Yes.”.",
+    )
+    assert told(collapse, answered(3, 10, before=2))[0] == "fine"  # the start did so too
+    assert told(collapse, answered(7, 7))[0] == "unknown"  # too few prompts to say
+
+
+def test_right_answers() -> None:
+    assert told(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.851}))[0] == "fine"
+    assert told(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.85}))[0] == "warning"
+    assert right_answers(run()) is None
+
+
+def test_who_judged() -> None:
+    assert told(who_judged, compared({}, {}))[0] == "note"
+    assert who_judged(compared({}, {}, settings={"evaluation.judge.use": "prefloop:rule"})) is None
+    assert who_judged(run()) is None
+
+
+def test_the_best_of_several() -> None:
+    rates = tuple(Evaluated(step, Rate(0.6, 0.5, 0.7, 50)) for step in (0, 5, 10))
+    manifest = {"status": "finished", "summary": {"steps": 10, "adapters_step": 5}}
+    chosen = run(manifest=manifest, evaluations=rates)
+    assert chosen.after is not None and chosen.after.step == 5
+    assert "the highest of 2 on the same prompts" in told(selection, chosen)[1]
+    assert selection(run(evaluations=rates)) is None
+
+
+def test_warnings_come_first_and_damage_is_one() -> None:
+    found = findings(run(problems=("3 damaged lines of metrics.jsonl are left out.",)))
+    levels = [finding.level for finding in found]
+    assert levels == sorted(levels, key=["warning", "note", "unknown", "fine"].index)
+    assert found[0].text == "3 damaged lines of metrics.jsonl are left out."
+
+
+JUDGED = (
+    Judged(1, (9, 5), 0.9),  # longer wins
+    Judged(2, (9, 5), 0.1),  # shorter wins
+    Judged(3, (5, 9), 0.2),  # longer wins
+    Judged(3, (5, 5), 0.8),  # one length
+    Judged(4, (9, 5), 0.5),  # no label
+    Judged(4, (9, 5), 0.9, "error"),
+)
+
+
+def test_longer_answers() -> None:
+    rate = longer_wins(JUDGED)
+    assert rate is not None and (rate.rate, rate.pairs) == (2 / 3, 3)
+    assert length_differences(JUDGED) == [4, -4, 4, 0]
+    assert longer_wins(JUDGED[3:]) is None
+
+
+def test_stretches_of_a_run() -> None:
+    assert [(step, len(part)) for step, part in stretches(JUDGED, 4, parts=2)] == [(1.5, 2), (3.5, 4)]
+    assert [step for step, _ in stretches(JUDGED, 4, parts=4)] == [1.0, 2.0, 3.0, 4.0]
+    assert stretches((), 0) == []
+
+
+def test_means_over_steps() -> None:
+    rows = [
+        {"step": float(i), "pairs": float(i), "ties": i / 10, "seconds_judging": 2.0} for i in range(1, 5)
+    ]
+    assert overall(rows, "ties") == pytest.approx((1 * 0.1 + 2 * 0.2 + 3 * 0.3 + 4 * 0.4) / 10)
+    assert overall(rows, "errors") is None
+    assert phases(rows) == {"judging": 8.0}

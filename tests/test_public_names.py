@@ -1,0 +1,105 @@
+"""What is public: the names, that a wheel holds them, and that nothing speaks or writes unasked.
+
+A name leaves this list only as docs/stability.md says.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import prefloop
+import prefloop.testing
+
+ROOT = Path(__file__).resolve().parent.parent
+
+NAMES = [
+    *["Bonus", "Completion", "Config", "Evaluation", "Judge", "LabelledPair", "Loop", "Loss", "Observer"],
+    *["Pair", "Policy", "PreferenceBatch", "Progress", "Prompt", "Rate", "Run", "Sampler", "Sampling"],
+    *["Scores", "Stateful", "Step", "StopRun", "TokenScores", "UserError", "Verdict"],
+    *["component", "hookimpl", "labelled_pairs", "load_config", "load_model", "resume", "train"],
+]
+KIT = [
+    *["AlgorithmSuite", "BonusSuite", "ComponentSuite", "JudgeSuite", "LossSuite", "Note", "ObserverSuite"],
+    *["Outcome", "PluginSuite", "SamplerSuite", "outcomes"],
+]
+
+EMBEDDED = """
+import sys
+from pathlib import Path
+from prefloop import Loop, Pair, Policy, Verdict, component, load_config, train
+from prefloop.config import TrainingConfig
+
+class Brevity:
+    def judge(self, pairs):
+        return [Verdict.from_scores(-len(p.first.text), -len(p.second.text)) for p in pairs]
+
+policy = Policy.load("embedded:policy")
+prompts = [policy.encode(f"What does a {animal} say?") for animal in ("cow", "dog", "cat", "duck")]
+short = component("sampler", "policy")(max_completion_length=8)
+training = TrainingConfig(batch_size=4, iters=1)
+list(Loop(policy, prompts, judge=Brevity(), sampler=short, training=training))
+
+output = {"path": "run", "report": False}  # the charts of a report leave matplotlib's cache in the home
+settings = {"model": "embedded:policy", "prompts": {"path": "embedded:prompts", "limit": 8}, "output": output}
+short = {"sampler": {"max_completion_length": 8}, "evaluation": {"held_out": 0}}
+train(load_config({**settings, **short, "judge": {"use": "rule", "length": "shorter"}}, ["training.iters=1"]))
+"""
+"""Steps with a judge of the program's own, then a whole run into a folder that it names."""
+ARGUMENTS = ["--help", "--set", "training.iters=0", "nonsense"]
+"""Those of the program that embeds the loop: none of ours to read."""
+
+
+def test_the_public_names() -> None:
+    assert sorted(prefloop.__all__) == sorted(NAMES)
+    assert dir(prefloop) == prefloop.__all__
+
+
+def test_the_names_of_the_conformance_kit() -> None:
+    assert sorted(prefloop.testing.__all__) == sorted(KIT)
+    for name in KIT:
+        assert getattr(prefloop.testing, name).__name__ == name
+    with pytest.raises(AttributeError, match=r"module 'prefloop\.testing' has no attribute 'JugdeSuite'"):
+        prefloop.testing.JugdeSuite  # noqa: B018
+
+
+def test_the_kit_of_a_judge_loads_no_model_library() -> None:
+    code = "import sys; from prefloop.testing import JudgeSuite, LossSuite, PluginSuite\n"
+    report = "print(*sorted({'datasets', 'mlx_lm', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_nothing_is_printed_written_or_read_that_nobody_asked_for(tmp_path: Path) -> None:
+    """A program that embeds the loop: its terminal, its folder, its home and its arguments are its own."""
+    folder, home = tmp_path / "folder", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", EMBEDDED, *ARGUMENTS],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in folder.iterdir()] == ["run"]  # what `train` was told to write
+    assert list(home.iterdir()) == []
+
+
+def test_a_wheel_holds_every_module(tmp_path: Path) -> None:
+    """What version control ignores, the build leaves out: a folder named in .gitignore would be missing."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    wheel = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for source in (ROOT / "core", ROOT / "plugins"):
+        modules = {str(path.relative_to(source)) for path in source.rglob("*.py")}
+        assert modules and modules <= held

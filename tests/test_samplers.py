@@ -1,0 +1,203 @@
+"""Samplers that do not draw from the policy as it is: a snapshot of it, and a preference data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from attrs import evolve
+
+from prefloop import Loop, Pair, Policy, Progress, Prompt, Sampling, Step, UserError, load_config, train
+from prefloop.config import TrainingConfig
+from prefloop.runs.export import export_pairs
+from prefloop_plugins.judges.label import LabelJudge
+from prefloop_plugins.judges.rule import RuleJudge
+from prefloop_plugins.samplers import DatasetSampler, PolicySampler
+
+QUESTIONS = [f"What does a {animal} say?" for animal in ("cow", "dog", "cat", "duck")]
+LENGTH = 10
+
+
+def loop(refresh_every: int, policy: Policy | None = None) -> Loop:
+    policy = policy or Policy.load("embedded:policy")
+    return Loop(
+        policy,
+        [policy.encode(question) for question in QUESTIONS],
+        judge=RuleJudge(prefer=["Sure", "hope"], length="longer"),
+        sampler=PolicySampler(refresh_every=refresh_every, max_completion_length=LENGTH),
+        training=TrainingConfig(batch_size=4, iters=5, learning_rate=3e-3),
+    )
+
+
+def drawn_by(policy: Policy, step: Step) -> list[Pair]:
+    """The pairs of a step as the policy, as it is now, would draw them."""
+    prompts = [pair.prompt for pair in step.pairs]
+    return PolicySampler(max_completion_length=LENGTH).sample(policy, prompts, step.progress)
+
+
+def test_a_refresh_at_every_step_is_the_live_policy() -> None:
+    live, refreshed = loop(0), loop(1)
+    assert [s.pairs for s in live] == [s.pairs for s in refreshed]
+    same = zip(live.policy.trainable().values(), refreshed.policy.trainable().values(), strict=True)
+    assert all(bool(mx.array_equal(a, b)) for a, b in same)
+
+
+def test_completions_come_from_the_last_refresh() -> None:
+    start, stale = Policy.load("embedded:policy"), loop(3)
+    for number in range(1, 4):
+        step = stale.step()
+        assert list(step.pairs) == drawn_by(start, step), f"step {number} was not sampled from the start"
+    assert list(step.pairs) != drawn_by(stale.policy, step), "nothing was learnt, so nothing was tested"
+    refreshed = stale.policy.trainable()
+    step = stale.step()
+    assert list(step.pairs) != drawn_by(start, step)
+    stale.policy.model.load_weights(list(refreshed.items()), strict=False)
+    assert list(step.pairs) == drawn_by(stale.policy, step)
+
+
+def test_sampling_with_other_tensors_leaves_the_policy_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy.load("embedded:policy")
+    prompts = [policy.encode(question) for question in QUESTIONS]
+    before, sampling = policy.trainable(), Sampling(max_tokens=4)
+    other = {name: mx.random.normal(value.shape) for name, value in before.items()}
+    plain = policy.generate(prompts, sampling, seed=1)
+    assert policy.generate(prompts, sampling, seed=1, trained=other) != plain
+    assert policy.generate(prompts, sampling, seed=1) == plain
+
+    def breaks(*_: Any, **__: Any) -> None:
+        assert policy.trainable().keys() == other.keys()
+        assert all(bool(mx.array_equal(policy.trainable()[name], other[name])) for name in other)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(policy._generators, "policy", breaks)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        policy.generate(prompts, sampling, seed=1, trained=other)
+    after = policy.trainable()
+    assert all(bool(mx.array_equal(after[name], value)) for name, value in before.items())
+
+
+def prompt(policy: Policy, **row: Any) -> Prompt:
+    return evolve(policy.encode("What does a cow say?"), fields=row, id="pairs.jsonl:1")
+
+
+def progress(seed: int) -> Progress:
+    return Progress(1, 1, 0.0, 1.0, seed)
+
+
+def rows(policy: Policy) -> list[Prompt]:
+    """A labelled row in each of the formats."""
+    return [
+        prompt(policy, chosen="Moo!", rejected="Woof."),
+        prompt(policy, chosen=[{"role": "assistant", "content": "Moo!"}], rejected="Woof.", probability=0.75),
+        prompt(policy, first="Woof.", second="Moo!", label="second"),
+    ]
+
+
+def test_answers_of_a_file_are_encoded_as_the_policy_would_say_them() -> None:
+    policy = Policy.load("embedded:policy")
+    sampled = policy.generate([policy.encode(q) for q in QUESTIONS], Sampling(0.0, max_tokens=32), seed=1)
+    for completion in sampled:
+        assert completion.stopped
+        assert policy.completion(completion.text).tokens == completion.tokens
+    cut = policy.completion(sampled[0].text, max_tokens=3)
+    assert (cut.tokens, cut.stopped) == (sampled[0].tokens[:3], False)
+    (stop,) = sampled[0].tokens[-1:]
+    assert policy.completion("Moo.<|im_end|>Woof.").tokens == (*policy.completion("Moo.").tokens[:-1], stop)
+
+
+def test_pairs_of_a_file_come_in_either_order_and_keep_their_labels() -> None:
+    policy, sampler, judge = Policy.load("embedded:policy"), DatasetSampler(), LabelJudge()
+    prompts, places = rows(policy), set()
+    for seed in range(8):
+        pairs = sampler.sample(policy, prompts, progress(seed))
+        assert [p.prompt for p in pairs] == prompts
+        for pair, verdict in zip(pairs, judge.judge(pairs), strict=True):
+            better = pair.first if verdict.prefers_first else pair.second
+            assert (better.text, verdict.status) == ("Moo!", "ok")
+            places.add(verdict.prefers_first)
+        soft = judge.judge(pairs)[1].probability
+        assert max(soft, 1 - soft) == 0.75
+    assert places == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("row", "outcome"),
+    [
+        ({"first": "a", "second": "b"}, "abstained"),
+        ({"first": "a", "second": "b", "label": "tie"}, "tie"),
+        ({"chosen": "a", "rejected": "b", "probability": 0.5}, "tie"),
+        ({"chosen": "a", "rejected": "a"}, "tie"),
+    ],
+)
+def test_a_row_without_a_winner_is_no_label(row: dict[str, Any], outcome: str) -> None:
+    policy = Policy.load("embedded:policy")
+    pairs = DatasetSampler().sample(policy, [prompt(policy, **row)], progress(0))
+    assert [v.outcome for v in LabelJudge().judge(pairs)] == [outcome]
+
+
+def test_answers_that_are_not_in_the_file_get_errors() -> None:
+    policy = Policy.load("embedded:policy")
+    asked = [prompt(policy, chosen="Moo!", rejected="Woof."), policy.encode("What does a cow say?")]
+    drawn = PolicySampler(max_completion_length=4).sample(policy, asked, progress(0))
+    reasons = [verdict.reason or "" for verdict in LabelJudge().judge(drawn)]
+    assert "use the sampler 'dataset'" in reasons[0]
+    assert "comes from no labelled pair" in reasons[1]
+
+
+def settings(folder: Path, path: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model": "embedded:policy",
+        "algorithm": "offline_dpo",
+        "prompts": str(path),
+        "training": {"batch_size": 4, "iters": 6, "learning_rate": 3e-4},
+        "evaluation": {"held_out": 2},
+        "output": str(folder / "offline"),
+        **more,
+    }
+
+
+def write(path: Path, lines: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_exported_pairs_train_offline(tmp_path: Path) -> None:
+    """From an online run to a file to an offline run, which needs no judge to learn."""
+    online = {
+        **settings(tmp_path, tmp_path, algorithm="online_dpo", output=str(tmp_path / "online")),
+        "prompts": {"path": "embedded:prompts", "limit": 8},
+        "judge": {"use": "rule", "prefer": ["Sure", "hope"], "length": "longer"},
+        "sampler": {"max_completion_length": 16},
+        "evaluation": {"held_out": 0},
+    }
+    path = write(tmp_path / "pairs.jsonl", export_pairs(train(load_config(online)).path, details=True).rows)
+    run = train(load_config(settings(tmp_path, path)))
+    metrics = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert run.status == "finished"
+    assert "win_rate" not in run.summary, "the labels of a file cannot judge new answers"
+    assert all(m["labelled"] == 4 for m in metrics)
+    assert metrics[0]["margin"] == pytest.approx(0, abs=1e-5)
+    assert metrics[-1]["margin"] > 1e-3
+
+
+def test_offline_training_is_evaluated_by_another_judge(tmp_path: Path) -> None:
+    lines = [{"prompt": q, "chosen": "Sure thing!", "rejected": "No."} for q in QUESTIONS]
+    path = write(tmp_path / "pairs.jsonl", lines)
+    evaluation = {"prompts": "embedded:held_out", "judge": {"use": "rule", "prefer": ["Sure"]}}
+    sampler = {"max_completion_length": 8}
+    run = train(load_config(settings(tmp_path, path, evaluation=evaluation, sampler=sampler)))
+    rates = run.summary["win_rate"]
+    assert rates["after"]["rate"] > rates["before"]["rate"]
+
+
+def test_prompts_without_pairs_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    lines = [{"prompt": "Hi", "chosen": "Hello."}, {"prompt": "Hi", "chosen": "a", "rejected": "b"}]
+    path = write(tmp_path / "pairs.jsonl", lines * 4)
+    with pytest.raises(UserError, match=r"pairs\.jsonl:1 has no 'rejected'") as told:
+        train(load_config(settings(tmp_path, path, evaluation={"held_out": 0})))
+    assert len(told.value.problems) == 4
+    assert not (tmp_path / "offline").exists()

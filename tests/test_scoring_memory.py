@@ -1,0 +1,67 @@
+"""Nothing of shape ``[tokens, vocabulary]`` outlives its chunk, forward or backward."""
+
+from __future__ import annotations
+
+import gc
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from mlx_lm.models import qwen3
+
+from prefloop import Completion, Prompt, host_terms, token_terms
+from prefloop.modules import view
+from prefloop.scoring import Scorer, lay_out
+
+VOCABULARY, TOKENS, LENGTH = 50_000, 256, 32
+LOGITS = TOKENS * VOCABULARY * 4
+"""Bytes of the logits of so many tokens."""
+
+
+def model(tied: bool) -> nn.Module:
+    """One thin layer under a wide vocabulary."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "head_dim": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "tie_word_embeddings": tied}
+    other = {"rms_norm_eps": 1e-6, "rope_theta": 1e4, "max_position_embeddings": 512}
+    args = {"model_type": "qwen3", "vocab_size": VOCABULARY, **sizes, **heads, **other}
+    mx.random.seed(0)
+    return qwen3.Model(qwen3.ModelArgs.from_dict(args))
+
+
+def peak(policy: nn.Module, tokens: int, *, backward: bool) -> int:
+    """Bytes that scoring `tokens` adds at its peak to what is there before."""
+    prompts = [Prompt((1, 2), "")] * (tokens // LENGTH)
+    rows = lay_out(prompts, [Completion(tuple(range(5, 5 + LENGTH)), "")] * len(prompts))
+    ours, theirs = Scorer(policy), Scorer(view(policy))
+    reference = theirs.hidden(rows)
+    mx.eval(reference.states, policy.parameters())
+
+    def loss() -> mx.array:
+        terms = token_terms.token_terms(ours.hidden(rows), rows.targets, reference)
+        assert terms.kl is not None
+        return (terms.kl - terms.logprobs).mean()
+
+    gc.collect()
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(nn.value_and_grad(policy, loss)() if backward else loss())
+    return int(mx.get_peak_memory() - before)
+
+
+@pytest.mark.parametrize("on_host", [False, True], ids=["mlx", "host"])
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("head", ["frozen", "trained", "tied"])
+def test_more_tokens_take_no_more_logits(
+    monkeypatch: pytest.MonkeyPatch, head: str, backward: bool, on_host: bool
+) -> None:
+    monkeypatch.setattr(token_terms, "CHUNK_BYTES", 1)  # so a chunk has the fewest rows
+    monkeypatch.setattr(host_terms, "WORTH_WAITING", 0 if on_host else 1 << 60)
+    policy = model(tied=head == "tied")
+    if head == "frozen":
+        policy.freeze()
+        policy.layers[0].unfreeze()
+    few, many = (peak(policy, tokens, backward=backward) for tokens in (TOKENS, 2 * TOKENS))
+    print(head, backward, on_host, few / LOGITS, many/LOGITS)
+    assert many - few < LOGITS / 10, (few, many)
+    assert many < LOGITS
