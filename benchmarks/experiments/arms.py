@@ -1,0 +1,91 @@
+"""The experiments: which settings are compared with which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from benchmarks.experiments.training import Arm
+
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
+LOSSES = ("sigmoid", "hinge", "ipo", "dpop")
+FAULTS = ("flip", "place", "length")
+BIASES = (0.0, 2.0, 4.0)
+ESTIMATORS = {"exact": (3e-3, 1e-2, 3e-2), "k2": (1e-2, 3e-2, 1e-1), "sampled": (1e-2, 2.5e-2, 5e-2)}
+OPTIMISM = (3e-4, 1e-3, 4e-3)
+DECAYS = {"exact": (3e-2, 3e-3, 0.0), "sampled": (5e-2, 1e-2, 0.0), "paper": (4e-3, 1e-3, 0.0)}
+"""Weights for the first epoch, the second and the rest; a run has 2.2 epochs."""
+SHORT = Arm("", steps=24, evaluations=1, learning_rate=2e-4)
+"""Where the judge or the loss is at stake: 192 judgements."""
+
+
+def _faulty(rate: float, fault: str = "flip") -> dict[str, Any]:
+    return {"use": "faulty", "rate": rate, "fault": fault} if rate else {"use": "faulty"}
+
+
+def freshness() -> list[Arm]:
+    """Where the pairs come from: 480 judgements each."""
+    online = Arm("online", steps=60, evaluations=6)
+    offline = evolve(online, name="offline", sampler={"use": "dataset"})
+    return [
+        online,
+        *(
+            evolve(online, name=f"iterative, {n} steps", sampler={"use": "policy", "refresh_every": n})
+            for n in (5, 15, 30)
+        ),
+        offline,
+        evolve(offline, name="offline, beta 0.5", loss={"use": "sigmoid", "beta": 0.5}),
+        evolve(offline, name="offline, half the learning rate", learning_rate=5e-5),
+    ]
+
+
+def losses() -> list[Arm]:
+    """The four losses with their defaults, under flipped labels."""
+    return [
+        evolve(SHORT, name=f"{loss}, {rate:.0%}", loss={"use": loss}, judge=_faulty(rate))
+        for rate in RATES
+        for loss in LOSSES
+    ]
+
+
+def labels() -> list[Arm]:
+    """Soft and hard labels, one order and both, from a judge that likes what it is shown first."""
+    return [
+        evolve(
+            SHORT,
+            name=f"{kind}, {('one order', 'both orders')[orders - 1]}, bias {bias:g}",
+            loss={"use": "sigmoid", "soft_labels": kind == "soft"},
+            judge={"use": "graded", "bias": bias, "orders": orders},
+        )
+        for bias in BIASES
+        for orders in (1, 2)
+        for kind in ("hard", "soft")
+    ]
+
+
+def faults() -> list[Arm]:
+    """What is learnt where a share of the verdicts is flipped, or goes to a place or to length."""
+    return [
+        evolve(SHORT, name=f"{fault}, {rate:.0%}", judge=_faulty(rate, fault))
+        for rate in RATES
+        for fault in FAULTS
+    ]
+
+
+def exploration() -> list[Arm]:
+    """Bonuses, where the best answer is rare under the reference and a common one is better than most."""
+    online = Arm("online", task="trap", steps=60, evaluations=3)
+    paired = evolve(online, name="reference sample, no bonus", sampler={"use": "policy-reference"})
+    found = [online, paired]
+    for estimator, alphas in ESTIMATORS.items():
+        found += [_xpo(online, f"{estimator}, {alpha:g}", estimator, alpha) for alpha in alphas]
+    found += [_xpo(paired, f"paper, {alpha:g}", "paper", alpha) for alpha in OPTIMISM]
+    for name, alphas in DECAYS.items():
+        found.append(_xpo(paired if name == "paper" else online, f"{name}, decayed", name, alphas))
+    both_ways = evolve(online, name="online, ties half", ties="half")
+    return [*found, both_ways, _xpo(both_ways, "sampled, 0.05, ties half", "sampled", 5e-2)]
+
+
+def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) -> Arm:
+    options = {"use": "optimism"} if bonus == "paper" else {"use": "kl", "estimator": bonus}
+    return evolve(plain, name=name, bonuses=[{**options, "alpha": alpha}])

@@ -1,0 +1,133 @@
+"""The figures: means over seeds with 95 % intervals, as SVG that is the same for the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+from benchmarks.experiments import arms
+from benchmarks.experiments.intervals import SHARES, interval
+from benchmarks.experiments.records import Records
+from benchmarks.experiments.training import Arm
+
+plt.rcParams |= {
+    "svg.hashsalt": "prefloop",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+TITLES = {
+    "win_rate": "win rate against the start, by the truth",
+    "accuracy": "right answers",
+    "length": "length in characters",
+    "jackpots": "share of jackpots",
+    "worth": "mean worth",
+}
+MARKS = "osD^vPX*"
+
+Series = Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]]
+"""By the name in the legend: places on the x axis, and for each the values of all seeds."""
+
+
+def lines(axes: Any, series: Series, measure: str, x: str) -> None:
+    """Means, with bars for their intervals, a little apart so that bars do not hide each other."""
+    width = max(max(places) for places, _ in series.values())
+    for i, (name, (places, values)) in enumerate(series.items()):
+        found = [interval(v, share=measure in SHARES) for v in values]
+        axes.errorbar(
+            [p + (i - len(series) / 2) * width / 200 for p in places],
+            [f.mean for f in found],
+            yerr=[[f.mean - f.low for f in found], [f.high - f.mean for f in found]],
+            marker=MARKS[i % len(MARKS)],
+            markersize=4,
+            capsize=2,
+            linewidth=1.2,
+            elinewidth=0.8,
+            label=name,
+        )
+    axes.set(xlabel=x, ylabel=TITLES[measure])
+    if measure in SHARES:
+        axes.set_ylim(0, 1.02)
+
+
+def dots(axes: Any, found: Sequence[Arm], records: Records, measure: str) -> None:
+    """One row for each arm: its interval, and its seeds as points."""
+    for row, arm in enumerate(found):
+        values = records.last(arm, measure)
+        at = interval(values, share=measure in SHARES)
+        axes.plot([at.low, at.high], [row, row], color="C0", linewidth=2, alpha=0.5)
+        axes.plot(at.mean, row, "o", color="C0", markersize=5)
+        axes.plot(values, [row] * len(values), "|", color="black", markersize=7, alpha=0.6)
+    axes.set(yticks=range(len(found)), yticklabels=[arm.name for arm in found], xlabel=TITLES[measure])
+    axes.set_xlim(-0.03, 1.03)
+    axes.invert_yaxis()
+
+
+def freshness(records: Records, panels: Any) -> None:
+    for axes, measure in zip(panels, ("win_rate", "accuracy", "length"), strict=True):
+        series = {a.name: _curve(records, a, measure) for a in arms.freshness()}
+        lines(axes, series, measure, "judgements")
+    panels[0].legend(fontsize=7, loc="lower left")
+
+
+def losses(records: Records, panels: Any) -> None:
+    for axes, measure in zip(panels, ("win_rate", "accuracy"), strict=True):
+        lines(axes, _by(records, arms.losses(), arms.RATES, measure), measure, "share of flipped labels")
+    panels[0].legend(loc="lower left")
+
+
+def exploration(records: Records, panels: Any) -> None:
+    for axes, measure in zip(panels, ("jackpots", "accuracy"), strict=True):
+        dots(axes, arms.exploration(), records, measure)
+    panels[1].set_yticklabels([])
+
+
+def labels(records: Records, panels: Any) -> None:
+    for axes, measure in zip(panels, ("win_rate", "accuracy"), strict=True):
+        lines(
+            axes, _by(records, arms.labels(), arms.BIASES, measure), measure, "bias of the judge, in logits"
+        )
+    panels[0].legend(loc="lower left")
+
+
+def faults(records: Records, panels: Any) -> None:
+    for axes, measure in zip(panels, ("win_rate", "length"), strict=True):
+        lines(axes, _by(records, arms.faults(), arms.RATES, measure), measure, "share of faulty verdicts")
+    panels[0].legend(loc="lower left")
+
+
+PANELS = {freshness: 3, losses: 2, exploration: 2, labels: 2, faults: 2}
+
+
+def draw(name: str, records: Records, folder: Path) -> None:
+    """Write ``NAME.svg``."""
+    plot = globals()[name]
+    height = 4.6 if plot is exploration else 3.2
+    figure, panels = plt.subplots(1, PANELS[plot], figsize=(4 * PANELS[plot], height), layout="constrained")
+    plot(records, panels)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def _curve(records: Records, arm: Arm, measure: str) -> tuple[list[float], list[list[float]]]:
+    curves = list(records.curves(arm).values())
+    places = [row["step"] * arm.batch / arm.epochs for row in curves[0]]
+    return places, [[curve[i][measure] for curve in curves] for i in range(len(places))]
+
+
+def _by(records: Records, found: Sequence[Arm], places: Sequence[float], measure: str) -> Series:
+    """Arms named "this, that, place" as lines named "this, that"; they come place by place."""
+    count = len(found) // len(places)
+    series = {}
+    for i in range(count):
+        values = [records.last(arm, measure) for arm in found[i::count]]
+        series[found[i].name.rpartition(", ")[0]] = (places, values)
+    return series

@@ -1,0 +1,44 @@
+"""Means over seeds, with the interval that they leave open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from attrs import frozen
+
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""The 97.5 % quantiles of Student's t for 1 to 9 degrees of freedom."""
+
+SHARES = frozenset({"win_rate", "accuracy", "jackpots", "right_labels"})
+"""What is measured that lies between 0 and 1."""
+MINUS = "\N{MINUS SIGN}"
+
+
+@frozen
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def words(self, sign: bool = False) -> str:
+        """Two decimals, or one from 10 on: ``0.91 (0.89 to 0.93)``."""
+        digits = 1 if abs(self.mean) >= 10 else 2
+        rounded = (round(x, digits) + 0.0 for x in (self.mean, self.low, self.high))  # no minus zero
+        shown = (f"{x:{'+' if sign else ''}.{digits}f}" for x in rounded)
+        mean, low, high = (text.replace("-", MINUS) for text in shown)
+        return f"{mean} ({low} to {high})"
+
+
+def interval(values: Sequence[float], *, share: bool = False) -> Interval:
+    """The mean of 2 to 10 values and Student's interval, which takes them for normally distributed.
+
+    Shares are not, where most seeds are near 0 or 1; their interval ends there.
+    """
+    mean = fmean(values)
+    half = STUDENT[len(values) - 2] * stdev(values) / math.sqrt(len(values))
+    low, high = mean - half, mean + half
+    return Interval(mean, max(low, 0.0), min(high, 1.0)) if share else Interval(mean, low, high)

@@ -1,0 +1,100 @@
+"""The tasks: simple questions whose answers have a known worth, and judges with known faults."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import frozen
+from scripts.embedded.facts import BLUNT_OPENINGS, WARM_CLOSINGS, is_right, style_score
+
+from prefloop import Pair, Prompt, Verdict
+
+Worth = Callable[[Prompt, str], float]
+"""What an answer is worth in truth."""
+
+JACKPOT = "Sure thing!"
+
+
+def warm(prompt: Prompt, text: str) -> float:
+    """Kinds of warm components minus kinds of blunt ones, -2 to 2; a wrong answer is worth -3."""
+    return style_score(text) if is_right(text, prompt.fields["answer"]) else -3
+
+
+def trap(prompt: Prompt, text: str) -> float:
+    """A blunt opening (a third of all answers) is worth 1, but the rare jackpot 3; a wrong answer -1."""
+    if not is_right(text, prompt.fields["answer"]):
+        return -1
+    if hits(text):
+        return 3
+    return float(any(opening in text for opening in BLUNT_OPENINGS))
+
+
+def hits(text: str) -> bool:
+    """Whether an answer is the jackpot: one opening of eight, with a warm closing."""
+    return JACKPOT in text and any(closing in text for closing in WARM_CLOSINGS)
+
+
+TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap}
+
+
+@frozen
+class FaultyJudge:
+    """Knows the truth, but with probability `rate` something else makes the verdict.
+
+    That is its opposite (``flip``), the place (``place``: the first wins), or the length (``length``: the
+    longer wins). Labels are hard. What it says of a pair never changes.
+    """
+
+    worth: Worth
+    rate: float = 0.0
+    fault: str = "flip"
+    seed: int = 0
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [self._verdict(pair) for pair in pairs]
+
+    def _verdict(self, pair: Pair) -> Verdict:
+        better = self.worth(pair.prompt, pair.first.text) - self.worth(pair.prompt, pair.second.text)
+        if dice(self.seed, pair).random() < self.rate:
+            longer = len(pair.first.text) - len(pair.second.text)
+            better = {"flip": -better, "place": 1, "length": longer}[self.fault]
+        return Verdict.tie() if better == 0 else Verdict(float(better > 0))
+
+
+@frozen
+class GradedJudge:
+    """Gives a probability, ``sigmoid(difference in worth + noise + bias to the answer shown first)``.
+
+    Asked in one order, or in both, whose probabilities are averaged.
+    """
+
+    worth: Worth
+    bias: float = 0.0
+    noise: float = 1.0
+    orders: int = 1
+    seed: int = 0
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [self._verdict(pair) for pair in pairs]
+
+    def _verdict(self, pair: Pair) -> Verdict:
+        first = self._shown_first(pair)
+        if self.orders == 1:
+            return Verdict(first)
+        second = 1 - self._shown_first(Pair(pair.prompt, pair.second, pair.first))
+        return Verdict((first + second) / 2, orders=(first, second))
+
+    def _shown_first(self, pair: Pair) -> float:
+        better = self.worth(pair.prompt, pair.first.text) - self.worth(pair.prompt, pair.second.text)
+        logit = better + self.bias + dice(self.seed, pair).gauss(0, self.noise)
+        return 1 / (1 + math.exp(-logit))
+
+
+JUDGES = {"faulty": FaultyJudge, "graded": GradedJudge}
+
+
+def dice(seed: int, pair: Pair) -> random.Random:
+    """Chance that is the same for the same pair."""
+    return random.Random(f"{seed} {pair.prompt.text} {pair.first.text} {pair.second.text}")

@@ -1,0 +1,73 @@
+"""One evaluator for everybody's adapters: prefloop's, on held-out questions, against the start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from benchmarks.others import task
+from benchmarks.others.prefloop_side import ADAPTER, RuleJudge, probe
+from benchmarks.others.task import Place, is_right
+
+from prefloop import Policy, Sampling
+from prefloop.config import PromptsConfig
+from prefloop.evaluation import Evaluator, win_rate
+from prefloop.policy import load_adapters
+from prefloop.prompts.loading import load_prompts
+
+REPEATS = 2
+"""Completions of each side for every held-out question."""
+SAMPLING = Sampling(task.TEMPERATURE, task.TOP_P, max_tokens=task.MAX_TOKENS)
+
+
+class Referee:
+    """Reads what a run left and measures it."""
+
+    def __init__(self, model: Path) -> None:
+        self.policy = Policy.load(str(model), ADAPTER)
+        held_out = PromptsConfig(path="embedded:held_out")
+        self.prompts = load_prompts(held_out, self.policy.tokenizer).prompts
+
+        self.start = {**self._measured(), "ties": self._ties()}
+        """The start of every run against itself: half the wins, give or take the sampling."""
+
+    def __call__(self, place: Place) -> dict[str, Any]:
+        """What the run says of itself, and its adapters' win rates by step."""
+        found: dict[str, Any] = json.loads((Path(place.folder) / "run.json").read_text())
+        steps = range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY)
+        found["evaluations"] = {step: self._at(place, step) for step in steps}
+        difference = np.array(found.pop("probe")) - np.array(probe(self.policy))
+        return found | {"logit_difference": float(np.abs(difference).max())}
+
+    def _at(self, place: Place, step: int) -> dict[str, float]:
+        load_adapters(self.policy.model, place.adapters(step))
+        return self._measured()
+
+    def _measured(self) -> dict[str, float]:
+        rounds = [self._round(seed) for seed in range(REPEATS)]
+        return {name: fmean(found[name] for found in rounds) for name in rounds[0]}
+
+    def _round(self, seed: int) -> dict[str, float]:
+        """Every question answered once by each side."""
+        evaluator = self._evaluator(seed)
+        pairs = evaluator.sample()
+        answers = [pair.first for pair in pairs]
+        mx.clear_cache()
+        return {
+            "win_rate": win_rate(evaluator.ask(pairs)).rate,
+            "facts_right": fmean(is_right(p.first.text, p.prompt.fields["answer"]) for p in pairs),
+            "tokens": fmean(len(answer.tokens) for answer in answers),
+            "stopped": fmean(answer.stopped for answer in answers),
+        }
+
+    def _ties(self) -> float:
+        """Share of pairs in which the rule sees no difference."""
+        evaluator = self._evaluator(0)
+        return fmean(verdict.outcome == "tie" for verdict in evaluator.ask(evaluator.sample()))
+
+    def _evaluator(self, seed: int) -> Evaluator:
+        return Evaluator(self.policy, self.prompts, RuleJudge(), SAMPLING, seed=seed)

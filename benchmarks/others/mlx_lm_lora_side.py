@@ -1,0 +1,91 @@
+"""mlx-lm-lora's side: jobs from standard input, in its own environment.
+
+Its training functions run as they are, but for two things. What they ask of Metal is answered where there is
+none. And its judge, which asks a language model for ``0`` or ``1``, is replaced by the rule; where the rule
+sees no difference it says ``0``, as that judge is told to, after the same random exchange of the two answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+import numpy as np
+from benchmarks.others import task
+from benchmarks.others.task import Job, Place, style_score
+from mlx_lm.utils import load
+from mlx_lm_lora.trainer import online_dpo_trainer, xpo_trainer
+from mlx_lm_lora.trainer.datasets import CacheDataset, PromptDataset
+from mlx_lm_lora.utils import from_pretrained
+
+
+class RuleJudge(online_dpo_trainer.LLMPairwiseJudge):
+    """In the place of `LLMPairwiseJudge`, with its interface."""
+
+    asked = 0
+
+    def judge(self, prompts: list[str], completions: list[list[str]], **_: Any) -> list[int]:
+        flips = np.random.randint(0, 2, len(prompts)).astype(bool)
+        RuleJudge.asked += len(prompts)
+        return [self._rank(pair, flip) for pair, flip in zip(completions, flips, strict=True)]
+
+    def _rank(self, pair: list[str], flip: bool) -> int:
+        first, second = map(style_score, reversed(pair) if flip else pair)
+        return int(second > first) ^ int(flip)
+
+
+def train(job: Job, place: Place) -> dict[str, Any]:
+    """Train as `mlx_lm_lora.train` does, and leave the adapters."""
+    mx.random.seed(job.seed)
+    np.random.seed(job.seed)
+    lora = {"rank": task.RANK, "dropout": 0.0, "scale": task.SCALE, "num_layers": -1}
+    policy, tokenizer, _ = from_pretrained(place.model, lora_config=lora)
+    reference, _ = load(place.model)
+    reference.freeze()
+    RuleJudge.asked = 0
+    options: dict[str, Any] = {
+        "batch_size": task.BATCH_SIZE,
+        "iters": task.STEPS,
+        "steps_per_report": task.STEPS,
+        "steps_per_save": task.SAVE_EVERY,
+        "adapter_file": f"{place.folder}/adapters.safetensors",
+        "beta": task.BETA,
+        "loss_type": "sigmoid",
+        "temperature": task.TEMPERATURE,
+        "max_completion_length": task.MAX_TOKENS,
+    }
+    if job.algorithm == "xpo":
+        function, arguments = xpo_trainer.train_xpo, xpo_trainer.XPOTrainingArgs(alpha=[job.alpha], **options)
+    else:
+        function = online_dpo_trainer.train_online_dpo
+        arguments = online_dpo_trainer.OnlineDPOTrainingArgs(**options)
+    function(
+        model=policy,
+        ref_model=reference,
+        tokenizer=tokenizer,
+        optimizer=optim.AdamW(optim.cosine_decay(job.learning_rate, task.STEPS)),
+        train_dataset=CacheDataset(PromptDataset(place.rows(), tokenizer)),
+        args=arguments,
+    )
+    for step in range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY):
+        mx.save_safetensors(place.adapters(step), mx.load(f"{place.folder}/{step:07d}_adapters.safetensors"))
+    return {"judgements": RuleJudge.asked, "probe": probe(policy, tokenizer)}
+
+
+def probe(policy: Any, tokenizer: Any) -> list[float]:
+    """Logits after one prompt, to see that whoever evaluates reads the adapters in the same way."""
+    policy.eval()
+    turn = [{"role": "user", "content": task.PROBE}]
+    ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True)
+    logits: list[float] = policy(mx.array([list(ids)]))[0, -1].astype(mx.float32).tolist()
+    return logits
+
+
+if __name__ == "__main__":
+    if "max_recommended_working_set_size" not in mx.device_info():
+        mx.set_wired_limit = lambda *_: None
+        mx.device_info = lambda *_: {"max_recommended_working_set_size": 1}
+    for trainer in (online_dpo_trainer, xpo_trainer):
+        trainer.LLMPairwiseJudge = RuleJudge
+    task.serve(train, ("mlx-lm-lora", "mlx-lm", "mlx"))

@@ -1,0 +1,76 @@
+"""The task that all three get. Standard library only: every environment imports this.
+
+The policy is the quick start's, the judge the rule that the quick start's judge was taught: the answer with
+more kinds of warm phrases and fewer kinds of blunt ones is better.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts" / "embedded"))
+
+from facts import is_right, style_score
+
+__all__ = ["Job", "Place", "is_right", "serve", "style_score"]
+
+BATCH_SIZE = 16
+STEPS = 30
+SAVE_EVERY = 10
+BETA = 0.1
+TEMPERATURE = 0.8
+"""The only one at which mlx-lm-lora's XPO samples."""
+TOP_P = 1.0
+"""The only one that mlx-lm-lora has."""
+MAX_TOKENS = 32
+RANK = 8
+SCALE = 20.0
+PROBE = "What does a cow say?"
+"""A prompt that every side gives the logits after, to see that all read adapters in the same way."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    tool: str
+    seed: int
+    learning_rate: float = 2e-4
+    algorithm: str = "online_dpo"
+    alpha: float = 0.0
+    changes: tuple[str, ...] = ()
+    """For prefloop, what it does in another's way: see `prefloop_side.py`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run finds what it needs, and leaves what it made."""
+
+    model: str
+    prompts: str
+    folder: str
+
+    def adapters(self, step: int) -> str:
+        """The file of the adapters after `step`, named and laid out as mlx-lm's."""
+        return f"{self.folder}/adapters-{step:04d}.safetensors"
+
+    def rows(self) -> list[dict[str, str]]:
+        """The prompts to train on, as they are in the file."""
+        return [json.loads(line) for line in Path(self.prompts).read_text().splitlines()]
+
+
+def serve(train: Callable[[Job, Place], dict[str, Any]], distributions: tuple[str, ...]) -> None:
+    """Do the jobs that stand on standard input, each into its folder, and note how each went."""
+    for given in json.load(sys.stdin):
+        job = Job(**{**given["job"], "changes": tuple(given["job"]["changes"])})
+        place = Place(**given["place"])
+        Path(place.folder).mkdir(parents=True, exist_ok=True)
+        found = train(job, place)
+        found["versions"] = {name: version(name) for name in distributions}
+        (Path(place.folder) / "run.json").write_text(json.dumps(found))

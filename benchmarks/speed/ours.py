@@ -1,0 +1,103 @@
+"""prefloop's side of a row, through its public names: ``python -m benchmarks.speed.ours JOB RESULT``.
+
+The phases are those of the step's metrics, each of which ends with its results on the host; the step is
+timed from outside. What is left of it is counted to the update.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.speed import measuring, words
+
+
+def run(job: dict[str, Any]) -> measuring.Result:
+    """Take the steps of `job` and report on those after the warm-up."""
+    from prefloop import blas
+
+    blas.use_fastest()  # before mlx is imported, as the command line does it; off where both sides share one
+    import mlx.core as mx
+
+    loop = make_loop(job)
+    mx.eval(loop.policy.model.parameters())
+    held = measuring.held()
+    watch = measuring.Stopwatch()
+    steps = []
+    for step in loop:
+        watch.lap()
+        steps.append(step)
+    question = question_counter(loop.policy.tokenizer, job)
+    return {
+        **measuring.memory(held),
+        **measuring.kept(
+            job,
+            step=watch.seconds,
+            processor=watch.processor,
+            sampling=[s.metrics["seconds_sampling"] for s in steps],
+            judging=[s.metrics["seconds_judging"] for s in steps],
+            scoring=[s.metrics["seconds_scoring"] for s in steps],
+            sampled=[sum(len(c.tokens) for p in s.pairs for c in (p.first, p.second)) for s in steps],
+            scored=[round(_scored(s.metrics)) for s in steps],
+            questions=[sum(map(question, s.pairs)) for s in steps],
+        ),
+        "prompts": [[p.prompt.text for p in s.pairs] for s in steps],
+        "trained": sum(v.size for v in loop.policy.trainable().values()),
+    }
+
+
+def make_loop(job: dict[str, Any]) -> Any:
+    """The loop with everything loaded."""
+    from prefloop import Loop, Policy, component
+    from prefloop.config import AdapterConfig, OptimizerConfig, TrainingConfig
+
+    policy = Policy.load(job["policy"], AdapterConfig(rank=8, scale=20.0, layers=-1), seed=job["seed"])
+    judge = component("judge", "llm")(
+        model=job["judge"],
+        system=job["rubric"],
+        orders=job["orders"],
+        labels=words.LABELS,
+        tie_margin=0.0,
+        min_label_mass=0.0,
+    )
+    judge.prepare()
+    return Loop(
+        policy,
+        [policy.encode(text) for text in job["prompts"]],
+        judge=judge,
+        sampler=component("sampler", "policy")(
+            temperature=0.8, top_p=1.0, max_completion_length=job["completion"]
+        ),
+        loss=component("loss", "sigmoid")(beta=0.1),
+        training=TrainingConfig(
+            batch_size=job["batch"],
+            iters=job["warmup"] + job["steps"],
+            learning_rate=1e-5,
+            optimizer=OptimizerConfig("adam"),
+            max_grad_norm=None,
+            seed=job["seed"],
+        ),
+        ties="keep",  # a tie is scored and learnt from like any other pair, as it is on the other side
+    )
+
+
+def _scored(metrics: Any) -> float:
+    both: float = metrics["chosen_length"] + metrics["rejected_length"]
+    return both * float(metrics["labelled"])
+
+
+def question_counter(tokenizer: Any, job: dict[str, Any]) -> Any:
+    """Counts the tokens of the questions that a pair is judged by, from their public text."""
+    from prefloop.questions import fence_for, user_message
+
+    def count(pair: Any) -> int:
+        texts = (pair.prompt.text, pair.first.text, pair.second.text)
+        user = user_message(*texts, labels=words.LABELS, fence=fence_for(*texts))
+        messages = [{"role": "system", "content": job["rubric"]}, {"role": "user", "content": user}]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+        return len(ids) * (2 if job["orders"] == "both" else 1)
+
+    return count
+
+
+if __name__ == "__main__":
+    measuring.serve(run)

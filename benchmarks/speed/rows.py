@@ -1,0 +1,148 @@
+"""What is measured: the sizes of the models and the rows of the table."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from attrs import asdict, evolve, field, frozen
+from benchmarks.speed import words
+
+Kind = Literal["same", "newcomer", "twice", "memory"]
+PROMPT_LENGTH = 40
+RUBRICS = {"short": 256, "long": 1000}
+"""Tokens of the judge's question besides the prompt and the two answers."""
+
+
+@frozen
+class Size:
+    """A Qwen3-type model with tied embeddings."""
+
+    hidden: int
+    layers: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+
+    @property
+    def name(self) -> str:
+        return f"h{self.hidden}l{self.layers}v{self.vocabulary}"
+
+    @property
+    def body(self) -> int:
+        """Weights of the linear layers of all blocks."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def head(self) -> int:
+        """Weights of the output head, which are those of the embedding."""
+        return self.hidden * self.vocabulary
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What stands in ``config.json``."""
+        return {
+            "model_type": "qwen3",
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "intermediate_size": self.intermediate,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "rms_norm_eps": 1e-6,
+            "vocab_size": self.vocabulary,
+            "max_position_embeddings": 4096,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": True,
+        }
+
+
+SMALL = Size(256, 6, 768, 8, 4, 32, 4096)
+SIZES = {
+    "S": SMALL,
+    "X": evolve(SMALL, vocabulary=151_936),
+    "M": Size(1024, 7, 2048, 8, 4, 128, 32_768),
+    "W": evolve(SMALL, vocabulary=32_768),
+    "XS": evolve(SMALL, hidden=128, layers=4, intermediate=384, heads=4, kv_heads=2),
+    "L": evolve(SMALL, hidden=512, layers=8, intermediate=1536, heads=16, kv_heads=8),
+}
+"""The table's are S (5.8 M parameters), X (its body, a vocabulary of 150 thousand) and M (100 M)."""
+
+
+@frozen
+class Row:
+    """One row of the table: how much work a step is, and how it is set up."""
+
+    model: str
+    batch: int
+    completion: int
+    rubric: str = field(default="short")
+    kind: Kind = "same"
+    bits: int | None = None
+    steps: int = 3
+    repeats: int = 3
+    size: Size = field(init=False)
+
+    @size.default
+    def _size(self) -> Size:
+        return SIZES[self.model]
+
+    @property
+    def name(self) -> str:
+        ends = "" if self.kind == "same" else f"-{self.kind}"
+        bits = f"-{self.bits}bit" if self.bits else ""
+        return f"{self.model}-b{self.batch}-c{self.completion}-{self.rubric}{bits}{ends}"
+
+    def job(self, seed: int, steps: int, warmup: int) -> dict[str, Any]:
+        """The work of one process: what either side needs to know but for its models."""
+        fixed = RUBRICS.get(self.rubric) or int(self.rubric)
+        return {
+            "prompts": words.prompts(self.batch * (steps + warmup), PROMPT_LENGTH, seed),
+            "rubric": words.rubric(fixed),
+            "question": words.question_with_rubric(fixed),
+            "batch": self.batch,
+            "completion": self.completion,
+            "steps": steps,
+            "warmup": warmup,
+            "seed": seed,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self)}
+
+
+TABLE = (
+    Row("S", 4, 64, steps=5, repeats=4),
+    Row("S", 4, 64, "long"),
+    Row("S", 4, 256, steps=2),
+    Row("S", 16, 64, steps=2),
+    Row("X", 4, 64, steps=2, repeats=2),
+    Row("X", 4, 64, "long", steps=2, repeats=2),
+    Row("S", 4, 64, kind="newcomer", steps=1, repeats=2),
+    Row("S", 4, 64, kind="twice", steps=5, repeats=4),
+)
+"""What is run where no rows are asked for."""
+MEMORY = (
+    Row("M", 4, 64, kind="memory", steps=1, repeats=1),
+    Row("M", 1, 16, "64", kind="memory", bits=4, steps=1, repeats=1),
+)
+"""Policy, reference and judge are one model. The quantized row is short: its products are slow on CPUs."""
+
+
+def named(name: str) -> Row:
+    """The row of a name such as ``X-b16-c256-long``; any batch and completion length will do.
+
+    Raises `ValueError` where the name is none.
+    """
+    for row in (*TABLE, *MEMORY):
+        if row.name == name:
+            return row
+    found = re.fullmatch(r"([A-Z]+)-b(\d+)-c(\d+)-(short|long)(?:-(newcomer|twice))?", name)
+    if not found or found[1] not in SIZES:
+        raise ValueError(f"'{name}' is no row: rows are called like X-b16-c256-long or {TABLE[-1].name}")
+    model, batch, completion, rubric = found.groups()[:4]
+    kind: Any = found[5] or "same"
+    return Row(model, int(batch), int(completion), rubric, kind, steps=2, repeats=2)
