@@ -124,7 +124,9 @@ def _unpacked(model: nn.Module) -> nn.Module:
             weight = mx.dequantize(
                 module.weight, module.scales, module.biases, module.group_size, module.bits, module.mode
             )
-            plain = nn.Linear(1, 1, bias=False) if isinstance(module, nn.QuantizedLinear) else nn.Embedding(1, 1)
+            plain = (
+                nn.Linear(1, 1, bias=False) if isinstance(module, nn.QuantizedLinear) else nn.Embedding(1, 1)
+            )
             plain.weight = weight.astype(mx.float32)
             if "bias" in module:
                 plain.bias = module.bias

@@ -84,7 +84,7 @@ class Loop:
         self.observers = tuple(observers)
         self.needs: Set[str] = frozenset().union(*(needs_of(c) for c in (self.loss, *self.bonuses)))
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
-        self.micro_batch = self.training.micro_batch_size or self.training.batch_size
+        self.micro_batch = self.training.micro_batch_size or self.training.batch_size  # a plan may lower it
         self._check_prompts()
         self.total = self._total_prompts()
         self.steps = -(-self.total // self.batch_size)
@@ -231,7 +231,7 @@ class Loop:
         return {name: number(value) for name, value in sums.items()}, norm
 
     def _micro_batches(self, batch: PreferenceBatch) -> Iterator[PreferenceBatch]:
-        """What is scored at once. Where a batch is divided, pairs of similar length keep each other company."""
+        """What is scored at once. Where a batch is divided, pairs of similar length stay together."""
         if self.micro_batch >= self.training.batch_size:
             return batch.split(self.training.batch_size)
         return batch.by_length().split(self.micro_batch)

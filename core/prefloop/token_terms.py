@@ -28,7 +28,7 @@ from prefloop.modules import arrays
 from prefloop.trunk import Trunk
 
 CHUNK_BYTES = 32 * 2**20
-"""Float32 logits of a chunk, at most; about three arrays of this size are alive at a time."""
+"""Float32 logits of a chunk, at most. A few arrays of this size are alive at a time; mlx allocates ahead."""
 
 _FEWEST_ROWS = 32
 """With fewer, reading the head's weights costs more than multiplying by them."""

@@ -174,8 +174,13 @@ class PreferenceBatch:
         return self._taken(sorted(range(len(self)), key=length))
 
     def _taken(self, places: Sequence[int]) -> PreferenceBatch:
-        columns = (self.prompts, self.chosen, self.rejected, self.probability, self.weight)
-        return PreferenceBatch(*(tuple(column[i] for i in places) for column in columns))
+        return PreferenceBatch(
+            tuple(self.prompts[i] for i in places),
+            tuple(self.chosen[i] for i in places),
+            tuple(self.rejected[i] for i in places),
+            tuple(self.probability[i] for i in places),
+            tuple(self.weight[i] for i in places),
+        )
 
 
 _Labelled = tuple[Prompt, Completion, Completion, float, float]

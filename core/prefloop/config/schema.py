@@ -189,16 +189,14 @@ class TrainingConfig:
     gradient_accumulation: int = field(
         default=1,
         validator=ge(1),
-        metadata=about(
-            "Batches per step: a step samples and judges batch_size times this many prompts."
-        ),
+        metadata=about("Batches per step: a step samples and judges batch_size times this many prompts."),
     )
     micro_batch_size: int | None = field(
         default=None,
         validator=optional(ge(1)),
         metadata=about(
-            "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is the "
-            "same."
+            "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is "
+            "the same."
         ),
     )
     iters: int | None = field(

@@ -40,7 +40,7 @@ def check(config: Config, echo: Callable[[str], object]) -> None:
 
 def _different_pairs(loop: Loop) -> list[Pair]:
     """One micro-batch of pairs; two equal completions teach nothing, so they are left out."""
-    prompts = [loop.prompts[i] for i in loop.order.indices(0, loop.training.batch_size)]
+    prompts = [loop.prompts[i] for i in loop.order.indices(0, loop.micro_batch)]
     for attempt in range(8):
         progress = evolve(loop.progress(1), seed=loop.progress(1).seed + 2 * attempt)
         pairs = loop.sampler.sample(loop.policy, prompts, progress)

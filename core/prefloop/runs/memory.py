@@ -22,10 +22,16 @@ from prefloop.generation.pool import LOGIT_COPIES
 from prefloop.host_terms import pays
 from prefloop.loop import Loop
 from prefloop.modules import arrays
-from prefloop.token_terms import CHUNK_BYTES
+from prefloop.token_terms import _FEWEST_ROWS, CHUNK_BYTES
 
 HEAD_COPIES = 5
 """Arrays of the size of a chunk's logits at the peak of the output head."""
+KL_COPIES = 10.5
+"""The same where the exact KL to the reference is asked for."""
+TRAINED_COPIES = 2.5
+"""And besides, for the second chunk and the third, where the head is trained: it makes all in one go."""
+RANK = 3.7
+"""Numbers that a layer's adapters keep for each token and rank."""
 IN_FLIGHT = 0.25
 """Of a layer, what its backward pass works with besides what was kept."""
 CHECKPOINTED = 2.1
@@ -41,12 +47,11 @@ class _Kept:
     keys: float
     intermediate: float
     scores: float
-    rank: float
 
 
-_LAZY = _Kept(hidden=4, queries=3.6, keys=1, intermediate=5, scores=1, rank=3.7)
+_LAZY = _Kept(hidden=4, queries=3.6, keys=1, intermediate=5, scores=1)
 """What the derivatives need."""
-_LOOKED = _Kept(hidden=16.2, queries=13.7, keys=4.8, intermediate=10.4, scores=2.8, rank=40)
+_LOOKED = _Kept(hidden=16.2, queries=13.7, keys=4.8, intermediate=10.4, scores=2.8)
 """Everything: NumPy looks into the pass while its gradient is traced, and mlx then keeps what it computed."""
 
 
@@ -118,7 +123,7 @@ class Estimator:
         folded = sum(v.nbytes for v in arrays(twin.parameters()).values() if id(v) not in there)
         caches = make_prompt_cache(model)
         model(mx.array([[0]]), cache=caches)
-        return folded, sum(cache.nbytes for cache in caches) // KVCache.step
+        return folded, sum(int(cache.nbytes) for cache in caches) // KVCache.step
 
     @_shape.default
     def _shape_of_model(self) -> Mapping[str, int]:
@@ -141,40 +146,47 @@ class Estimator:
         first = 2 * prompts * (2 * before + block) + prompts * _blocks(before)
         last = 2 * prompts * (before + _blocks(self.completion))
         logits = 2 * prompts * self._shape["V"] * 4 * LOGIT_COPIES
-        return max(first, last) * self._sampling[1] + logits
+        return int(max(first, last) * self._sampling[1] + logits)
 
     def _activations(self, pairs: int) -> int:
-        """Scoring: what the layers keep for the backward pass, the output head, and the gradients."""
+        """Scoring: what the layers keep for the backward pass, the output head's chunk, and the gradients."""
         s, loop = self._shape, self.loop
-        shared = loop.policy.scorer.shares_prompts
-        width = _LOOKED if pays(2 * pairs * self.completion, s["V"]) else _LAZY
+        looked = not s["head"] and pays(2 * pairs * self.completion, s["V"])
+        layer = self._layer(pairs, _LOOKED if looked else _LAZY)
+        trained = s["layers"] if loop.policy.adapter.layers < 0 else loop.policy.adapter.layers
+        layers = min(trained, s["layers"]) + IN_FLIGHT
+        if loop.training.gradient_checkpointing and not looked:
+            inputs = 2 * pairs * (self.prompt - 1 + self.completion) * s["H"] * s["bytes"]
+            trunk = CHECKPOINTED * layer + s["layers"] * inputs
+        else:
+            trunk = layers * layer
+        chunk_rows = max(_FEWEST_ROWS, CHUNK_BYTES // (4 * s["V"]))
+        chunks = 2 * pairs * self.completion / chunk_rows
+        copies = KL_COPIES if "kl" in loop.needs else HEAD_COPIES
+        copies += s["head"] * TRAINED_COPIES * max(0, min(chunks, 3) - 1)
+        chunk = 4 * s["V"] * chunk_rows * min(chunks, 1)
+        gradients = self.fixed.trained * (1 if pairs >= loop.training.batch_size else 2)
+        return int(trunk + copies * chunk + gradients)
+
+    def _layer(self, pairs: int, kept: _Kept) -> float:
+        """What one layer keeps, with ``B`` pairs: ``N`` tokens in ``R = 2 B`` rows.
+
+        Where prompts are shared ``N = B (P - 1) + R T``, else ``R (P - 1 + T)``. The keys of a shared prompt
+        are copied for each row, and scores are ``A N`` times the number of tokens looked at.
+        """
+        s, adapter = self._shape, self.loop.policy.adapter
+        shared = self.loop.policy.scorer.shares_prompts
         before, rows = self.prompt - 1, 2 * pairs
-        alone = pairs * before if shared else 0  # tokens of prompts that pass once for both completions
-        together = rows * (self.completion + (0 if shared else before))
-        length = before + self.completion  # keys that the last token of a row looks at
+        length = before + self.completion
+        alone = pairs * before if shared else 0  # tokens that pass once for both completions
+        together = rows * (self.completion if shared else length)
         tokens = alone + together
         keys = 2 * (rows * length + alone) + tokens if shared else 3 * tokens
-        layer = s["bytes"] * (
-            tokens * (width.hidden * s["H"] + width.queries * s["Q"] + width.intermediate * s["I"])
-            + tokens * (width.rank * loop.policy.adapter.rank + self._decomposed())
-            + width.keys * s["K"] * keys
-            + width.scores * s["A"] * (alone * before + together * length)
-        )
-        layers = loop.policy.adapter.layers
-        kept = s["layers"] if layers < 0 else min(layers, s["layers"])
-        if loop.training.gradient_checkpointing:
-            trunk = CHECKPOINTED * layer + s["layers"] * tokens * s["H"] * s["bytes"]
-        else:
-            trunk = (kept + IN_FLIGHT) * layer
-        chunk = min(4 * rows * self.completion * s["V"], max(CHUNK_BYTES, 4 * 32 * s["V"]))
-        gradients = self.fixed.trained * (1 if pairs >= loop.training.batch_size else 2)
-        return int(trunk + HEAD_COPIES * chunk + gradients)
-
-    def _decomposed(self) -> int:
-        """DoRA keeps the outputs of its linear layers too."""
-        s = self._shape
-        dora = self.loop.policy.adapter.type == "dora"
-        return 2 * (s["H"] + s["I"] + s["K"]) + s["Q"] if dora else 0
+        outputs = 2 * (s["H"] + s["I"] + s["K"]) + s["Q"] if adapter.type == "dora" else 0
+        per_token = kept.hidden * s["H"] + kept.queries * s["Q"] + kept.intermediate * s["I"] + outputs
+        per_token += RANK * adapter.rank if adapter.type != "full" else 0
+        scores = s["A"] * (alone * before + together * length)
+        return s["bytes"] * (tokens * per_token + kept.keys * s["K"] * keys + kept.scores * scores)
 
 
 def size_words(count: int) -> str:
@@ -191,6 +203,7 @@ def _shape_of(loop: Loop) -> dict[str, int]:
     hidden = int(config.get("hidden_size") or states.shape[-1])
     heads = int(config.get("num_attention_heads") or 1)
     head = int(config.get("head_dim") or hidden // heads)
+    output = [arrays(module.trainable_parameters()) for module in trunk.head_modules()]
     return {
         "H": hidden,
         "I": int(config.get("intermediate_size") or 4 * hidden),
@@ -198,6 +211,7 @@ def _shape_of(loop: Loop) -> dict[str, int]:
         "K": int(config.get("num_key_value_heads") or heads) * head,
         "A": heads,
         "V": int(trunk.head(states).shape[-1]),
+        "head": int(any(output)),
         "layers": len(loop.policy.model.layers),
         "bytes": states.itemsize,
     }
@@ -205,4 +219,5 @@ def _shape_of(loop: Loop) -> dict[str, int]:
 
 def _blocks(tokens: int) -> int:
     """Tokens for which a cache has room that holds so many."""
-    return -(-tokens // KVCache.step) * KVCache.step
+    block = int(KVCache.step)
+    return -(-tokens // block) * block

@@ -19,7 +19,6 @@ from prefloop.prompts.loading import PromptSet
 from prefloop.runs.memory import Estimator, Memory, size_words
 from prefloop.types import Prompt
 
-
 SHARE = 0.8
 """Of the memory there is, what a step is planned to take: the estimate may be out by a fifth."""
 
@@ -158,4 +157,3 @@ def _parameters(model: Any) -> int:
     from mlx_lm.utils import get_total_parameters
 
     return int(get_total_parameters(model))
-

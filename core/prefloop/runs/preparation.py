@@ -37,9 +37,7 @@ class Prepared:
         before = mx.get_active_memory()
         prepare_components(self.config)
         held = max(0, mx.get_active_memory() - before)
-        plan = make_plan(
-            self.config, self.loop, self.prompts, self.held_out, judge=held, division=division
-        )
+        plan = make_plan(self.config, self.loop, self.prompts, self.held_out, judge=held, division=division)
         plan.division.apply(self.loop)
         return evolve(self, plan=plan)
 

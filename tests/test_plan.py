@@ -1,0 +1,131 @@
+"""The plan of a run: how much memory it needs, and how a step is divided to fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from attrs import asdict, evolve
+
+from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, load_config
+from prefloop.config import OutputConfig
+from prefloop.runs.memory import Estimator, Memory
+from prefloop.runs.plan import SHARE, Division, divide
+from prefloop.runs.preparation import prepare
+from prefloop.runs.training import resume, train
+from test_loop import make_loop
+from test_resume import StopsAfter, outcome, settings_for
+from tiny_models import ModelFolder
+
+SMALL = {"batch_size": 6, "iters": 4, "save_every": 2, "learning_rate": 1e-3}
+
+
+def batch_of(loop: Loop, lengths: list[int]) -> PreferenceBatch:
+    """Pairs whose chosen completions have these lengths and whose rejected ones are one token longer."""
+    prompts = tuple(loop.prompts[: len(lengths)])
+    made = [[Completion(tuple(range(3, 3 + n + more)), "", False) for n in lengths] for more in (0, 1)]
+    count = len(lengths)
+    weights = tuple(1.0 if i % 2 else 0.5 for i in range(count))
+    return PreferenceBatch(prompts, tuple(made[0]), tuple(made[1]), (0.9,) * count, weights)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_micro_batches_add_up_to_the_gradient_of_the_whole(model_folder: ModelFolder, size: int) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    loop = make_loop(policy, training={"batch_size": 6, "micro_batch_size": size})
+    batch = batch_of(loop, [5, 2, 9, 2, 7, 4])
+    progress, weight = loop.progress(1), sum(batch.weight)
+    whole = flat(loop.gradient(batch, progress, weight)[0])
+    parts = list(loop._micro_batches(batch))
+    assert max(map(len, parts)) == size
+    lengths = [len(c.tokens) for part in parts for c in part.chosen]
+    assert lengths == sorted(lengths)
+    added = sum(flat(loop.gradient(part, progress, weight)[0]) for part in parts)
+    assert np.linalg.norm(added - whole) <= 1e-5 * np.linalg.norm(whole)
+    assert np.linalg.norm(whole) > 0
+
+
+def flat(gradient: Any) -> Any:
+    from mlx.utils import tree_flatten
+
+    return np.concatenate([np.asarray(g).ravel() for _, g in sorted(tree_flatten(gradient))]).astype(float)
+
+
+def test_a_batch_that_fits_stays_as_it_is(model_folder: ModelFolder) -> None:
+    training = {"batch_size": 2, "gradient_accumulation": 3}
+    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training=training)
+    batch = batch_of(loop, [5, 2, 9, 2, 7, 4])
+    parts = list(loop._micro_batches(batch))
+    assert [len(c.tokens) for part in parts for c in part.chosen] == [5, 2, 9, 2, 7, 4]
+    assert [len(part) for part in parts] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("budget", "asked", "micro_batch", "pool"),
+    [
+        (1000.0, None, 8, 900),
+        (150.0, None, 5, 50),
+        (109.0, None, 1, 9),
+        (50.0, None, 1, 0),
+        (120.0, 3, 3, 20),
+    ],
+)
+def test_as_many_pairs_as_fit_the_budget(
+    model_folder: ModelFolder, budget: float, asked: int | None, micro_batch: int, pool: int
+) -> None:
+    """A hundred bytes are held, and each pair takes ten more while it is scored."""
+
+    def estimate(pairs: int, pool_bytes: int) -> Memory:
+        return Memory(60, 20, 15, 5, min(40, pool_bytes), 10 * pairs)
+
+    training = {"batch_size": 8, "micro_batch_size": asked}
+    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training=training)
+    assert divide(estimate, loop, budget) == Division(micro_batch, pool)
+
+
+@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="measured on mlx's CPU back end")
+def test_the_plan_is_what_scoring_takes(model_folder: ModelFolder) -> None:
+    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"batch_size": 8})
+    batch = batch_of(loop, [63] * 8)
+    longest = max(len(p.tokens) for p in loop.prompts)
+    planned = Estimator(loop, longest, 64)(8, 1 << 30).activations
+    loop.gradient(batch, loop.progress(1), 8.0)  # what is found out once is found out now
+    mx.clear_cache()
+    held = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(loop.gradient(batch, loop.progress(1), 8.0))
+    assert planned == pytest.approx(mx.get_peak_memory() - held, rel=0.2)
+
+
+def test_a_run_goes_on_in_the_micro_batches_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever memory there is by then: rounding depends on how a step is divided."""
+    config = load_config(settings_for(tmp_path / "run", training=SMALL))
+    assert prepare(config).plan.division.micro_batch == 6
+    needed = prepare(config).with_components().plan.memory
+    held = needed.total - max(needed.activations, needed.caches)
+    machine = (held + needed.activations / 2) / SHARE
+    monkeypatch.setattr("prefloop.runs.plan.machine_memory", lambda: machine)
+    whole = train(evolve(config, output=OutputConfig(str(tmp_path / "whole"), report=False)))
+    division = whole.plan.division
+    assert 1 <= division.micro_batch < 6
+    stopped = train(config, observers=[StopsAfter(2, StopRun("enough"))])
+    assert stopped.manifest["plan"]["division"] == asdict(division)
+    monkeypatch.undo()
+    resumed = resume(stopped.path)
+    assert resumed.plan.division == division
+    assert outcome(resumed.path) == outcome(whole.path)
+
+
+def test_an_explicit_micro_batch_is_taken_as_it_is(model_folder: ModelFolder) -> None:
+    loop = make_loop(
+        Policy.load(str(model_folder("qwen3"))), training={"batch_size": 4, "micro_batch_size": 9}
+    )
+    roomy = evolve(loop.training, micro_batch_size=3)
+    assert divide(Estimator(loop, 20, 8), loop, 1e12).micro_batch == 4
+    loop.training = roomy
+    assert divide(Estimator(loop, 20, 8), loop, 1.0).micro_batch == 3
