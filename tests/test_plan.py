@@ -12,6 +12,7 @@ from attrs import asdict, evolve
 
 from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, load_config
 from prefloop.config import OutputConfig
+from prefloop.loop import ENOUGH_TOKENS
 from prefloop.runs.memory import Estimator, Memory
 from prefloop.runs.plan import SHARE, Division, divide
 from prefloop.runs.preparation import prepare
@@ -55,11 +56,19 @@ def flat(gradient: Any) -> Any:
 
 
 def test_a_batch_that_fits_stays_as_it_is(model_folder: ModelFolder) -> None:
-    training = {"batch_size": 2, "gradient_accumulation": 3}
-    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training=training)
+    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"batch_size": 6})
+    (part,) = loop._micro_batches(batch_of(loop, [5, 2, 9, 2, 7, 4]))
+    assert [len(c.tokens) for c in part.chosen] == [5, 2, 9, 2, 7, 4]
+
+
+def test_more_tokens_than_are_worth_it_are_scored_in_parts_of_one_size(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"batch_size": 6})
     batch = batch_of(loop, [5, 2, 9, 2, 7, 4])
+    monkeypatch.setitem(ENOUGH_TOKENS, mx.default_device().type.name, batch.tokens // 3 + 1)
     parts = list(loop._micro_batches(batch))
-    assert [len(c.tokens) for part in parts for c in part.chosen] == [5, 2, 9, 2, 7, 4]
+    assert [len(c.tokens) for part in parts for c in part.chosen] == [2, 2, 4, 5, 7, 9]
     assert [len(part) for part in parts] == [2, 2, 2]
 
 
@@ -88,7 +97,9 @@ def test_as_many_pairs_as_fit_the_budget(
 
 @pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="measured on mlx's CPU back end")
 def test_the_plan_is_what_scoring_takes(model_folder: ModelFolder) -> None:
-    loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"batch_size": 8})
+    loop = make_loop(
+        Policy.load(str(model_folder("qwen3"))), training={"batch_size": 8, "micro_batch_size": 8}
+    )
     batch = batch_of(loop, [63] * 8)
     longest = max(len(p.tokens) for p in loop.prompts)
     planned = Estimator(loop, longest, 64)(8, 1 << 30).activations

@@ -164,6 +164,12 @@ class PreferenceBatch:
         for i in range(0, len(self), size):
             yield self._taken(range(i, min(i + size, len(self))))
 
+    @property
+    def tokens(self) -> int:
+        """Tokens in all: each prompt, and both of its completions."""
+        rows = (self.prompts, self.chosen, self.rejected)
+        return sum(len(row.tokens) for part in rows for row in part)
+
     def by_length(self) -> PreferenceBatch:
         """The same pairs, the shortest first: by the longer of the two completions, then by the prompt."""
 

@@ -20,7 +20,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from prefloop.generation.merging import merged
 from prefloop.generation.pool import LOGIT_COPIES
 from prefloop.host_terms import pays
-from prefloop.loop import Loop
+from prefloop.loop import Loop, pairs_at_once
 from prefloop.modules import arrays
 from prefloop.token_terms import _FEWEST_ROWS, CHUNK_BYTES
 
@@ -133,7 +133,14 @@ class Estimator:
         """The estimate where so many pairs are scored at once and sampled rows take so many bytes at most."""
         folded, rows = self._sampling[0], self._rows_bytes()
         caches = folded + min(rows, max(pool_bytes, rows // (2 * self.loop.batch_size)))
-        return evolve(self.fixed, caches=caches, activations=self._activations(micro_batch))
+        return evolve(self.fixed, caches=caches, activations=self._activations(self._at_once(micro_batch)))
+
+    def _at_once(self, micro_batch: int) -> int:
+        """Pairs of full length that the loop scores together."""
+        if self.loop.training.micro_batch_size is not None:
+            return micro_batch
+        pairs = self.loop.batch_size
+        return min(micro_batch, pairs_at_once(pairs, pairs * (self.prompt + 2 * self.completion)))
 
     def _rows_bytes(self) -> int:
         """Caches and logits of all rows of a step that are sampled together.

@@ -70,7 +70,7 @@ class Plan:
             ("trains", f"{trains} in {self.trained_tensors} tensors"),
             ("prompts", prompts),
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
-            ("scoring", f"{self.division.micro_batch} pairs at a time"),
+            ("scoring", f"at most {self.division.micro_batch} pairs at a time"),
             ("memory", self.memory.words()),
         ]
 
