@@ -149,7 +149,7 @@ def test_a_judge_that_cares_for_places_is_asked_twice_and_gains_nothing() -> Non
 
 
 def test_one_that_stops_goes_on_where_it_was() -> None:
-    Path("tired.py").write_text(
+    Path("weary.py").write_text(
         "from pathlib import Path\n"
         "from prefloop import StopRun\n"
         "def score(prompt, completion):\n"
@@ -157,13 +157,13 @@ def test_one_that_stops_goes_on_where_it_was() -> None:
         "        raise StopRun('the budget is spent')\n"
         "    return len(completion)\n"
     )
-    Path("tired.yaml").write_text("judge: {use: function, score: 'tired:score'}\n")
-    done = evaluate("--judge", "tired.yaml")
+    Path("weary.yaml").write_text("judge: {use: function, score: 'weary:score'}\n")
+    done = evaluate("--judge", "weary.yaml")
     assert done.exit_code == 130
     assert done.stderr == "Stopped: the budget is spent. The same command goes on from here.\n"
     assert not list(Path("run/evaluations").glob("final*"))
     Path("awake").touch()
-    assert evaluate("--judge", "tired.yaml").exit_code == 0
+    assert evaluate("--judge", "weary.yaml").exit_code == 0
 
 
 @pytest.mark.parametrize(

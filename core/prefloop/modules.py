@@ -37,17 +37,24 @@ def arrays(tree: Any) -> dict[str, mx.array]:
 
 
 def checkpoint_layers(model: nn.Module) -> None:
-    """mlx-lm's gradient checkpointing, once for each class of layer: it patches the class."""
+    """mlx-lm's gradient checkpointing, for the layers of this model alone.
+
+    It patches a class, so the layers get one of their own first, lest every model of the family have it.
+    """
     from mlx_lm.tuner.trainer import grad_checkpoint
 
-    for cls, layer in {type(layer): layer for layer in model.layers}.items():
-        if not getattr(cls, _CHECKPOINTED, False):
-            grad_checkpoint(layer)
-            setattr(cls, _CHECKPOINTED, True)
+    if is_checkpointed(model):
+        return
+    for cls in {type(layer) for layer in model.layers}:
+        own_class = type(cls.__name__, (cls,), {_CHECKPOINTED: True})
+        layers = [layer for layer in model.layers if type(layer) is cls]
+        for layer in layers:
+            layer.__class__ = own_class
+        grad_checkpoint(layers[0])
 
 
 def is_checkpointed(model: nn.Module) -> bool:
-    """Whether `checkpoint_layers` was called for a model of this class, by whomever."""
+    """Whether `checkpoint_layers` was called for this model."""
     return any(getattr(type(layer), _CHECKPOINTED, False) for layer in getattr(model, "layers", ()))
 
 

@@ -191,14 +191,6 @@ class TrainingConfig:
         validator=ge(1),
         metadata=about("Batches per step: a step samples and judges batch_size times this many prompts."),
     )
-    micro_batch_size: int | None = field(
-        default=None,
-        validator=optional(ge(1)),
-        metadata=about(
-            "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is "
-            "the same."
-        ),
-    )
     iters: int | None = field(
         default=None,
         validator=optional(ge(1)),
@@ -274,6 +266,14 @@ class TrainingConfig:
         default=None,
         validator=optional(ge(0)),
         metadata=about("Memory the run may use in gigabytes; null is what the machine has, 0 is any."),
+    )
+    micro_batch_size: int | None = field(
+        default=None,
+        validator=optional(ge(1)),
+        metadata=about(
+            "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is "
+            "the same."
+        ),
     )
 
     def __attrs_post_init__(self) -> None:

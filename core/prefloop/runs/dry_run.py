@@ -24,7 +24,7 @@ def check(config: Config, echo: Callable[[str], object]) -> None:
     The pairs are sampled for real; their labels are made up, so that a person is not asked. Raises
     `UserError` where a trainable tensor gets no gradient, or the reference moves with the policy.
     """
-    prepared = prepare(config).with_components()
+    prepared = prepare(config).with_components(people=False)
     for title, text in prepared.plan.lines():
         echo(f"{title:<8} {text}")
     loop = prepared.loop

@@ -29,13 +29,13 @@ class Prepared:
     evaluator: Evaluator | None
     plan: Plan
 
-    def with_components(self, division: Division | None = None) -> Prepared:
+    def with_components(self, division: Division | None = None, *, people: bool = True) -> Prepared:
         """The same with judges and sampler ready, what they hold in the plan, and the loop divided by it.
 
-        A run that goes on gives the `division` it had.
+        A run that goes on gives the `division` it had. Without `people`, nobody is asked for a terminal.
         """
         before = mx.get_active_memory()
-        prepare_components(self.config)
+        prepare_components(self.config, people=people)
         held = max(0, mx.get_active_memory() - before)
         plan = make_plan(self.config, self.loop, self.prompts, self.held_out, judge=held, division=division)
         plan.division.apply(self.loop)
@@ -67,9 +67,11 @@ def prepare(config: Config) -> Prepared:
     return Prepared(config, policy, prompts, loop, held_out, evaluator, plan)
 
 
-def prepare_components(config: Config) -> None:
+def prepare_components(config: Config, *, people: bool = True) -> None:
     """Let judges and sampler load what they need while nothing is written yet."""
     for key, component in _components(config):
+        if getattr(component, "interactive", False) and not people:
+            continue
         if (prepare_it := getattr(component, "prepare", None)) is not None:
             with said_of(key):
                 prepare_it()
