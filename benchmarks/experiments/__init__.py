@@ -4,10 +4,6 @@
 writes the figures and pages in ``docs/experiments``. Every number there comes from what is on record.
 """
 
-import os
-
 from prefloop import blas
 
-# Before anything imports mlx. Runs go side by side, one thread each.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-blas.use_fastest()
+blas.use_fastest()  # before anything imports mlx

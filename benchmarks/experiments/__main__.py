@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,7 @@ EXPERIMENTS = {
 @click.option("--seconds", default=math.inf, help="Begin no run after so long; the next call goes on.")
 @click.option("--quick", is_flag=True, help="Try everything with a few steps; write nothing that stays.")
 def main(name: str, seeds: int, jobs: int, seconds: float, quick: bool) -> None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the processes that train, side by side
     names = [*EXPERIMENTS] if name == "all" else [name]
     if quick:
         try_out(names, jobs)
