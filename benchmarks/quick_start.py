@@ -1,4 +1,4 @@
-"""The quick start as a newcomer runs it, over seeds: ``python benchmarks/quick_start.py [--seeds N]``.
+"""The quick start as a newcomer runs it, over seeds: ``python -m benchmarks.quick_start``.
 
 Each seed is ``prefloop train --set training.seed=N`` in a process of its own, with the judge that the quick
 start has. Prints a table for docs/experiments/quick-start.md; ``--write`` puts it and the record in place.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
+
+from benchmarks.experiments.intervals import STUDENT, interval
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "experiments" / "quick-start.md"
 RECORD = ROOT / "benchmarks" / "results" / "quick-start.json"
-STUDENT = {3: 4.303, 4: 3.182, 5: 2.776, 8: 2.365, 10: 2.262}
-"""The 97.5 % quantile of Student's t for so many seeds."""
 MARKS = re.compile(r"(<!-- table -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -59,18 +57,17 @@ def table(runs: list[dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     for algorithm in dict.fromkeys(found["algorithm"] for found in runs):
         rates = [f["win_rate"]["after"]["rate"] for f in runs if f["algorithm"] == algorithm]
-        half = STUDENT[len(rates)] * stdev(rates) / math.sqrt(len(rates))
-        mean = fmean(rates)
+        over = interval(rates, share=True)
         lines.append(
-            f"| **{algorithm}** | all {len(rates)} |  | **{mean:.3f}** | "
-            f"{mean - half:.3f} to {min(1.0, mean + half):.3f} |  |  |"
+            f"| **{algorithm}** | all {len(rates)} |  | **{over.mean:.3f}** | "
+            f"{over.low:.3f} to {over.high:.3f} |  |  |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, choices=sorted(STUDENT), default=5)
+    parser.add_argument("--seeds", type=int, choices=range(2, len(STUDENT) + 2), default=5)
     parser.add_argument("--write", action="store_true", help="put the table and the record in place")
     arguments = parser.parse_args()
     runs = [run(seed, a) for a in ("online_dpo", "xpo") for seed in range(arguments.seeds)]

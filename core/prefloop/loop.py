@@ -19,7 +19,7 @@ from mlx.utils import tree_map
 
 from prefloop.config import TrainingConfig
 from prefloop.config.schema import DEFAULT_ITERS
-from prefloop.errors import StopRun, UserError
+from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.modules import checkpoint_layers
 from prefloop.optim import build_optimizer
@@ -207,11 +207,7 @@ class Loop:
             pending.append(submit(drawn).result if submit else partial(self.judge.judge, drawn))
         with clock("judging"):
             verdicts = _collect(pending)
-        if len(verdicts) != len(pairs):
-            raise UserError(
-                f"judge '{type(self.judge).__name__}' gave {len(verdicts)} verdicts for {len(pairs)} pairs; "
-                "it must give one for each, in their order."
-            )
+        check_count(type(self.judge).__name__, len(verdicts), len(pairs))
         return pairs, verdicts
 
     def _update(

@@ -204,8 +204,13 @@ def _logits(hidden: Hidden, part: slice) -> mx.array:
 
 
 def _chunks(hidden: Hidden, targets: mx.array) -> Iterator[slice]:
-    rows = max(_FEWEST_ROWS, CHUNK_BYTES // (4 * _vocabulary(hidden)))
+    rows = chunk_rows(_vocabulary(hidden))
     return (slice(i, i + rows) for i in range(0, len(targets), rows))
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Tokens whose logits are held at a time."""
+    return max(_FEWEST_ROWS, CHUNK_BYTES // (4 * vocabulary))
 
 
 def _vocabulary(hidden: Hidden) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attrs import evolve, frozen
 
-from prefloop.errors import StopRun, UserError
+from prefloop.errors import StopRun, check_count
 from prefloop.types import Judge, Pair, Verdict
 
 CHUNK = 32
@@ -71,11 +71,7 @@ def _ask(judge: Judge, pairs: Sequence[Pair]) -> tuple[Sequence[Verdict], str | 
         return stop.verdicts, stop.reason
     except KeyboardInterrupt:
         return (), "interrupted from the keyboard"
-    if len(verdicts) != len(pairs):
-        raise UserError(
-            f"judge '{type(judge).__name__}' gave {len(verdicts)} verdicts for {len(pairs)} pairs; "
-            "it must give one for each, in their order."
-        )
+    check_count(type(judge).__name__, len(verdicts), len(pairs))
     return verdicts, None
 
 

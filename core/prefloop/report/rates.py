@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prefloop.report import svg
 from prefloop.report.charts import Chart, percents, run_keys, scale
 from prefloop.report.formats import interval, percent
 from prefloop.report.measures import length_differences, longer_wins, stretches
 from prefloop.report.records import RunFiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from prefloop.types import Rate
 
 BINS = 31
 """How many bars a histogram has at most."""
@@ -23,17 +29,10 @@ def win_rate_chart(runs: Sequence[RunFiles]) -> Chart | None:
     span = max(run.evaluations[-1].step for _, run in shown) or 1
     for place, run in shown:
         shift = (place - (len(runs) - 1) / 2) * span * 0.008
-        rates = [e.win_rate for e in run.evaluations]
-        below, above = [r.rate - r.low for r in rates], [r.high - r.rate for r in rates]
-        steps = [e.step + shift for e in run.evaluations]
-        plot.errorbar(
-            steps, [r.rate for r in rates], [below, above], color=svg.colour(place), marker="o", capsize=3
-        )
+        _draw(plot, place, [(e.step + shift, e.win_rate) for e in run.evaluations])
         said = "; ".join(f"step {e.step}: {interval(e.win_rate)}" for e in run.evaluations)
         told.append(f"{run.name}: {said}")
-    plot.axhline(0.5, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    scale(plot, share=True)
-    plot.set_xlabel("step")
+    _frame(plot)
     return Chart(
         "win-rate",
         "Win rate against the start, over steps",
@@ -93,17 +92,12 @@ def longer_wins_chart(runs: Sequence[RunFiles]) -> Chart | None:
         rates = [(step, rate) for step, part in stretches(run.judged, last) if (rate := longer_wins(part))]
         if not rates:
             continue
-        below = [rate.rate - rate.low for _, rate in rates]
-        above = [rate.high - rate.rate for _, rate in rates]
-        steps, shares = [step for step, _ in rates], [rate.rate for _, rate in rates]
-        plot.errorbar(steps, shares, [below, above], color=svg.colour(place), marker="o", capsize=3)
+        _draw(plot, place, rates)
         said = "; ".join(f"around step {step:.0f} {interval(rate)}" for step, rate in rates)
         told.append(f"{run.name}: {said}")
     if not told:
         return None
-    plot.axhline(0.5, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    scale(plot, share=True)
-    plot.set_xlabel("step")
+    _frame(plot)
     return Chart(
         "longer-wins",
         "How often the longer answer wins",
@@ -112,3 +106,18 @@ def longer_wins_chart(runs: Sequence[RunFiles]) -> Chart | None:
         svg.drawn(plot, "longer-wins"),
         run_keys(runs),
     )
+
+
+def _draw(plot: Axes, place: int, rates: Sequence[tuple[float, Rate]]) -> None:
+    """The rates of one run by step, with their intervals."""
+    steps, shares = [step for step, _ in rates], [rate.rate for _, rate in rates]
+    below = [rate.rate - rate.low for _, rate in rates]
+    above = [rate.high - rate.rate for _, rate in rates]
+    plot.errorbar(steps, shares, [below, above], color=svg.colour(place), marker="o", capsize=3)
+
+
+def _frame(plot: Axes) -> None:
+    """Rates over steps, with a line at one half."""
+    plot.axhline(0.5, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    scale(plot, share=True)
+    plot.set_xlabel("step")

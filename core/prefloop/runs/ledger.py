@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import frozen
 
-from prefloop.errors import StopRun, UserError
+from prefloop.errors import StopRun, check_count
 from prefloop.runs.files import append_lines, damaged_line, read_lines
 from prefloop.types import Completion, Judge, Pair, Verdict
 
@@ -135,11 +135,7 @@ class RememberingJudge:
             if stop.verdicts:
                 yield list(zip(pairs, stop.verdicts, strict=False))
             raise
-        if len(verdicts) != len(pairs):
-            raise UserError(
-                f"judge '{self.identity.name}' gave {len(verdicts)} verdicts for {len(pairs)} pairs; "
-                "it must give one for each, in their order."
-            )
+        check_count(self.identity.name, len(verdicts), len(pairs))
         yield list(zip(pairs, verdicts, strict=True))
 
 

@@ -22,7 +22,7 @@ from prefloop.generation.pool import LOGIT_COPIES
 from prefloop.host_terms import pays
 from prefloop.loop import Loop, pairs_at_once
 from prefloop.modules import arrays
-from prefloop.token_terms import _FEWEST_ROWS, CHUNK_BYTES
+from prefloop.token_terms import chunk_rows
 
 HEAD_COPIES = 5
 """Arrays of the size of a chunk's logits at the peak of the output head."""
@@ -167,11 +167,11 @@ class Estimator:
             trunk = CHECKPOINTED * layer + s["layers"] * inputs
         else:
             trunk = layers * layer
-        chunk_rows = max(_FEWEST_ROWS, CHUNK_BYTES // (4 * s["V"]))
-        chunks = 2 * pairs * self.completion / chunk_rows
+        at_once = chunk_rows(s["V"])
+        chunks = 2 * pairs * self.completion / at_once
         copies = KL_COPIES if "kl" in loop.needs else HEAD_COPIES
         copies += s["head"] * TRAINED_COPIES * max(0, min(chunks, 3) - 1)
-        chunk = 4 * s["V"] * chunk_rows * min(chunks, 1)
+        chunk = 4 * s["V"] * at_once * min(chunks, 1)
         gradients = self.fixed.trained * (1 if pairs >= loop.training.batch_size else 2)
         return int(trunk + copies * chunk + gradients)
 
