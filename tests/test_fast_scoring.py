@@ -15,8 +15,11 @@ import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
 from plain_scoring import batch, error, fast, moved_policy, plain
-from prefloop import Policy, PreferenceBatch, host_terms, modules, token_terms
+from prefloop import Policy, PreferenceBatch, modules
 from prefloop.config import AdapterConfig
+from prefloop.host import attention, slow_exp
+from prefloop.host import token_terms as host_terms
+from prefloop.scoring import token_terms
 from tiny_models import FAMILIES, ModelFolder
 
 SHARING = {
@@ -39,6 +42,8 @@ NOT_SHARING = {
     "baichuan_m1": {"CacheList"},
 }
 CACHES = SHARING | NOT_SHARING
+OWN_ATTENTION = {"gemma2", "mamba2", "gpt_oss", "deepseek_v3"}
+"""Their attention is no call of mlx's, or one with more to it than a softmax of scores."""
 HEAD, EMBEDDING = ("self_attn.q_proj", "lm_head"), ("self_attn.q_proj", "model.embed_tokens")
 ADAPTERS: dict[str, tuple[str, AdapterConfig, str]] = {
     "lora": ("qwen3", AdapterConfig(type="lora"), "none"),
@@ -94,6 +99,25 @@ def test_every_family_and_cache(
 ) -> None:
     _in_chunks_of(5, monkeypatch)
     check(moved_policy(str(model_folder(family)), AdapterConfig(rank=4, layers=-1)))
+
+
+@pytest.mark.skipif(not slow_exp(), reason="mlx's own attention is fast here")
+@pytest.mark.parametrize("family", CACHES)
+def test_every_family_with_the_reference_s_attention_in_numpy(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    calls: list[tuple[int, ...]] = []
+    real = attention.attend
+
+    def attend(q: mx.array, *rest: mx.array, **options: Any) -> mx.array:
+        calls.append(q.shape)
+        return real(q, *rest, **options)
+
+    monkeypatch.setattr(attention, "attend", attend)
+    monkeypatch.setattr(attention, "WORTH_WAITING", 0)
+    monkeypatch.setattr(attention, "QUERIES", 3)
+    check(moved_policy(str(model_folder(family)), AdapterConfig(rank=4, layers=-1)))
+    assert bool(calls) == (family not in OWN_ATTENTION)
 
 
 def test_the_families_stay_on_the_fast_path(model_folder: ModelFolder) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prefloop import Completion, Policy, PreferenceBatch, Prompt
-from prefloop.scoring import Scorer, lay_out, lay_out_batch, reference_scores, score
+from prefloop.scoring.scorer import Scorer, lay_out, lay_out_batch, reference_scores, score
 from tiny_models import ModelFolder
 
 PROMPTS = (Prompt((5, 6, 7, 8), "a"), Prompt((9,), "b"), Prompt((10, 11), "c"))

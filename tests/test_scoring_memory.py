@@ -9,9 +9,11 @@ import mlx.nn as nn
 import pytest
 from mlx_lm.models import qwen3
 
-from prefloop import Completion, Prompt, host_terms, token_terms
+from prefloop import Completion, Prompt
+from prefloop.host import token_terms as host_terms
 from prefloop.modules import view
-from prefloop.scoring import Scorer, lay_out
+from prefloop.scoring import token_terms
+from prefloop.scoring.scorer import Scorer, lay_out
 
 VOCABULARY, TOKENS, LENGTH = 20_000, 192, 32
 LOGITS = TOKENS * VOCABULARY * 4

@@ -26,7 +26,7 @@ from prefloop.optim import build_optimizer
 from prefloop.policy import Policy
 from prefloop.prompts.loading import PromptOrder
 from prefloop.registry import Registry
-from prefloop.scoring import ReferenceScores, Rows, lay_out_batch, reference_scores, score
+from prefloop.scoring.scorer import ReferenceScores, Rows, lay_out_batch, reference_scores, score
 from prefloop.types import (
     Bonus,
     Judge,

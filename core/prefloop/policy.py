@@ -20,7 +20,7 @@ from prefloop.generation import Generator
 from prefloop.models import LoadedModel, load_model
 from prefloop.modules import arrays, view
 from prefloop.prompts.answers import encode_answer
-from prefloop.scoring import Scorer
+from prefloop.scoring.scorer import Scorer
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 ADAPTERS = "adapters.safetensors"

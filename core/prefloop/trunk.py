@@ -16,6 +16,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from prefloop.host.attention import without_gradient
+
+__all__ = ["Trunk", "without_gradient"]
+
 _TRUNKS = ("model", "transformer", "backbone")
 
 

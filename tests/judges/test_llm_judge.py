@@ -12,6 +12,7 @@ import pytest
 from judging import ScriptedModel, loaded, pair, quoted, random_model, save_model
 
 from prefloop import Pair, UserError
+from prefloop.host import attention
 from prefloop_plugins.judges.label_reader import LabelReader
 from prefloop_plugins.judges.llm import LlmJudge
 from prefloop_plugins.judges.question import encode_question
@@ -388,14 +389,20 @@ def test_prefix_cache_padding_and_batching_change_nothing(kind: str, tokenizer: 
 PROMPT = "Write a short story about a cat and a dog who travel to the sea. " * 3
 
 
+@pytest.mark.parametrize("on_host", [False, True])
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_a_prompt_that_is_read_once_changes_nothing(kind: str, tokenizer: Any) -> None:
+def test_a_prompt_that_is_read_once_changes_nothing(
+    kind: str, on_host: bool, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = random_model(kind, len(tokenizer), **FAMILIES[kind])
     cached, plain = reader_of(model, tokenizer), reader_of(model, tokenizer, reuse_prefix=False)
     texts = [(PROMPT, "x", "yes, and more"), ("p", "x", "y"), (PROMPT + "?", "a\nb", "c")]
     questions = [q for p, a, b in texts for q in (cached.encode(p, a, b), cached.encode(p, b, a))]
     questions.append((5, 6, 7))  # begins differently
     singly = [plain.read([question])[0] for question in questions]
+    if on_host:
+        monkeypatch.setattr(attention, "WORTH_WAITING", 0)
+        monkeypatch.setattr(attention, "QUERIES", 16)
     readings = cached.read(questions)
     assert [r.first for r in readings] == pytest.approx([r.first for r in singly], abs=1e-5)
     assert [r.mass for r in readings] == pytest.approx([r.mass for r in singly], abs=1e-5)
@@ -423,7 +430,7 @@ def test_both_orders_share_the_prompt_and_one_position_meets_the_head(
     reader.read(questions)
     rest = len(questions[0]) - len(reader.prefix)
     assert heads == [2]
-    assert sum(passed) < 2 * (rest - len(tokenizer.encode(PROMPT)) + 2)
+    assert sum(passed) < 2 * rest - len(tokenizer.encode(PROMPT)) + 4
 
 
 def test_readings_are_the_softmax_at_the_last_token(tokenizer: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, quantiles, stdev
 
 from prefloop.policy import Policy
-from prefloop.scoring import lay_out
+from prefloop.scoring.scorer import lay_out
 from prefloop.types import Completion, Pair, Prompt, Verdict
 
 

@@ -16,6 +16,8 @@ from mlx_lm.generate import wired_limit
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from prefloop.generation.drawing import Drawer
+from prefloop.host.attention import without_gradient
+from prefloop.host.threads import threads_for
 from prefloop.types import Sampling
 
 Tokens = tuple[int, ...]
@@ -42,19 +44,23 @@ def sample_pool(
     rows: list[Tokens] = []
     with wired_limit(model):
         for start in range(0, len(prompts), size):
-            rows += _Pool(model, prompts[start : start + size], drawer).run(sampling.max_tokens, stop)
+            part = prompts[start : start + size]
+            prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(part)}
+            with threads_for(model, len(part)):
+                rows += _Pool(model, part, prefilled, drawer).run(sampling.max_tokens, stop)
     return rows
 
 
 class _Pool:
     """Rows that are sampled together; `rows` are those that have not stopped."""
 
-    def __init__(self, model: nn.Module, prompts: Sequence[Tokens], drawer: Drawer) -> None:
+    def __init__(
+        self, model: nn.Module, prompts: Sequence[Tokens], prefilled: dict[Tokens, Caches], drawer: Drawer
+    ) -> None:
         self.model = model
         self.drawer = drawer
         self.rows = list(range(len(prompts)))
         self.written: list[list[int]] = [[] for _ in prompts]
-        prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(prompts)}
         self.caches = _fork([prefilled[prompt] for prompt in prompts])
         logits = self._logits(mx.array([prompt[-1] for prompt in prompts]))
         if len(set(map(len, prompts))) > 1:
@@ -102,9 +108,10 @@ def _prefill(model: nn.Module, prompt: Tokens) -> Caches:
     """The state after all but the last token. The logits are never asked for, so they cost nothing."""
     caches: Caches = make_prompt_cache(model)
     tokens = mx.array([prompt[:-1]], dtype=mx.int32)
-    for start in range(0, len(prompt) - 1, PREFILL_STEP):
-        model(tokens[:, start : start + PREFILL_STEP], cache=caches)
-        mx.eval([cache.state for cache in caches])
+    with without_gradient():
+        for start in range(0, len(prompt) - 1, PREFILL_STEP):
+            model(tokens[:, start : start + PREFILL_STEP], cache=caches)
+            mx.eval([cache.state for cache in caches])
     return caches
 
 

@@ -12,7 +12,7 @@ from prefloop.errors import UserError
 from prefloop.loop import Loop
 from prefloop.modules import arrays
 from prefloop.runs.preparation import prepare
-from prefloop.scoring import lay_out
+from prefloop.scoring.scorer import lay_out
 from prefloop.types import Pair, PreferenceBatch, Verdict
 
 _UPDATES = 2

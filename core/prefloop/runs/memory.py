@@ -19,10 +19,10 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from prefloop.generation.merging import merged
 from prefloop.generation.pool import LOGIT_COPIES
-from prefloop.host_terms import pays
+from prefloop.host.token_terms import pays
 from prefloop.loop import Loop, pairs_at_once
 from prefloop.modules import arrays
-from prefloop.token_terms import chunk_rows
+from prefloop.scoring.token_terms import chunk_rows
 
 HEAD_COPIES = 5
 """Arrays of the size of a chunk's logits at the peak of the output head."""

@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 from attrs import frozen
 
-from prefloop.trunk import Trunk
+from prefloop.trunk import Trunk, without_gradient
 from prefloop_plugins.judges.question import encode_question
 
 Ids = Sequence[int]
@@ -166,7 +166,8 @@ class LabelReader:
     def _read_batch(self, questions: Sequence[Ids], before: _Prefix) -> list[Reading]:
         rows = [question[len(before.tokens) :] for question in questions]
         ends = mx.array([len(row) - 1 for row in rows])
-        hidden = self._trunk.hidden(_pad(rows), before.caches(len(rows)))  # [N, L, H]
+        with without_gradient():
+            hidden = self._trunk.hidden(_pad(rows), before.caches(len(rows)))  # [N, L, H]
         logits = self._trunk.head(hidden[mx.arange(len(rows)), ends]).astype(mx.float32)  # [N, V]
         per_label = [mx.logsumexp(logits[:, mx.array(ids)], axis=-1) for ids in self.label_ids]
         first = mx.sigmoid(per_label[0] - per_label[1])
@@ -186,7 +187,8 @@ class LabelReader:
     def _go_on(self, before: _Prefix, tokens: tuple[int, ...], caches: Any = None) -> _Prefix:
         """`before` gone on to `tokens`, which begin with it."""
         caches = caches or before.caches(1)
-        self.model(mx.array([tokens[len(before.tokens) :]]), cache=caches)
+        with without_gradient():
+            self._trunk.hidden(mx.array([tokens[len(before.tokens) :]]), caches)
         state = [cache.keys_and_values() for cache in caches]
         mx.eval(state)
         return _Prefix(tokens, state)

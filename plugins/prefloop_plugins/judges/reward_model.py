@@ -20,6 +20,7 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
+from prefloop.trunk import without_gradient
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
 Ids = Sequence[int]
@@ -46,7 +47,8 @@ class RewardModel(nn.Module):
 
     def __call__(self, tokens: mx.array, ends: mx.array) -> mx.array:
         """Scores ``[N]``, float32, of rows ``[N, L]`` read at the positions `ends` ``[N]``."""
-        hidden = self.model(tokens)  # [N, L, H]
+        with without_gradient():
+            hidden = self.model(tokens)  # [N, L, H]
         scores: mx.array = self.score(hidden[mx.arange(tokens.shape[0]), ends])
         return scores[:, 0].astype(mx.float32)
 

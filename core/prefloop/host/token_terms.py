@@ -1,7 +1,6 @@
-"""`token_terms` of a chunk with NumPy, for mlx's CPU back end.
+"""`prefloop.scoring.token_terms` of a chunk with NumPy: formulas and shapes are the same.
 
-On x86 that back end takes ``exp`` one number at a time (10 ns); NumPy is 25 times faster, which with a
-vocabulary of 150,000 is worth the wait for each chunk. Formulas and shapes are those of `token_terms`.
+With a vocabulary of 150,000 its faster ``exp`` is worth the wait for each chunk.
 """
 
 from __future__ import annotations
@@ -10,15 +9,17 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from prefloop.host import slow_exp
+
 Floats = NDArray[np.float32]
 
 WORTH_WAITING = 1 << 24
-"""Logits of a batch from which on NumPy is used."""
+"""Logits of a batch from which on NumPy is used while a gradient is traced."""
 
 
 def pays(tokens: int, vocabulary: int) -> bool:
     """Whether so many logits are better left to NumPy."""
-    return mx.default_device().type == mx.DeviceType.cpu and tokens * vocabulary >= WORTH_WAITING
+    return slow_exp() and tokens * vocabulary >= WORTH_WAITING
 
 
 def on_its_own(states: mx.array) -> mx.array:

@@ -23,7 +23,8 @@ import mlx.nn as nn
 from attrs import frozen
 from mlx.utils import tree_unflatten
 
-from prefloop.host_terms import host_logprobs, host_terms, on_its_own, pays
+from prefloop.host import slow_exp
+from prefloop.host.token_terms import host_logprobs, host_terms, on_its_own, pays
 from prefloop.modules import arrays
 from prefloop.trunk import Trunk
 
@@ -55,7 +56,7 @@ class TokenTerms:
 def logprobs(hidden: Hidden, targets: mx.array) -> mx.array:
     """Log-probability of each token, ``[M]`` float32, as a constant."""
     found = []
-    on_host = pays(len(targets), _vocabulary(hidden))
+    on_host = slow_exp()
     for part in _chunks(hidden, targets):
         logits = _logits(hidden, part)
         if on_host:

@@ -19,9 +19,9 @@ import mlx.nn as nn
 from attrs import evolve, frozen
 
 from prefloop.modules import is_checkpointed
-from prefloop.shared_prompts import plain_hidden, shared_hidden, shares
-from prefloop.token_terms import Hidden, logprobs, token_terms
-from prefloop.trunk import Trunk
+from prefloop.scoring.shared_prompts import plain_hidden, shared_hidden, shares
+from prefloop.scoring.token_terms import Hidden, logprobs, token_terms
+from prefloop.trunk import Trunk, without_gradient
 from prefloop.types import Completion, PreferenceBatch, Prompt, Scores, TokenScores
 
 
@@ -88,7 +88,8 @@ class Scorer:
 
     def logprobs(self, rows: Rows) -> mx.array:
         """Log-probability of each completion token, ``[N, T]`` float32 constants, zero where masked."""
-        return rows.table(logprobs(self.hidden(rows), rows.targets))
+        with without_gradient():
+            return rows.table(logprobs(self.hidden(rows), rows.targets))
 
 
 @frozen(eq=False)
@@ -105,8 +106,9 @@ def reference_scores(reference: Scorer, rows: Rows, needs: Set[str]) -> Referenc
     """The reference's side of `score`, or None where no component needs it."""
     if not needs & {"reference", "kl", "per_token"}:
         return None
-    hidden = reference.hidden(rows)
-    mx.eval(hidden.states)
+    with without_gradient():
+        hidden = reference.hidden(rows)
+        mx.eval(hidden.states)
     found = rows.table(logprobs(hidden, rows.targets))
     return ReferenceScores(found, hidden if "kl" in needs else None)
 
