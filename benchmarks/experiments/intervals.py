@@ -33,12 +33,17 @@ class Interval:
         return f"{mean} ({low} to {high})"
 
 
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of 2 to 10 values, by Student's t."""
+    return STUDENT[len(values) - 2] * stdev(values) / math.sqrt(len(values))
+
+
 def interval(values: Sequence[float], *, share: bool = False) -> Interval:
     """The mean of 2 to 10 values and Student's interval, which takes them for normally distributed.
 
     Shares are not, where most seeds are near 0 or 1; their interval ends there.
     """
     mean = fmean(values)
-    half = STUDENT[len(values) - 2] * stdev(values) / math.sqrt(len(values))
+    half = half_width(values)
     low, high = mean - half, mean + half
     return Interval(mean, max(low, 0.0), min(high, 1.0)) if share else Interval(mean, low, high)

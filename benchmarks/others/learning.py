@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from attrs import asdict, define, field
+from benchmarks.experiments.intervals import half_width
 from benchmarks.others import rows, task
 from benchmarks.others.evaluating import Referee
 from benchmarks.others.rows import Row
@@ -22,8 +22,6 @@ from prefloop.embedded import local_path
 Record = dict[str, Any]
 AT_ONCE = 2
 """Runs of one process: what is interrupted loses no more."""
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Student's t for a two-sided 95 % interval, by the number of seeds."""
 
 
 @define
@@ -94,10 +92,9 @@ def summary(row: Row, records: Sequence[Record]) -> Record:
 
 
 def spread(values: Sequence[float]) -> Record:
-    """Mean and 95 % interval over seeds, by Student's t."""
-    mean = fmean(values)
-    half = STUDENT[len(values)] * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return {"mean": mean, "half": half, "values": list(values)}
+    """Mean and 95 % interval over seeds."""
+    half = half_width(values) if len(values) > 1 else None
+    return {"mean": fmean(values), "half": half, "values": list(values)}
 
 
 def best(sweep: Iterable[Record]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import mlx.nn as nn
 
 from prefloop.host.attention import without_gradient
 
-__all__ = ["Trunk", "without_gradient"]
+__all__ = ["Trunk", "padded", "without_gradient"]
 
 _TRUNKS = ("model", "transformer", "backbone")
 
@@ -73,6 +73,12 @@ class Trunk:
             return parts.shape == whole.shape[1:] and bool(mx.allclose(parts, whole[0], rtol=1e-2, atol=1e-2))
         except (AttributeError, TypeError, ValueError, IndexError):
             return False
+
+
+def padded(rows: Sequence[Sequence[int]]) -> mx.array:
+    """Rows of token ids padded on the right, where a causal model cannot look: ``[N, L]`` int32."""
+    longest = max(map(len, rows))
+    return mx.array([[*row, *[0] * (longest - len(row))] for row in rows], dtype=mx.int32)
 
 
 class _StandIn:

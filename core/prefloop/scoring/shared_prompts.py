@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache, RotatingKVCache, make_prompt_cache
 
-from prefloop.trunk import Trunk
+from prefloop.trunk import Trunk, padded
 
 Ids = Sequence[int]
 
@@ -77,22 +77,16 @@ def shared_hidden(trunk: Trunk, prompts: Sequence[Ids], completions: Sequence[Id
     times = len(completions) // len(prompts)
     last = [prompt[-1] for prompt in prompts] * times
     rows = [[first, *completion[:-1]] for first, completion in zip(last, completions, strict=True)]
-    return trunk.hidden(_padded(rows), cache=[cache.repeated(times) for cache in caches])
+    return trunk.hidden(padded(rows), cache=[cache.repeated(times) for cache in caches])
 
 
 def plain_hidden(trunk: Trunk, prompts: Sequence[Ids], completions: Sequence[Ids]) -> mx.array:
     """The same with one row for each completion, prompt and all: what every model can do."""
     times = len(completions) // len(prompts)
     asked = list(prompts) * times
-    hidden = trunk.hidden(_padded([[*p, *c[:-1]] for p, c in zip(asked, completions, strict=True)]))
+    hidden = trunk.hidden(padded([[*p, *c[:-1]] for p, c in zip(asked, completions, strict=True)]))
     width = max(map(len, completions))
     # Position t of the output predicts token t + 1, so a completion starts at the prompt's last token.
     starts = mx.array([len(p) - 1 for p in asked])[:, None]
     places = mx.minimum(starts + mx.arange(width)[None], hidden.shape[1] - 1)
     return mx.take_along_axis(hidden, places[..., None], axis=1)
-
-
-def _padded(rows: Sequence[Ids]) -> mx.array:
-    """Rows padded on the right, where a causal model cannot look: ``[N, L]`` int32."""
-    longest = max(map(len, rows))
-    return mx.array([[*row, *[0] * (longest - len(row))] for row in rows], dtype=mx.int32)

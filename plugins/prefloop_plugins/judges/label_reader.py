@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 from attrs import frozen
 
-from prefloop.trunk import Trunk, without_gradient
+from prefloop.trunk import Trunk, padded, without_gradient
 from prefloop_plugins.judges.question import encode_question
 
 Ids = Sequence[int]
@@ -167,7 +167,7 @@ class LabelReader:
         rows = [question[len(before.tokens) :] for question in questions]
         ends = mx.array([len(row) - 1 for row in rows])
         with without_gradient():
-            hidden = self._trunk.hidden(_pad(rows), before.caches(len(rows)))  # [N, L, H]
+            hidden = self._trunk.hidden(padded(rows), before.caches(len(rows)))  # [N, L, H]
         logits = self._trunk.head(hidden[mx.arange(len(rows)), ends]).astype(mx.float32)  # [N, V]
         per_label = [mx.logsumexp(logits[:, mx.array(ids)], axis=-1) for ids in self.label_ids]
         first = mx.sigmoid(per_label[0] - per_label[1])
@@ -220,12 +220,6 @@ class LabelReader:
         """Bytes of output per token; mlx is lazy, so the shape costs no pass."""
         output = self._trunk.hidden(mx.array([[0]]))
         return int(output.shape[-1] * output.itemsize)
-
-
-def _pad(rows: Sequence[Ids]) -> mx.array:
-    """Rows padded on the right, where a causal model cannot look: ``[N, L]`` int32."""
-    longest = max(len(row) for row in rows)
-    return mx.array([[*row, *[0] * (longest - len(row))] for row in rows], dtype=mx.int32)
 
 
 def _common(questions: Sequence[Ids]) -> tuple[int, ...]:

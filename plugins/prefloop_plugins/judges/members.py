@@ -9,8 +9,8 @@ from typing import Any
 
 from attrs import Attribute
 
-from prefloop import Judge, Pair, StopRun, UserError, Verdict
-from prefloop.errors import said_of
+from prefloop import Judge, Pair, StopRun, Verdict
+from prefloop.errors import check_count, said_of
 
 Members = Sequence[Judge]
 Answer = tuple[int, Verdict]
@@ -59,8 +59,7 @@ def told(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
     for place, verdict in _answers(members, i, pairs):
         given.add(place)
         yield place, verdict
-    if len(given) < len(pairs):
-        raise _miscounted(members, i, len(given), len(pairs))
+    _check_count(members, i, len(given), len(pairs))
 
 
 def stopped(stop: StopRun, given: Mapping[int, Verdict]) -> StopRun:
@@ -85,16 +84,13 @@ def _answers(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer
     except StopRun as stop:
         yield from enumerate(stop.verdicts)
         raise
-    if len(verdicts) != len(pairs):
-        raise _miscounted(members, i, len(verdicts), len(pairs))
+    _check_count(members, i, len(verdicts), len(pairs))
     yield from enumerate(verdicts)
 
 
-def _miscounted(members: Members, i: int, given: int, wanted: int) -> UserError:
-    return UserError(
-        f"members.{i}: judge '{type(members[i]).__name__}' gave {given} verdicts for {wanted} pairs; "
-        "it must give one for each, in their order."
-    )
+def _check_count(members: Members, i: int, given: int, wanted: int) -> None:
+    with said_of(f"members.{i}"):
+        check_count(type(members[i]).__name__, given, wanted)
 
 
 class MadeOfJudges:

@@ -20,7 +20,7 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
-from prefloop.trunk import without_gradient
+from prefloop.trunk import padded, without_gradient
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
 Ids = Sequence[int]
@@ -136,8 +136,7 @@ class Scorer:
         by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(rows), self.batch_size):
             batch = by_length[start : start + self.batch_size]
-            longest = max(len(rows[i]) for i in batch)
-            tokens = mx.array([[*rows[i], *[0] * (longest - len(rows[i]))] for i in batch])
+            tokens = padded([rows[i] for i in batch])
             ends = mx.array([last_token(rows[i], self.pad) for i in batch])
             values: Any = self.model(tokens, ends).tolist()
             scores.update(zip(batch, values, strict=True))

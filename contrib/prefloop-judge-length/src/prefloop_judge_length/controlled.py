@@ -12,8 +12,8 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from attrs.validators import and_, gt, lt, optional
 
-from prefloop import Judge, Pair, StopRun, UserError, Verdict
-from prefloop.errors import said_of
+from prefloop import Judge, Pair, StopRun, Verdict
+from prefloop.errors import check_count, said_of
 from prefloop_judge_length.fit import Fit, Observation, fit, logistic
 from prefloop_judge_length.lengths import UNIT_HELP, Unit, difference, is_unit
 
@@ -151,11 +151,8 @@ class LengthControlled:
         yield from enumerate(self._counted(pairs, verdicts))
 
     def _counted(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
-        if len(verdicts) != len(pairs):
-            raise UserError(
-                f"inner: judge '{type(self.inner).__name__}' gave {len(verdicts)} verdicts for {len(pairs)} "
-                "pairs; it must give one for each, in their order."
-            )
+        with said_of("inner"):
+            check_count(type(self.inner).__name__, len(verdicts), len(pairs))
         return verdicts
 
     def _worth(self) -> Worth | None:

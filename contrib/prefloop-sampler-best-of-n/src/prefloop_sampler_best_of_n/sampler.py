@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, le
 
-from prefloop import Completion, Judge, Pair, Progress, Prompt, Sampling, StopRun, UserError, Verdict
+from prefloop import Completion, Judge, Pair, Progress, Prompt, Sampling, StopRun, Verdict
+from prefloop.errors import check_count, said_of
 from prefloop_sampler_best_of_n.tournament import (
     Match,
     Result,
@@ -144,11 +145,8 @@ class BestOfN:
             verdicts = self.judge.judge(pairs)
         except StopRun as stop:  # its verdicts belong to other pairs than those of the step
             raise StopRun(f"sampler.judge: {stop.reason}", failed=stop.failed) from stop
-        if len(verdicts) != len(pairs):
-            raise UserError(
-                f"sampler.judge: judge '{type(self.judge).__name__}' gave {len(verdicts)} verdicts for "
-                f"{len(pairs)} pairs; it must give one for each, in their order."
-            )
+        with said_of("sampler.judge"):
+            check_count(type(self.judge).__name__, len(verdicts), len(pairs))
         return verdicts
 
 
