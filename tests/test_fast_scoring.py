@@ -21,27 +21,8 @@ from prefloop.host import attention, slow_exp
 from prefloop.host import token_terms as host_terms
 from prefloop.scoring import token_terms
 from tiny_models import FAMILIES, ModelFolder
+from tried import FAMILIES as TRIED
 
-SHARING = {
-    "qwen3": {"KVCache"},
-    "llama": {"KVCache"},
-    "gemma": {"KVCache"},
-    "deepseek_v3": {"KVCache"},
-    "gemma3_text": {"KVCache", "RotatingKVCache"},
-    "gemma3": {"KVCache", "RotatingKVCache"},
-    "gpt_oss": {"KVCache", "RotatingKVCache"},
-    "cohere2": {"KVCache", "RotatingKVCache"},
-}
-NOT_SHARING = {
-    "gemma2": {"KVCache"},  # its attention takes no mask for padding
-    "llama4": {"KVCache", "ChunkedKVCache"},
-    "mamba2": {"ArraysCache"},
-    "lfm2": {"KVCache", "ArraysCache"},
-    "qwen3_next": {"KVCache", "ArraysCache"},
-    "recurrent_gemma": {"RotatingKVCache", "ArraysCache"},
-    "baichuan_m1": {"CacheList"},
-}
-CACHES = SHARING | NOT_SHARING
 OWN_ATTENTION = {"gemma2", "mamba2", "gpt_oss", "deepseek_v3"}
 """Their attention is no call of mlx's, or one with more to it than a softmax of scores."""
 HEAD, EMBEDDING = ("self_attn.q_proj", "lm_head"), ("self_attn.q_proj", "model.embed_tokens")
@@ -93,7 +74,7 @@ def _compare(found: Any, wanted: Any) -> None:
     assert max(errors.values()) < 1e-3, max(errors, key=errors.__getitem__)
 
 
-@pytest.mark.parametrize("family", CACHES)
+@pytest.mark.parametrize("family", TRIED)
 def test_every_family_and_cache(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
@@ -102,7 +83,7 @@ def test_every_family_and_cache(
 
 
 @pytest.mark.skipif(not slow_exp(), reason="mlx's own attention is fast here")
-@pytest.mark.parametrize("family", CACHES)
+@pytest.mark.parametrize("family", TRIED)
 def test_every_family_with_the_reference_s_attention_in_numpy(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
@@ -123,13 +104,11 @@ def test_every_family_with_the_reference_s_attention_in_numpy(
 def test_the_families_stay_on_the_fast_path(model_folder: ModelFolder) -> None:
     """One that fell back to whole prompts or whole logits would still score well, only slowly."""
     scorers = {family: Policy.load(str(model_folder(family))).reference_scorer for family in FAMILIES}
-    caches = {
-        family: {type(cache).__name__ for cache in make_prompt_cache(scorer.trunk.model)}
-        for family, scorer in scorers.items()
-    }
-    assert caches == CACHES
+    for family, scorer in scorers.items():
+        caches = {type(cache).__name__ for cache in make_prompt_cache(scorer.trunk.model)}
+        assert caches == set(TRIED[family].caches.split()), family
+        assert scorer.shares_prompts == TRIED[family].shares_prompts, family
     assert [family for family, scorer in scorers.items() if not scorer.trunk.divided] == []
-    assert {family for family, scorer in scorers.items() if scorer.shares_prompts} == SHARING.keys()
 
 
 @pytest.mark.parametrize("case", ADAPTERS)
@@ -193,7 +172,7 @@ def test_gradient_checkpointing(
         monkeypatch.setattr(layer, "__call__", layer.__call__)
         monkeypatch.setattr(layer, modules._CHECKPOINTED, False, raising=False)
     modules.checkpoint_layers(policy.model)
-    assert shared == (family in SHARING)
+    assert shared == TRIED[family].shares_prompts
     assert not policy.scorer.shares_prompts
     _compare(fast(policy, batch()), wanted)
 

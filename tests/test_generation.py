@@ -17,6 +17,7 @@ from prefloop.generation.generator import _by_length, _one_by_one
 from prefloop.generation.merging import merged
 from prefloop.generation.pool import sample_pool
 from tiny_models import ModelFolder
+from tried import FAMILIES
 
 LONG = Sampling(temperature=1.0, top_p=1.0, max_tokens=12)
 
@@ -73,20 +74,10 @@ def test_the_same_seed_gives_the_same_completions(policy: Policy, prompts: list[
 GREEDY = Sampling(temperature=0.0, max_tokens=14)
 ROOM = 1 << 30
 RAGGED = [tuple(range(7, 7 + count)) for count in (5, 1, 19, 12, 5, 3)]
-BATCHED = {
-    "qwen3": "keys and values",
-    "llama": "keys and values",
-    "gemma": "keys and values",
-    "deepseek_v3": "latent",
-    "gemma3_text": "windows",
-    "gpt_oss": "windows",
-    "mamba2": "recurrent",
-    "lfm2": "hybrid",
-    "qwen3_next": "hybrid",
-}
+ENGINES = {"one pool": sample_pool, "pools of equal length": _by_length, "one by one": _one_by_one}
 
 
-@pytest.mark.parametrize("family", [*BATCHED, "gemma2"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: str) -> None:
     """Forked caches, padding and rows that leave change nothing, whatever the model keeps."""
     policy = Policy.load(str(model_folder(family)), AdapterConfig(type="full", layers=-1))
@@ -94,8 +85,9 @@ def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: 
     twice = [prompt for prompt in RAGGED for _ in range(2)]
     expected = _greedy_by_hand(policy, twice, GREEDY.max_tokens, {stop})
     assert len(set(map(len, expected))) > 1  # some rows leave early
-    engine = sample_pool if family in BATCHED else _by_length
-    assert engine(policy.model, twice, GREEDY, {stop}, Drawer(GREEDY, 0), ROOM) == expected
+    generator = Generator(policy.model, policy.tokenizer)
+    assert generator._sample(twice, GREEDY, {stop}, 0) == expected
+    assert generator._engines[0] is ENGINES[FAMILIES[family].sampling]
 
 
 @pytest.mark.parametrize("engine", [sample_pool, _by_length, _one_by_one])
