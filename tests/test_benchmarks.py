@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.speed import counting, measuring, models, ours, pairing, rows, table, versus, words
+from benchmarks.speed import counting, measuring, models, ours, page, pairing, rows, table, versus, words
 
 from prefloop import UserError
 from prefloop.questions import fence_for, user_message
@@ -167,9 +167,20 @@ def test_rows_by_name() -> None:
             rows.named(name)
 
 
+def test_phases_follow_on_each_other_and_last_as_long_as_is_reported(result: measuring.Result) -> None:
+    sampling, judging, scoring = result["spans"].values()
+    assert list(result["spans"]) == ["sampling", "judging", "scoring"]
+    for step, ((_, asked), (begun, judged), (scored, end)) in enumerate(
+        zip(sampling, judging, scoring, strict=True)
+    ):
+        assert asked == begun < judged == scored < end
+        assert end - scored == pytest.approx(result["scoring"][step])
+    assert sampling[1][0] >= scoring[0][1]
+
+
 def test_page_has_the_last_results() -> None:
-    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    written = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text())
-    assert table.filled(page, results) == page
+    assert page.filled(written, results) == written
     with pytest.raises(UserError, match="no table 'speeds'"):
-        table.filled("<!-- speed: speeds -->\n<!-- end -->", results)
+        page.filled("<!-- speed: speeds -->\n<!-- end -->", results)

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import floor, growth, profiling, rows, table, versus
+from benchmarks.speed import floor, growth, page, profiling, rows, table, versus
 from benchmarks.speed.processes import ROOT, THEIRS, Workshop, versions
 
 from prefloop import UserError
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--memory", action="store_true", help="the rows of the 100 M model instead")
     found.add_argument("--floor", action="store_true", help="phases against their arithmetic floor instead")
     found.add_argument("--growth", action="store_true", help="prefloop alone as the work grows instead")
-    found.add_argument("--profile", action="store_true", help="what a step of prefloop is made of instead")
+    found.add_argument("--profile", action="store_true", help="where processor time goes, by perf, instead")
     found.add_argument("--against-version", metavar="GIT_REF", help="prefloop against an earlier one")
     found.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "prefloop-speed")
     found.add_argument("--output", type=Path, default=RESULTS, help="the results; other rows stay in it")
@@ -45,7 +45,7 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         if arguments.write_docs:
-            table.write_docs(PAGE, json.loads(arguments.output.read_text()))
+            page.write_docs(PAGE, json.loads(arguments.output.read_text()))
         else:
             _measure(arguments)
     except (UserError, ValueError) as error:
@@ -56,11 +56,10 @@ def main() -> int:
 
 def _measure(arguments: argparse.Namespace) -> None:
     shop = Workshop(arguments.folder, arguments.wrap)
-    if arguments.profile:
-        print(profiling.measure(_rows(arguments)[0], shop))
-        return
     section = _section(arguments)
     with tempfile.TemporaryDirectory() as name:
+        version = arguments.against_version
+        source = versus.checkout(version, Path(name) / "source") if version else None
         for row in _rows(arguments):
             steps = arguments.steps or (1 if arguments.quick else row.steps)
             repeats = arguments.repeats or (1 if arguments.quick else row.repeats)
@@ -68,21 +67,21 @@ def _measure(arguments: argparse.Namespace) -> None:
                 found = floor.measure(row, shop, steps=steps)
             elif section == "growth":
                 found = growth.measure(row, shop, steps=steps)
-            elif section == "versions":
-                source = Path(name) / "source"
-                source = source if source.exists() else versus.checkout(arguments.against_version, source)
+            elif section == "profile":
+                found = profiling.measure(row, shop, steps=steps, source=source)
+            elif source:
                 found = versus.against_version(row, shop, source, repeats=repeats, steps=steps)
-                found["version"] = arguments.against_version
             else:
                 found = versus.measure(row, shop, repeats=repeats, steps=steps)
-            keep(arguments.output, section, {**found, **_circumstances()}, shop)
+            keep(arguments.output, section, {**found, "version": version, **_circumstances()}, shop)
     print(table.text(json.loads(arguments.output.read_text()), section))
 
 
 def _section(arguments: argparse.Namespace) -> str:
-    if arguments.against_version:
+    if arguments.against_version and not arguments.profile:
         return "versions"
-    return next((name for name in ("memory", "floor", "growth") if getattr(arguments, name)), "table")
+    sections = ("profile", "memory", "floor", "growth")
+    return next((name for name in sections if getattr(arguments, name)), "table")
 
 
 def _rows(arguments: argparse.Namespace) -> list[rows.Row]:
@@ -92,8 +91,10 @@ def _rows(arguments: argparse.Namespace) -> list[rows.Row]:
         found = list(rows.MEMORY)
     elif arguments.growth:
         found = growth.ROWS
+    elif arguments.profile:
+        found = profiling.ROWS
     else:
-        alone = arguments.floor or arguments.profile or arguments.against_version
+        alone = arguments.floor or arguments.against_version
         found = [row for row in rows.TABLE if not alone or row.kind == "same"]
         found = found[:1] if arguments.quick else found
     newcomers = sys.platform == "linux"

@@ -52,7 +52,7 @@ def _least(works: list[counting.Work], rates: dict[str, Any]) -> dict[str, float
     products, exponentials = 0.0, 0.0
     for work in works:
         gigaflops = rates["gigaflops"][str(min(work.together, MOST_ROWS))]
-        least = work.seconds(gigaflops, rates["gigabytes"], rates["exp_nanoseconds"])
+        least = work.seconds(gigaflops, rates["gigabytes"], min(rates["exp_nanoseconds"].values()))
         products += least[0]
         exponentials += least[1]
     return {

@@ -6,6 +6,7 @@ timed from outside. What is left of it is counted to the update.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from benchmarks.speed import measuring, words
@@ -19,6 +20,8 @@ def run(job: dict[str, Any]) -> measuring.Result:
     import mlx.core as mx
 
     loop = make_loop(job)
+    phases = Phases()
+    loop.observers = (phases,)
     mx.eval(loop.policy.model.parameters())
     held = measuring.held()
     watch = measuring.Stopwatch()
@@ -40,9 +43,31 @@ def run(job: dict[str, Any]) -> measuring.Result:
             scored=[round(_scored(s.metrics)) for s in steps],
             questions=[sum(map(question, s.pairs)) for s in steps],
         ),
+        "spans": measuring.kept(job, **phases.spans),
         "prompts": [[p.prompt.text for p in s.pairs] for s in steps],
         "trained": sum(v.size for v in loop.policy.trainable().values()),
     }
+
+
+class Phases:
+    """An observer of the loop: when the phases of each step began and ended.
+
+    Judging follows on sampling, and scoring on judging.
+    """
+
+    def __init__(self) -> None:
+        self.spans: dict[str, list[tuple[float, float]]] = {"sampling": [], "judging": [], "scoring": []}
+        self._judged = 0.0
+
+    def pairs_judged(self, *_: Any) -> None:
+        self._judged = time.perf_counter()
+
+    def step_finished(self, step: Any) -> None:
+        sampling, judging, scoring = (step.metrics[f"seconds_{phase}"] for phase in self.spans)
+        asked, judged = self._judged - judging, self._judged
+        self.spans["sampling"].append((asked - sampling, asked))
+        self.spans["judging"].append((asked, judged))
+        self.spans["scoring"].append((judged, judged + scoring))
 
 
 def make_loop(job: dict[str, Any]) -> Any:
@@ -50,7 +75,8 @@ def make_loop(job: dict[str, Any]) -> Any:
     from prefloop import Loop, Policy, component
     from prefloop.config import AdapterConfig, OptimizerConfig, TrainingConfig
 
-    policy = Policy.load(job["policy"], AdapterConfig(rank=8, scale=20.0, layers=-1), seed=job["seed"])
+    adapter = AdapterConfig(**{"rank": 8, "scale": 20.0, "layers": -1, **job.get("adapter", {})})
+    policy = Policy.load(job["policy"], adapter, seed=job["seed"])
     judge = component("judge", "llm")(
         model=job["judge"],
         system=job["rubric"],
@@ -68,6 +94,7 @@ def make_loop(job: dict[str, Any]) -> Any:
             temperature=0.8, top_p=1.0, max_completion_length=job["completion"]
         ),
         loss=component("loss", "sigmoid")(beta=0.1),
+        bonuses=[component("bonus", name)() for name in job.get("bonuses", ())],
         training=TrainingConfig(
             batch_size=job["batch"],
             iters=job["warmup"] + job["steps"],
@@ -75,6 +102,7 @@ def make_loop(job: dict[str, Any]) -> Any:
             optimizer=OptimizerConfig("adam"),
             max_grad_norm=None,
             seed=job["seed"],
+            **job.get("training", {}),
         ),
         ties="keep",  # a tie is scored and learnt from like any other pair, as it is on the other side
     )

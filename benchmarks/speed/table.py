@@ -1,42 +1,23 @@
-"""The results as tables: on the terminal, and in `docs/performance.md` between its marks."""
+"""The results as tables."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.pairing import geometric_mean
-
-from prefloop import UserError
+from benchmarks.speed.samples import COLUMNS
 
 Results = dict[str, Any]
 Cells = Sequence[str]
 PHASES = ("sampling", "judging", "scoring", "update")
-SIDES = ("mlx-lm-lora", "prefloop", "both", "again", "earlier")
+SIDES = ("mlx-lm-lora", "earlier", "prefloop", "both", "again")
 
 
 def text(results: Results, section: str) -> str:
     """The tables of a section."""
     found = [make(results) for name, make in TABLES.items() if name.split()[0] == section]
     return "\n\n".join(part for part in found if part)
-
-
-def write_docs(page: Path, results: Results) -> None:
-    """Put the tables where the page has ``<!-- speed: NAME -->``, up to ``<!-- end -->``."""
-    page.write_text(filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
-
-
-def filled(page: str, results: Results) -> str:
-    """`page` with its tables. Raises `UserError` where it asks for one that there is not."""
-
-    def fill(mark: re.Match[str]) -> str:
-        if mark[2] not in TABLES:
-            raise UserError(f"there is no table '{mark[2]}'. Tables: {', '.join(TABLES)}.")
-        return f"{mark[1]}\n\n{TABLES[mark[2]](results) or 'Not measured yet.'}\n\n{mark[3]}"
-
-    return re.sub(r"(<!-- speed: ([\w ]+) -->).*?(<!-- end -->)", fill, page, flags=re.DOTALL)
 
 
 def steps(results: Results) -> str:
@@ -154,13 +135,13 @@ def floor(results: Results) -> str:
 
 def rates(results: Results) -> str:
     """The machine's rates, as they were measured beside each row."""
-    heads = ("row", "GFLOP/s by rows of the product", "GB/s of reading", "ns for an exponential")
+    heads = ("row", "GFLOP/s by rows of the product", "GB/s of reading", "ns for an exponential: mlx, NumPy")
     lines = [
         (
             row["row"]["name"],
             ", ".join(f"{rows}: {rate:.0f}" for rows, rate in row["rates"]["gigaflops"].items()),
             f"{row['rates']['gigabytes']:.1f}",
-            f"{row['rates']['exp_nanoseconds']:.2f}",
+            ", ".join(f"{rate:.2f}" for rate in row["rates"]["exp_nanoseconds"].values()),
         )
         for row in results.get("floor", {}).values()
     ]
@@ -192,6 +173,24 @@ def versions(results: Results) -> str:
         share = _share(times["one order"]["working_mb"]["median"]) if times else ""
         sides = (_seconds(row["sides"], side) for side in ("earlier", "prefloop"))
         lines.append((row["row"]["name"], row["version"], *sides, _times(times, "one order", "step"), share))
+    return _markdown(heads, lines)
+
+
+def profile(results: Results) -> str:
+    """Seconds of each phase, and seconds of processor time by what they went to."""
+    heads = ("row", "", "phase", "s", *COLUMNS)
+    lines = [
+        (
+            row["row"]["name"],
+            f"{side} {row['version']}" if side == "earlier" else side,
+            name,
+            *(f"{seconds:.2f}" for seconds in (phase["seconds"], *map(phase["processor"].get, COLUMNS))),
+        )
+        for row in results.get("profile", {}).values()
+        for side in SIDES
+        if side in row["sides"]
+        for name, phase in row["sides"][side]["phases"].items()
+    ]
     return _markdown(heads, lines)
 
 
@@ -233,5 +232,6 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "floor rates": rates,
     "growth": growth,
     "versions": versions,
+    "profile": profile,
     "setting": setting,
 }

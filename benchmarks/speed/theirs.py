@@ -82,7 +82,7 @@ class Probe:
     def __init__(self, job: dict[str, Any], tokenizer: Any, judge_tokenizer: Any) -> None:
         self.job, self.tokenizer, self.judge_tokenizer = job, tokenizer, judge_tokenizer
         self.watch = measuring.Stopwatch()
-        self.seconds: dict[str, list[float]] = {"sampling": [], "judging": [], "scoring": []}
+        self.spans: dict[str, list[tuple[float, float]]] = {"sampling": [], "judging": [], "scoring": []}
         self.sampled: list[int] = []
         self.scored: list[int] = []
         self.asked: list[tuple[int, str, str]] = []
@@ -125,8 +125,9 @@ class Probe:
                 sampled=self.sampled,
                 scored=self.scored,
                 questions=self._questions(),
-                **self.seconds,
+                **{phase: [end - begin for begin, end in times] for phase, times in self.spans.items()},
             ),
+            "spans": measuring.kept(self.job, **self.spans),
             "prompts": self.job["order"],
             "replies": sorted({reply for _, _, reply in self.asked}),
         }
@@ -135,7 +136,7 @@ class Probe:
         def timed(*arguments: Any, **options: Any) -> Any:
             started = time.perf_counter()
             found = function(*arguments, **options)
-            self.seconds[phase].append(time.perf_counter() - started)
+            self.spans[phase].append((started, time.perf_counter()))
             return found
 
         return timed
