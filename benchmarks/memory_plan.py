@@ -2,39 +2,94 @@
 
 Each row takes two steps of a loop in a process of its own, with policy and judge loaded and every completion
 of full length, and compares the plan's total with the most that mlx held. Models and rows are those of
-`benchmarks.speed`; they are made in FOLDER. Writes ``results/memory_plan.json`` and prints a table.
+`benchmarks.speed`; models are made in FOLDER. Each row goes into ``results/memory_plan.json`` as it is
+measured, and other rows stay there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict
-from benchmarks.speed.rows import SIZES, Row
+from attrs import asdict, field, frozen
+from benchmarks.speed.rows import Row
 
-RESULT = Path(__file__).parent / "results" / "memory_plan.json"
-ROWS = (
-    ("S", 4, 64, None),
-    ("S", 16, 64, None),
-    ("S", 4, 256, None),
-    ("S", 16, 256, None),
-    ("X", 4, 64, None),
-    ("X", 16, 64, None),
-    ("X", 4, 256, None),
-    ("M", 4, 64, None),
-    ("M", 4, 256, None),
-    ("M", 1, 16, 4),
-)
-"""Model, batch, tokens in a completion, bits. Policy and judge are one model for M, as in the speed table."""
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "memory_plan.json"
+PAGE = ROOT / "docs" / "performance.md"
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "kl": {"bonuses": ["kl"]},
+    "checkpointing": {"training": {"gradient_checkpointing": True}},
+    "full": {"adapter": {"type": "full"}},
+}
+"""LoRA of rank 8, alone, with the exact-KL bonus, with gradient checkpointing; and full fine-tuning."""
+HEADS = ("row", "planned, MB", "peak, MB", "planned / peak", "sampling", "judging", "scoring")
+STEPS = 2
 
 
-def measure(name: str, batch: int, completion: int, bits: int | None, work: Path) -> dict[str, Any]:
-    """Plan and peak of one row, in bytes."""
+@frozen
+class Case:
+    """A row and what is trained how; policy and judge are one model for M, as in the speed table."""
+
+    row: Row
+    setting: str = field(default="lora")
+
+    @property
+    def name(self) -> str:
+        return self.row.name + ("" if self.setting == "lora" else f"-{self.setting}")
+
+
+CASES = {
+    case.name: case
+    for case in (
+        *(Case(Row("S", batch, length)) for length in (64, 256) for batch in (4, 16)),
+        Case(Row("S", 4, 64, "long")),
+        Case(Row("S", 16, 64, "long")),
+        *(Case(Row("S", 4, 64), setting) for setting in ("kl", "checkpointing", "full")),
+        Case(Row("S", 16, 256), "checkpointing"),
+        Case(Row("X", 4, 64)),
+        Case(Row("X", 16, 64)),
+        Case(Row("X", 4, 256)),
+        *(Case(Row("X", 4, 64), setting) for setting in ("kl", "full")),
+        Case(Row("M", 4, 64)),
+        Case(Row("M", 4, 256)),
+        Case(Row("M", 1, 16, "64", bits=4)),
+    )
+}
+
+
+class Peaks:
+    """Stands before a judge and watches the loop: the most bytes that mlx held in each phase."""
+
+    def __init__(self, judge: Any) -> None:
+        self._judge = judge
+        self.bytes: dict[str, int] = {}
+
+    def judge(self, pairs: Sequence[Any]) -> Any:
+        self._take("sampling")
+        verdicts = self._judge.judge(pairs)
+        self._take("judging")
+        return verdicts
+
+    def step_finished(self, _: Any) -> None:
+        self._take("scoring")
+
+    def _take(self, phase: str) -> None:
+        import mlx.core as mx
+
+        self.bytes[phase] = max(self.bytes.get(phase, 0), mx.get_peak_memory())
+        mx.reset_peak_memory()
+
+
+def measure(case: Case, work: Path) -> dict[str, Any]:
+    """Plan and peaks of one row, in bytes."""
     from prefloop import blas
 
     blas.use_fastest()
@@ -45,53 +100,73 @@ def measure(name: str, batch: int, completion: int, bits: int | None, work: Path
     from prefloop.generation.generator import POOL_BYTES
     from prefloop.runs.memory import Estimator
 
-    size = SIZES[name]
-    policy = work / f"{size.name}{f'-{bits}bit' if bits else ''}"
-    judge = policy if name == "M" else work / f"{size.name}-judge"
-    make(policy, size, bits=bits)
-    make(judge, size, judge=name != "M", bits=bits)
-    job = Row(name, batch, completion, "64" if bits else "short").job(seed=0, steps=2, warmup=0)
+    row, shared = case.row, case.row.model == "M"
+    policy = work / f"{row.size.name}{f'-{row.bits}bit' if row.bits else ''}"
+    judge = policy if shared else work / f"{row.size.name}-judge"
+    make(policy, row.size, bits=row.bits)
+    make(judge, row.size, judge=not shared, bits=row.bits)
+    job = {**row.job(seed=0, steps=STEPS, warmup=0), **SETTINGS[case.setting]}
     loop = make_loop({**job, "policy": str(policy), "judge": str(judge), "orders": "both"})
     longest = max(len(prompt.tokens) for prompt in loop.prompts)
-    mx.eval(loop.policy.model.parameters())
-    plan = Estimator(loop, longest, completion)(batch, POOL_BYTES)
+    mx.eval(loop.policy.model.parameters(), loop.optimizer.state)
+    plan = Estimator(loop, longest, row.completion)(row.batch, POOL_BYTES)
     own = plan.weights + plan.optimizer  # what the judge holds, as `Prepared.with_components` finds it
     judge_bytes = max(0, mx.get_active_memory() - own)
-    plan = Estimator(loop, longest, completion, judge_bytes)(batch, POOL_BYTES)
+    plan = Estimator(loop, longest, row.completion, judge_bytes)(row.batch, POOL_BYTES)
+    loop.judge = peaks = Peaks(loop.judge)
+    loop.observers = (peaks,)
     mx.clear_cache()
     mx.reset_peak_memory()
     list(loop)
-    about = {"model": name, "batch": batch, "completion": completion, "bits": bits}
-    return {**about, "peak": mx.get_peak_memory(), "planned": plan.total, "terms": asdict(plan)}
+    return {"planned": plan.total, "terms": asdict(plan), "peaks": peaks.bytes}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown, megabytes."""
-    lines = ["| model | batch | completion | planned | measured peak | ratio |", "|---|--:|--:|--:|--:|--:|"]
-    for row in rows:
-        name = row["model"] + (f", {row['bits']} bit" if row["bits"] else "")
-        planned, peak = row["planned"] / 1e6, row["peak"] / 1e6
-        cells = (name, row["batch"], row["completion"], f"{planned:.0f}", f"{peak:.0f}")
-        lines.append(f"| {' | '.join(map(str, cells))} | {planned / peak:.2f} |")
-    return "\n".join(lines)
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Put one row among those measured before."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    measured = {**results, name: found}
+    in_order = {name: measured[name] for name in CASES if name in measured}
+    RESULTS.write_text(json.dumps(in_order, indent=1) + "\n")
+
+
+def table(results: dict[str, Any]) -> str:
+    """The rows in Markdown, megabytes (10^6 bytes)."""
+    lines = [HEADS, ("---", *["---:"] * (len(HEADS) - 1))]
+    for name, found in results.items():
+        peaks, peak = found["peaks"], max(found["peaks"].values())
+        phases = (f"{peaks[phase] / 1e6:.0f}" for phase in HEADS[-3:])
+        total = (f"{found['planned'] / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{found['planned'] / peak:.2f}")
+        lines.append((name, *total, *phases))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def filled(page: str, results: dict[str, Any]) -> str:
+    """`page` with the table where it has ``<!-- memory plan -->``, up to ``<!-- end -->``."""
+    mark = r"(<!-- memory plan -->).*?(<!-- end -->)"
+    return re.sub(mark, lambda found: f"{found[1]}\n\n{table(results)}\n\n{found[2]}", page, flags=re.DOTALL)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The memory plan against the measured peak.")
-    parser.add_argument("--work", type=Path, required=True, help="where the models are made")
-    parser.add_argument("--row", type=json.loads, help="measure this row alone and print it as JSON")
+    parser = argparse.ArgumentParser("python -m benchmarks.memory_plan", description=__doc__)
+    parser.add_argument("--work", type=Path, help="where the models are made")
+    parser.add_argument("--rows", help="names of rows, with commas between them; all by default")
+    parser.add_argument("--here", choices=CASES, help="measure this row in this process and print it")
+    parser.add_argument("--write-docs", action="store_true", help="put the results into docs/performance.md")
     options = parser.parse_args()
-    if options.row:
-        print(json.dumps(measure(*options.row, options.work)))
+    if options.write_docs:
+        page = filled(PAGE.read_text(encoding="utf-8"), json.loads(RESULTS.read_text()))
+        PAGE.write_text(page, encoding="utf-8")
         return
-    rows = []
-    for row in ROWS:
+    if options.work is None:
+        parser.error("--work is missing: the folder where the models are made")
+    if options.here:
+        print(json.dumps(measure(CASES[options.here], options.work)))
+        return
+    for name in options.rows.split(",") if options.rows else CASES:
         command = [sys.executable, "-m", "benchmarks.memory_plan", "--work", str(options.work)]
-        done = subprocess.run([*command, "--row", json.dumps(row)], check=True, stdout=subprocess.PIPE)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(rows[-1]["model"], *row[1:], f"{rows[-1]['planned'] / rows[-1]['peak']:.2f}", file=sys.stderr)
-    RESULT.write_text(json.dumps(rows, indent=2) + "\n")
-    print(table(rows))
+        done = subprocess.run([*command, "--here", name], check=True, stdout=subprocess.PIPE)
+        keep(name, json.loads(done.stdout.splitlines()[-1]))
+    print(table(json.loads(RESULTS.read_text())))
 
 
 if __name__ == "__main__":

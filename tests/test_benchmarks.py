@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import memory_plan
 from benchmarks.speed import counting, measuring, models, ours, page, pairing, rows, table, versus, words
 
 from prefloop import UserError
@@ -184,3 +185,12 @@ def test_page_has_the_last_results() -> None:
     assert page.filled(written, results) == written
     with pytest.raises(UserError, match="no table 'speeds'"):
         page.filled("<!-- speed: speeds -->\n<!-- end -->", results)
+
+
+def test_page_has_the_last_memory_plans() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    results = json.loads(memory_plan.RESULTS.read_text())
+    assert memory_plan.table(results) in page
+    assert memory_plan.filled(page, results) == page
+    ratios = [found["planned"] / max(found["peaks"].values()) for found in results.values()]
+    assert min(ratios) > 0.8 and max(ratios) < 1.2

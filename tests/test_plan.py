@@ -111,6 +111,25 @@ def test_the_plan_is_what_scoring_takes(model_folder: ModelFolder) -> None:
     assert planned == pytest.approx(mx.get_peak_memory() - held, rel=0.2)
 
 
+@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="measured on mlx's CPU back end")
+@pytest.mark.parametrize("limit", [None, 0.015])
+def test_an_evaluation_keeps_to_the_plan(limit: float | None) -> None:
+    training = {"memory_limit_gb": limit, "batch_size": 8}
+    judge = {"use": "llm", "model": "embedded:judge"}
+    config = load_config(
+        {"model": "embedded:policy", "prompts": "embedded:prompts", "judge": judge, "training": training}
+    )
+    prepared = prepare(config).with_components()
+    assert prepared.evaluator is not None
+    evaluator = evolve(prepared.evaluator, sampling=evolve(prepared.evaluator.sampling, temperature=2.0))
+    memory = prepared.plan.memory
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    evaluator.sample()
+    assert memory.caches == pytest.approx(mx.get_peak_memory() - before, rel=0.2)
+
+
 def test_a_run_goes_on_in_the_micro_batches_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,8 +137,7 @@ def test_a_run_goes_on_in_the_micro_batches_it_began_with(
     config = load_config(settings_for(tmp_path / "run", training=SMALL))
     assert prepare(config).plan.division.micro_batch == 6
     needed = prepare(config).with_components().plan.memory
-    held = needed.total - max(needed.activations, needed.caches)
-    machine = (held + needed.activations / 2) / SHARE
+    machine = (needed.held + needed.activations / 2) / SHARE
     monkeypatch.setattr("prefloop.runs.plan.machine_memory", lambda: machine)
     whole = train(evolve(config, output=OutputConfig(str(tmp_path / "whole"), report=False)))
     division = whole.plan.division

@@ -222,6 +222,7 @@ class Loop:
                 gradient = _added(gradient, part_gradient)
                 sums = _added(sums, part_sums)
                 mx.eval(gradient, sums)
+                del part_gradient  # or it would be held while the next one is made, and during the update
         if gradient is None:
             return {}, 0.0
         with clock("update"):

@@ -90,6 +90,11 @@ class Policy:
         with self._holding(trained):
             return self._generators[source](prompts, sampling, seed=seed, source=source)
 
+    @property
+    def pool_bytes(self) -> int:
+        """What rows that are sampled together may take."""
+        return self._generators["policy"].pool_bytes
+
     def limit_pools(self, pool_bytes: int) -> None:
         """Let rows that are sampled together take so many bytes; more are sampled in several pools."""
         for generator in self._generators.values():

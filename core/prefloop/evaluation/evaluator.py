@@ -79,7 +79,8 @@ class Evaluator:
         return Evaluation(step, win_rate(verdicts), found, pairs, verdicts, self.judge_name, against)
 
     def _against(self) -> Opponent:
-        start = Generator(self.policy.start, self.policy.tokenizer)
+        policy = self.policy
+        start = Generator(policy.start, policy.tokenizer, pool_bytes=policy.pool_bytes)
         return self.opponent or Opponent("start", start, self.prompts)
 
 

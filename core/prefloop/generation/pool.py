@@ -39,8 +39,8 @@ def sample_pool(
     pool_bytes: int,
 ) -> list[Tokens]:
     """One row of tokens per prompt. Raises `ValueError` where the model's rows cannot be batched."""
-    longest = max(map(len, prompts)) + sampling.max_tokens
-    size = max(1, pool_bytes // _row_bytes(model, longest))
+    longest = max(map(len, prompts)) - 1
+    size = max(1, pool_bytes // _row_bytes(model, cached_tokens(longest, sampling.max_tokens, 1, 1)))
     rows: list[Tokens] = []
     with wired_limit(model):
         for start in range(0, len(prompts), size):
@@ -147,12 +147,22 @@ def _check(
         raise ValueError("rows of unequal length disturb each other")
 
 
-def _row_bytes(model: nn.Module, length: int) -> int:
-    """Upper bound of what a row of `length` tokens takes; mlx is lazy, so the shapes cost no pass."""
+def cached_tokens(before: int, completion: int, prompts: int, rows: int) -> int:
+    """Tokens for which there is room at most in the caches of `rows`, `before` of them read from `prompts`.
+
+    Caches grow by blocks. While a row's first grows, those of the prompts and the copies are still there.
+    """
+    block = int(KVCache.step)
+    own, written = (-(-tokens // block) * block for tokens in (before, completion))
+    return max(rows * (2 * before + block) + prompts * own, rows * (before + written))
+
+
+def _row_bytes(model: nn.Module, tokens: int) -> int:
+    """What a row takes for which caches have so much room; mlx is lazy, so the shapes cost no pass."""
     caches = make_prompt_cache(model)
     logits = model(mx.array([[0]]), cache=caches)
-    steps = -(-length // KVCache.step)  # caches grow by so many tokens, and the first token takes one step
-    return int(steps * sum(cache.nbytes for cache in caches) + LOGIT_COPIES * 4 * logits.shape[-1])
+    per_token = sum(cache.nbytes for cache in caches) / KVCache.step  # the first token takes a block
+    return int(tokens * per_token + LOGIT_COPIES * 4 * logits.shape[-1])
 
 
 def _ints(tokens: mx.array) -> list[int]:

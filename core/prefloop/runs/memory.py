@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from attrs import evolve, field, frozen
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from prefloop.generation.merging import merged
-from prefloop.generation.pool import LOGIT_COPIES
+from prefloop.generation.pool import LOGIT_COPIES, cached_tokens
 from prefloop.host.token_terms import pays
 from prefloop.loop import Loop, pairs_at_once
 from prefloop.modules import arrays
@@ -28,8 +29,14 @@ HEAD_COPIES = 5
 """Arrays of the size of a chunk's logits at the peak of the output head."""
 KL_COPIES = 10.5
 """The same where the exact KL to the reference is asked for."""
-TRAINED_COPIES = 2.5
-"""And besides, for the second chunk and the third, where the head is trained: it makes all in one go."""
+TRAINED_COPIES = 1.5
+"""And besides, for the second chunk and the third, where the head is trained: so many are in the making."""
+TRAINED_HEADS = 2
+"""And of the size of the head's trained weights: a chunk's gradient, and the sum of those so far."""
+TIED_HEADS = 3.5
+"""Of that size at the end, where the embedding is the head too: its two gradients are made and added."""
+UPDATE_COPIES = 2
+"""Of the size of what is trained while it is updated, besides the gradient: it is clipped, and applied."""
 RANK = 3.7
 """Numbers that a layer's adapters keep for each token and rank."""
 IN_FLIGHT = 0.25
@@ -69,31 +76,40 @@ class Memory:
     """Most that sampling takes."""
     activations: int
     """Most that scoring a micro-batch takes, forward and backward."""
+    update: int = 0
+    """Most that applying the gradient takes."""
+
+    @property
+    def held(self) -> int:
+        """What is there all the time."""
+        return self.weights + self.judge + self.trained + self.optimizer
 
     @property
     def total(self) -> int:
-        """At the peak: sampling and scoring take turns."""
-        held = self.weights + self.judge + self.trained + self.optimizer
-        return held + max(self.caches, self.activations)
+        """At the peak: sampling, scoring and updating take turns."""
+        return self.held + max(self.caches, self.activations, self.update)
 
     def words(self) -> str:
         """The estimate in a sentence."""
         judge = f", judge {size_words(self.judge)}" if self.judge else ""
         return (
             f"about {size_words(self.total)}: weights {size_words(self.weights)}{judge}, trained "
-            f"{size_words(self.trained)}, optimizer {size_words(self.optimizer)}, caches "
-            f"{size_words(self.caches)} or activations {size_words(self.activations)}"
+            f"{size_words(self.trained)}, optimizer {size_words(self.optimizer)}, and in turn caches "
+            f"{size_words(self.caches)}, activations {size_words(self.activations)}, "
+            f"update {size_words(self.update)}"
         )
 
 
 @frozen(eq=False)
 class Estimator:
-    """Estimates the memory of a loop whose longest prompt and completion have so many tokens."""
+    """Estimates the memory of a run whose longest prompt and completion have so many tokens."""
 
     loop: Loop
     prompt: int
     completion: int
     judge: int = 0
+    held_out: int = 0
+    """Prompts of an evaluation, which are sampled together, once for each side."""
     fixed: Memory = field(init=False)
     """All that does not depend on how a step is divided."""
     _sampling: tuple[int, int] = field(init=False)
@@ -105,13 +121,15 @@ class Estimator:
         held = [policy.loaded.pristine.model, policy.start, policy.reference]
         weights = {id(v): v.nbytes for model in held for v in arrays(model.parameters()).values()}
         own = arrays(policy.model.parameters()).values()
+        trained = sum(v.nbytes for v in policy.trainable().values())
         return Memory(
             weights=sum((weights | {id(v): v.nbytes for v in own}).values()),
             judge=self.judge,
-            trained=sum(v.nbytes for v in policy.trainable().values()),
+            trained=trained,
             optimizer=sum(v.nbytes for v in arrays(self.loop.optimizer.state).values()),
             caches=0,
             activations=0,
+            update=(1 + UPDATE_COPIES) * trained,
         )
 
     @_sampling.default
@@ -131,8 +149,9 @@ class Estimator:
 
     def __call__(self, micro_batch: int, pool_bytes: int) -> Memory:
         """The estimate where so many pairs are scored at once and sampled rows take so many bytes at most."""
-        folded, rows = self._sampling[0], self._rows_bytes()
-        caches = folded + min(rows, max(pool_bytes, rows // (2 * self.loop.batch_size)))
+        pairs, held_out = self.loop.batch_size, self.held_out
+        together = max(self._rows_bytes(pairs, 2 * pairs), self._rows_bytes(held_out, held_out))
+        caches = self._sampling[0] + min(together, max(pool_bytes, self._rows_bytes(1, 1)))
         return evolve(self.fixed, caches=caches, activations=self._activations(self._at_once(micro_batch)))
 
     def _at_once(self, micro_batch: int) -> int:
@@ -142,18 +161,10 @@ class Estimator:
         pairs = self.loop.batch_size
         return min(micro_batch, pairs_at_once(pairs, pairs * (self.prompt + 2 * self.completion)))
 
-    def _rows_bytes(self) -> int:
-        """Caches and logits of all rows of a step that are sampled together.
-
-        A row's cache begins with the prompt and grows by blocks; while it first grows, the prompts' own
-        caches and the rows' copies are still there.
-        """
-        block, prompts = KVCache.step, self.loop.batch_size
-        before = self.prompt - 1
-        first = 2 * prompts * (2 * before + block) + prompts * _blocks(before)
-        last = 2 * prompts * (before + _blocks(self.completion))
-        logits = 2 * prompts * self._shape["V"] * 4 * LOGIT_COPIES
-        return int(max(first, last) * self._sampling[1] + logits)
+    def _rows_bytes(self, prompts: int, rows: int) -> int:
+        """Caches and logits of so many rows that are sampled together."""
+        cached = cached_tokens(self.prompt - 1, self.completion, prompts, rows)
+        return cached * self._sampling[1] + rows * self._shape["V"] * 4 * LOGIT_COPIES
 
     def _activations(self, pairs: int) -> int:
         """Scoring: what the layers keep for the backward pass, the output head's chunk, and the gradients."""
@@ -167,13 +178,20 @@ class Estimator:
             trunk = CHECKPOINTED * layer + s["layers"] * inputs
         else:
             trunk = layers * layer
-        at_once = chunk_rows(s["V"])
-        chunks = 2 * pairs * self.completion / at_once
-        copies = KL_COPIES if "kl" in loop.needs else HEAD_COPIES
-        copies += s["head"] * TRAINED_COPIES * max(0, min(chunks, 3) - 1)
-        chunk = 4 * s["V"] * at_once * min(chunks, 1)
         gradients = self.fixed.trained * (1 if pairs >= loop.training.batch_size else 2)
-        return int(trunk + copies * chunk + gradients)
+        return int(trunk + self._head(2 * pairs * self.completion) + gradients)
+
+    def _head(self, tokens: int) -> float:
+        """What the output head works with: chunks of logits and, where it is trained, its own gradients."""
+        s, at_once = self._shape, chunk_rows(self._shape["V"])
+        chunks = tokens / at_once
+        chunk = 4 * s["V"] * at_once * min(chunks, 1)
+        copies = KL_COPIES if "kl" in self.loop.needs else HEAD_COPIES
+        if not s["head"]:
+            return copies * chunk
+        more = max(0, min(chunks, 3) - 1)
+        passing = (copies + TRAINED_COPIES * more) * chunk + TRAINED_HEADS * more * s["head"]
+        return max(passing, TIED_HEADS * s["tied"] * s["head"])
 
     def _layer(self, pairs: int, kept: _Kept) -> float:
         """What one layer keeps, with ``B`` pairs: ``N`` tokens in ``R = 2 B`` rows.
@@ -210,7 +228,8 @@ def _shape_of(loop: Loop) -> dict[str, int]:
     hidden = int(config.get("hidden_size") or states.shape[-1])
     heads = int(config.get("num_attention_heads") or 1)
     head = int(config.get("head_dim") or hidden // heads)
-    output = [arrays(module.trainable_parameters()) for module in trunk.head_modules()]
+    output = trunk.head_modules()
+    trained = [value for module in output for value in arrays(module.trainable_parameters()).values()]
     return {
         "H": hidden,
         "I": int(config.get("intermediate_size") or 4 * hidden),
@@ -218,13 +237,8 @@ def _shape_of(loop: Loop) -> dict[str, int]:
         "K": int(config.get("num_key_value_heads") or heads) * head,
         "A": heads,
         "V": int(trunk.head(states).shape[-1]),
-        "head": int(any(output)),
+        "head": sum(value.nbytes for value in trained),
+        "tied": int(any(isinstance(module, nn.Embedding) for module in output)),
         "layers": len(loop.policy.model.layers),
         "bytes": states.itemsize,
     }
-
-
-def _blocks(tokens: int) -> int:
-    """Tokens for which a cache has room that holds so many."""
-    block = int(KVCache.step)
-    return -(-tokens // block) * block

@@ -65,12 +65,13 @@ class Plan:
         prompts += f", {self.dropped:,} dropped as too long" if self.dropped else ""
         prompts += f", {self.cut:,} cut from the left" if self.cut else ""
         trains = f"{self.trained_parameters:,} of {self.parameters:,} parameters ({share:.2f} %)"
+        at_once = self.division.micro_batch
         steps = f"{self.steps:,} of {self.prompts_per_step} prompts, {self.epochs:.2f} epochs"
         return [
             ("trains", f"{trains} in {self.trained_tensors} tensors"),
             ("prompts", prompts),
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
-            ("scoring", f"at most {self.division.micro_batch} pairs at a time"),
+            ("scoring", f"at most {at_once} {'pair' if at_once == 1 else 'pairs'} at a time"),
             ("memory", self.memory.words()),
         ]
 
@@ -80,9 +81,10 @@ def check_memory(plan: Plan, limit_gb: float | None) -> None:
     limit = machine_memory() if limit_gb is None else limit_gb * 1e9
     allowed = "The machine has" if limit_gb is None else "training.memory_limit_gb allows"
     if limit and plan.memory.total > limit:
+        divisible = "training.micro_batch_size or " if plan.division.micro_batch > 1 else ""
         raise UserError(
             f"this run needs {plan.memory.words()}. {allowed} {size_words(int(limit))}. "
-            "Lower training.micro_batch_size or sampler.max_completion_length, quantize the model, or set "
+            f"Lower {divisible}sampler.max_completion_length, quantize the model, or set "
             "training.memory_limit_gb: 0 to try all the same."
         )
 
@@ -112,8 +114,9 @@ def make_plan(
     model = loop.policy.model
     trained = loop.policy.trainable()
     longest = max(len(p.tokens) for p in loop.prompts)
+    longest_of_all = max([longest, *(len(p.tokens) for p in held_out)])
     completion = sampling_of(config.sampler, None).max_tokens
-    estimate = Estimator(loop, longest, completion, judge)
+    estimate = Estimator(loop, longest_of_all, completion, judge, len(held_out))
     division = division or divide(estimate, loop, _budget(loop.training.memory_limit_gb))
     return Plan(
         parameters=_parameters(model),
@@ -138,8 +141,7 @@ def divide(estimate: Callable[[int, int], Memory], loop: Loop, budget: float) ->
 
     An explicit ``training.micro_batch_size`` is taken as it is.
     """
-    held = estimate(1, 0)
-    pool = int(max(0, min(POOL_BYTES, budget - (held.total - max(held.caches, held.activations)))))
+    pool = int(max(0, min(POOL_BYTES, budget - estimate(1, 0).held)))
     batch = loop.training.batch_size
     if (asked := loop.training.micro_batch_size) is not None:
         return Division(min(asked, batch), pool)
