@@ -186,7 +186,8 @@ def test_a_step_with_a_judge_and_a_loss_by_name(prefloop: Prefloop, acme: Path) 
         first, second = len(judged["first"]["text"]), len(judged["second"]["text"])
         assert (judged["probability"] > 0.5) == (first < second)
     metrics = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
-    assert metrics["loss"] == pytest.approx(4.0)  # no step was taken yet: d = 0, so (0 - 2)^2
+    # No step was taken yet: d = 0 but for rounding, so (0 - 2)^2.
+    assert metrics["loss"] == pytest.approx(4.0, rel=1e-4)
     assert (run / "adapters.safetensors").stat().st_size > 0
 
 
