@@ -20,6 +20,8 @@ from typing import Any
 from attrs import asdict, field, frozen
 from benchmarks.speed.rows import Row
 
+from prefloop.errors import did_you_mean
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "memory_plan.json"
 PAGE = ROOT / "docs" / "performance.md"
@@ -150,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.memory_plan", description=__doc__)
     parser.add_argument("--work", type=Path, help="where the models are made")
     parser.add_argument("--rows", help="names of rows, with commas between them; all by default")
-    parser.add_argument("--here", choices=CASES, help="measure this row in this process and print it")
+    parser.add_argument("--here", help="measure this row in this process and print it")
     parser.add_argument("--write-docs", action="store_true", help="put the results into docs/performance.md")
     options = parser.parse_args()
     if options.write_docs:
@@ -159,10 +161,13 @@ def main() -> None:
         return
     if options.work is None:
         parser.error("--work is missing: the folder where the models are made")
+    names = [name.strip() for name in options.rows.split(",")] if options.rows else list(CASES)
+    if unknown := [name for name in names if name not in CASES]:
+        parser.error(f"there is no row '{unknown[0]}'.{did_you_mean(unknown[0], CASES)}")
     if options.here:
         print(json.dumps(measure(CASES[options.here], options.work)))
         return
-    for name in options.rows.split(",") if options.rows else CASES:
+    for name in names:
         command = [sys.executable, "-m", "benchmarks.memory_plan", "--work", str(options.work)]
         done = subprocess.run([*command, "--here", name], check=True, stdout=subprocess.PIPE)
         keep(name, json.loads(done.stdout.splitlines()[-1]))
