@@ -15,7 +15,7 @@ from prefloop.generation import Generator
 from prefloop.generation.drawing import Drawer
 from prefloop.generation.generator import _by_length, _one_by_one
 from prefloop.generation.merging import merged
-from prefloop.generation.pool import sample_pool
+from prefloop.generation.pool import Request, sample_pool
 from tiny_models import ModelFolder
 from tried import FAMILIES
 
@@ -94,7 +94,7 @@ def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: 
 @pytest.mark.parametrize("room", [1, ROOM])
 def test_every_engine_is_greedy_alike(policy: Policy, engine: Any, room: int) -> None:
     expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
-    assert engine(policy.model, RAGGED, GREEDY, set(), Drawer(GREEDY, 0), room) == expected
+    assert engine(policy.model, Request(RAGGED, Drawer(GREEDY, 0), set(), room)) == expected
 
 
 def _stop_for_some(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> int:
@@ -140,7 +140,7 @@ def test_an_equal_prompt_is_read_once_and_rows_leave(policy: Policy) -> None:
     stop = _stop_for_some(policy, asked)
     model = Counting(policy.model)
     twice = [prompt for prompt in asked for _ in range(2)]
-    rows = sample_pool(model, twice, GREEDY, {stop}, Drawer(GREEDY, 0), ROOM)
+    rows = sample_pool(model, Request(twice, Drawer(GREEDY, 0), {stop}, ROOM))
     prefills = [shape for shape in model.asked if shape[1] > 1]
     assert sorted(prefills) == [(1, len(RAGGED[0]) - 1), (1, len(RAGGED[2]) - 1)]
     steps = [shape[0] for shape in model.asked if shape[1] == 1 and shape[0] > 1]
@@ -150,7 +150,7 @@ def test_an_equal_prompt_is_read_once_and_rows_leave(policy: Policy) -> None:
 
 def test_more_rows_than_fit_are_sampled_in_parts(policy: Policy, prompts: list[Prompt]) -> None:
     model = Counting(policy.model)
-    sample_pool(model, RAGGED, GREEDY, set(), Drawer(GREEDY, 0), 1)
+    sample_pool(model, Request(RAGGED, Drawer(GREEDY, 0), set(), 1))
     assert max(shape[0] for shape in model.asked) == 1
     narrow = Generator(policy.model, policy.tokenizer, pool_bytes=1)
     assert [len(c.tokens) > 0 for c in narrow(prompts, LONG, seed=0)] == [True] * 3
@@ -172,7 +172,7 @@ def test_a_mask_that_happens_to_fit_is_found_out(model_folder: ModelFolder) -> N
     policy = Policy.load(str(model_folder("gemma2")))
     two = [RAGGED[0], RAGGED[2]]
     with pytest.raises(ValueError, match="rows of unequal length disturb each other"):
-        sample_pool(policy.model, two, GREEDY, set(), Drawer(GREEDY, 0), ROOM)
+        sample_pool(policy.model, Request(two, Drawer(GREEDY, 0), set(), ROOM))
 
 
 class Unbatchable:

@@ -13,15 +13,15 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from attrs import evolve
 from mlx_lm.generate import generate_step
 
 from prefloop.generation.drawing import Drawer
 from prefloop.generation.merging import merged
-from prefloop.generation.pool import sample_pool
+from prefloop.generation.pool import Request, Tokens, sample_pool
 from prefloop.types import Completion, Prompt, Sampling, Source
 
-Tokens = tuple[int, ...]
-Engine = Callable[[nn.Module, Sequence[Tokens], Sampling, set[int], Drawer, int], list[Tokens]]
+Engine = Callable[[nn.Module, Request], list[Tokens]]
 
 POOL_BYTES = 8 << 30
 """Caches and logits of a pool stay below this; more rows than fit are sampled in several pools."""
@@ -57,9 +57,9 @@ class Generator:
     def _sample(self, prompts: list[Tokens], sampling: Sampling, stop: set[int], seed: int) -> list[Tokens]:
         model = merged(self.model)
         while True:
-            drawer = Drawer(sampling, seed)
+            request = Request(prompts, Drawer(sampling, seed), stop, self.pool_bytes)
             try:
-                return self._engines[0](model, prompts, sampling, stop, drawer, self.pool_bytes)
+                return self._engines[0](model, request)
             except ValueError:
                 # mlx-lm, mlx and the pool refuse what they cannot batch with a ValueError.
                 if len(self._engines) == 1:
@@ -72,41 +72,27 @@ class Generator:
         return Completion(tokens, text, stopped, source)
 
 
-def _by_length(
-    model: nn.Module,
-    prompts: Sequence[Tokens],
-    sampling: Sampling,
-    stop: set[int],
-    drawer: Drawer,
-    pool_bytes: int,
-) -> list[Tokens]:
+def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
     """One pool for each prompt length."""
     groups: defaultdict[int, list[int]] = defaultdict(list)
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate(request.prompts):
         groups[len(prompt)].append(i)
     rows: dict[int, Tokens] = {}
     for group in groups.values():
-        pool = sample_pool(model, [prompts[i] for i in group], sampling, stop, drawer, pool_bytes)
+        pool = sample_pool(model, evolve(request, prompts=[request.prompts[i] for i in group]))
         rows |= zip(group, pool, strict=True)
-    return [rows[i] for i in range(len(prompts))]
+    return [rows[i] for i in range(len(request.prompts))]
 
 
-def _one_by_one(
-    model: nn.Module,
-    prompts: Sequence[Tokens],
-    sampling: Sampling,
-    stop: set[int],
-    drawer: Drawer,
-    pool_bytes: int,
-) -> list[Tokens]:
+def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
     rows = []
-    for prompt in prompts:
+    for prompt in request.prompts:
         row: list[int] = []
         for token, _ in generate_step(
-            mx.array(prompt), model, max_tokens=sampling.max_tokens, sampler=drawer
+            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.drawer
         ):
             row.append(int(token))
-            if row[-1] in stop:
+            if row[-1] in request.stop:
                 break
         rows.append(tuple(row))
     return rows

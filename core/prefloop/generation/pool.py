@@ -7,18 +7,18 @@ every token, and padding and masks where prompts are equally long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from attrs import frozen
 from mlx_lm.generate import wired_limit
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from prefloop.generation.drawing import Drawer
 from prefloop.host.attention import without_gradient
 from prefloop.host.threads import threads_for
-from prefloop.types import Sampling
 
 Tokens = tuple[int, ...]
 Caches = list[Any]
@@ -30,24 +30,33 @@ LOGIT_COPIES = 4
 """Arrays of the size of the logits that drawing makes."""
 
 
-def sample_pool(
-    model: nn.Module,
-    prompts: Sequence[Tokens],
-    sampling: Sampling,
-    stop: set[int],
-    drawer: Drawer,
-    pool_bytes: int,
-) -> list[Tokens]:
+@frozen(eq=False)
+class Request:
+    """What is to be sampled, and when a row ends."""
+
+    prompts: Sequence[Tokens]
+    drawer: Drawer
+    stop: Set[int]
+    pool_bytes: int
+
+    @property
+    def max_tokens(self) -> int:
+        return self.drawer.sampling.max_tokens
+
+
+def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
     """One row of tokens per prompt. Raises `ValueError` where the model's rows cannot be batched."""
+    prompts = request.prompts
     longest = max(map(len, prompts)) - 1
-    size = max(1, pool_bytes // _row_bytes(model, cached_tokens(longest, sampling.max_tokens, 1, 1)))
+    of_a_row = _row_bytes(model, cached_tokens(longest, request.max_tokens, 1, 1))
+    size = max(1, request.pool_bytes // of_a_row)
     rows: list[Tokens] = []
     with wired_limit(model):
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
             prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(part)}
             with threads_for(model, len(part)):
-                rows += _Pool(model, part, prefilled, drawer).run(sampling.max_tokens, stop)
+                rows += _Pool(model, part, prefilled, request.drawer).run(request.max_tokens, request.stop)
     return rows
 
 
@@ -67,7 +76,7 @@ class _Pool:
             _check(model, prompts, prefilled, logits)
         self.drawn = self._draw(logits)  # [R], one token per row, on its way
 
-    def run(self, max_tokens: int, stop: set[int]) -> list[Tokens]:
+    def run(self, max_tokens: int, stop: Set[int]) -> list[Tokens]:
         """Each step is started before the tokens of the one before are looked at."""
         for count in range(1, max_tokens + 1):
             drawn = self.drawn
