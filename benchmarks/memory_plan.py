@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import asdict, field, frozen
+from benchmarks import pages
 from benchmarks.speed.rows import Row
 
 from prefloop.errors import did_you_mean
@@ -133,19 +133,18 @@ def keep(name: str, found: dict[str, Any]) -> None:
 
 def table(results: dict[str, Any]) -> str:
     """The rows in Markdown, megabytes (10^6 bytes)."""
-    lines = [HEADS, ("---", *["---:"] * (len(HEADS) - 1))]
+    lines = []
     for name, found in results.items():
         peaks, peak = found["peaks"], max(found["peaks"].values())
         phases = (f"{peaks[phase] / 1e6:.0f}" for phase in HEADS[-3:])
         total = (f"{found['planned'] / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{found['planned'] / peak:.2f}")
         lines.append((name, *total, *phases))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return pages.markdown(HEADS, lines)
 
 
 def filled(page: str, results: dict[str, Any]) -> str:
-    """`page` with the table where it has ``<!-- memory plan -->``, up to ``<!-- end -->``."""
-    mark = r"(<!-- memory plan -->).*?(<!-- end -->)"
-    return re.sub(mark, lambda found: f"{found[1]}\n\n{table(results)}\n\n{found[2]}", page, flags=re.DOTALL)
+    """`page` with the table where it has ``<!-- memory: plan -->``, up to ``<!-- end -->``."""
+    return pages.filled(page, "memory", {"plan": lambda: table(results)})
 
 
 def main() -> None:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments.intervals import STUDENT, interval
+from benchmarks.pages import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "experiments" / "quick-start.md"
 RECORD = ROOT / "benchmarks" / "results" / "quick-start.json"
+HEADS = ("algorithm", "seed", "before", "after", "95 % interval", "length-controlled", "right answers")
 MARKS = re.compile(r"(<!-- table -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -38,10 +40,7 @@ def run(seed: int, algorithm: str) -> dict[str, Any]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """A line for each run, and the mean of each algorithm with Student's interval over its seeds."""
-    lines = [
-        "| algorithm | seed | before | after | 95 % interval | length-controlled | right answers |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = []
     for found in runs:
         before, after = found["win_rate"]["before"], found["win_rate"]["after"]
         controlled = found["length_controlled_win_rate"]["after"]
@@ -54,15 +53,13 @@ def table(runs: list[dict[str, Any]]) -> str:
             "not defined" if controlled is None else f"{controlled:.2f}",
             f"{found['accuracy']['after']:.2f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(cells)
     for algorithm in dict.fromkeys(found["algorithm"] for found in runs):
         rates = [f["win_rate"]["after"]["rate"] for f in runs if f["algorithm"] == algorithm]
         over = interval(rates, share=True)
-        lines.append(
-            f"| **{algorithm}** | all {len(rates)} |  | **{over.mean:.3f}** | "
-            f"{over.low:.3f} to {over.high:.3f} |  |  |"
-        )
-    return "\n".join(lines)
+        reach = f"{over.low:.3f} to {over.high:.3f}"
+        lines.append([f"**{algorithm}**", f"all {len(rates)}", "", f"**{over.mean:.3f}**", reach, "", ""])
+    return markdown(HEADS, lines)
 
 
 def main() -> None:

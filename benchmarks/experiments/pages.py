@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.experiments.intervals import SHARES, interval
 from benchmarks.experiments.records import Records
 from benchmarks.experiments.training import Arm
+from benchmarks.pages import markdown
 
 COLUMNS = {
     "freshness": ("win_rate", "accuracy", "length"),
@@ -54,11 +55,11 @@ def render(page: str, records: Records, experiments: Experiments) -> str:
 def table(name: str, found: Sequence[Arm], records: Records) -> str:
     """One row for each arm: means at the end, with their intervals."""
     columns = COLUMNS[name]
-    rows = [["", *(HEADS[c] for c in columns)], ["---"] * (len(columns) + 1)]
+    rows = []
     for arm in found:
         curves = records.curves(arm).values()
         rows.append([arm.name, *(_shown([curve[-1] for curve in curves], c) for c in columns)])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(["", *(HEADS[c] for c in columns)], rows, numbers=False)
 
 
 def number(name: str, records: Records, experiments: Experiments) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefloop import UserError
+from benchmarks import pages
+from benchmarks.pages import Cells, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "experiments" / "others.md"
 RESULTS = ROOT / "benchmarks" / "results"
 Record = dict[str, Any]
-Cells = Sequence[str]
+_markdown = partial(markdown, numbers=False)
 
 
 def results(name: str) -> Path:
@@ -36,14 +37,10 @@ def filled(page: str) -> str:
     Raises `UserError` where it asks for what there is not.
     """
 
-    def fill(mark: re.Match[str]) -> str:
-        if mark[2] not in PARTS:
-            raise UserError(f"there is no part '{mark[2]}'. Parts: {', '.join(PARTS)}.")
-        source, part = PARTS[mark[2]]
-        text = part(json.loads(results(source).read_text())) if results(source).exists() else ""
-        return f"{mark[1]}\n\n{text or 'Not measured yet.'}\n\n{mark[3]}"
+    def part(source: str, write: Callable[[Record], str]) -> str:
+        return write(json.loads(results(source).read_text())) if results(source).exists() else ""
 
-    return re.sub(r"(<!-- others: ([\w ]+) -->).*?(<!-- end -->)", fill, page, flags=re.DOTALL)
+    return pages.filled(page, "others", {name: partial(part, *made) for name, made in PARTS.items()})
 
 
 def losses(found: Record) -> str:
@@ -140,11 +137,6 @@ def _spread(value: Record) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _markdown(heads: Cells, lines: Iterable[Cells]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 _EXTRA = {"xpo": ("alpha",), "best rate": ("learning_rate",)}

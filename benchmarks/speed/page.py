@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from functools import partial
 from pathlib import Path
 
+from benchmarks import pages
 from benchmarks.speed.table import TABLES, Results
-
-from prefloop import UserError
 
 
 def write_docs(page: Path, results: Results) -> None:
@@ -17,10 +16,4 @@ def write_docs(page: Path, results: Results) -> None:
 
 def filled(page: str, results: Results) -> str:
     """`page` with its tables. Raises `UserError` where it asks for one that there is not."""
-
-    def fill(mark: re.Match[str]) -> str:
-        if mark[2] not in TABLES:
-            raise UserError(f"there is no table '{mark[2]}'. Tables: {', '.join(TABLES)}.")
-        return f"{mark[1]}\n\n{TABLES[mark[2]](results) or 'Not measured yet.'}\n\n{mark[3]}"
-
-    return re.sub(r"(<!-- speed: ([\w ]+) -->).*?(<!-- end -->)", fill, page, flags=re.DOTALL)
+    return pages.filled(page, "speed", {name: partial(make, results) for name, make in TABLES.items()})

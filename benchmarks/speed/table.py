@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from benchmarks.pages import Cells, markdown
 from benchmarks.speed.pairing import geometric_mean
 from benchmarks.speed.samples import COLUMNS
 
 Results = dict[str, Any]
-Cells = Sequence[str]
 PHASES = ("sampling", "judging", "scoring", "update")
 SIDES = ("mlx-lm-lora", "earlier", "prefloop", "both", "again")
 
@@ -28,7 +28,7 @@ def steps(results: Results) -> str:
     lines = [_step_line(row) for row in rows if row["row"]["kind"] != "twice"]
     means = [_mean(rows, orders) for orders in ("one order", "both orders")]
     mean = ("geometric mean of equal BLAS", "", "", means[0], "", means[1], "", "")
-    return _markdown(heads, [*lines, mean]) if lines else ""
+    return markdown(heads, [*lines, mean]) if lines else ""
 
 
 def _step_line(row: Results) -> Cells:
@@ -67,7 +67,7 @@ def noise(results: Results) -> str:
         )
         for row in rows
     ]
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def phases(results: Results) -> str:
@@ -97,7 +97,7 @@ def _memory(results: Results, section: str) -> str:
         for row in rows
         if row["row"]["kind"] != "twice" and "times" in row
     ]
-    return f"{shown}\n\n{_markdown(heads, lines)}" if lines else shown
+    return f"{shown}\n\n{markdown(heads, lines)}" if lines else shown
 
 
 def _share(times: float) -> str:
@@ -111,7 +111,7 @@ def _sides(results: Results, section: str, names: Cells, cell: Callable[[Any, st
         for side in SIDES
         if side in row["sides"]
     ]
-    return _markdown(("row", "", *(name.replace("_", " ") for name in names)), lines)
+    return markdown(("row", "", *(name.replace("_", " ") for name in names)), lines)
 
 
 def floor(results: Results) -> str:
@@ -130,7 +130,7 @@ def floor(results: Results) -> str:
         for row in results.get("floor", {}).values()
         for name, phase in row["phases"].items()
     ]
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def rates(results: Results) -> str:
@@ -145,7 +145,7 @@ def rates(results: Results) -> str:
         )
         for row in results.get("floor", {}).values()
     ]
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def growth(results: Results) -> str:
@@ -161,7 +161,7 @@ def growth(results: Results) -> str:
         )
         for row in results.get("growth", {}).values()
     ]
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def versions(results: Results) -> str:
@@ -173,7 +173,7 @@ def versions(results: Results) -> str:
         share = _share(times["one order"]["working_mb"]["median"]) if times else ""
         sides = (_seconds(row["sides"], side) for side in ("earlier", "prefloop"))
         lines.append((row["row"]["name"], row["version"], *sides, _times(times, "one order", "step"), share))
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def profile(results: Results) -> str:
@@ -191,13 +191,13 @@ def profile(results: Results) -> str:
         if side in row["sides"]
         for name, phase in row["sides"][side]["phases"].items()
     ]
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def setting(results: Results) -> str:
     """What the last run ran on."""
     found = results.get("setting", {})
-    return _markdown(
+    return markdown(
         ("", ""), [(name, ", ".join(v) if isinstance(v, list) else str(v)) for name, v in found.items()]
     )
 
@@ -213,13 +213,6 @@ def _times(times: Results, orders: str, what: str) -> str:
         return ""
     found = times[orders][what]
     return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
-
-
-def _markdown(heads: Cells, lines: Sequence[Cells]) -> str:
-    if not lines:
-        return ""
-    rules = ["---" if i == 0 else "---:" for i in range(len(heads))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rules, *lines])
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
