@@ -62,6 +62,12 @@ def serve(run: Callable[[dict[str, Any]], Result]) -> None:
     result.write_text(json.dumps({**found, "load_before": load}))
 
 
+def phases(job: dict[str, Any], spans: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    """When each phase of the steps after the warm-up began and ended, and how long it took."""
+    after = kept(job, **spans)
+    return {"spans": after, **{name: [end - begin for begin, end in times] for name, times in after.items()}}
+
+
 def kept(job: dict[str, Any], **lists: list[Any]) -> dict[str, list[Any]]:
     """The lists without their warm-up steps."""
     return {name: values[job["warmup"] :] for name, values in lists.items()}

@@ -125,9 +125,8 @@ class Probe:
                 sampled=self.sampled,
                 scored=self.scored,
                 questions=self._questions(),
-                **{phase: [end - begin for begin, end in times] for phase, times in self.spans.items()},
             ),
-            "spans": measuring.kept(self.job, **self.spans),
+            **measuring.phases(self.job, self.spans),
             "prompts": self.job["order"],
             "replies": sorted({reply for _, _, reply in self.asked}),
         }

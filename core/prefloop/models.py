@@ -20,6 +20,7 @@ from attrs import frozen
 from prefloop.config.schema import Dtype, Quantize
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, did_you_mean, said_of
+from prefloop.host import on_cpu
 from prefloop.modules import own
 
 _QUANTIZE: dict[str, dict[str, Any]] = {
@@ -105,8 +106,7 @@ def _quantize(model: nn.Module, config: dict[str, Any], quantize: str) -> dict[s
 
 def _dtype(name: str) -> mx.Dtype | None:
     if name == "auto":
-        on_cpu = mx.default_device().type == mx.DeviceType.cpu
-        return mx.float32 if on_cpu else None
+        return mx.float32 if on_cpu() else None
     found: mx.Dtype = getattr(mx, name)
     return found
 

@@ -13,6 +13,7 @@ import numpy as np
 from mlx_lm.sample_utils import make_sampler
 from numpy.typing import NDArray
 
+from prefloop.host import on_cpu
 from prefloop.types import Sampling
 
 Floats = NDArray[np.float32]
@@ -35,7 +36,7 @@ class Drawer:
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self.sampling = sampling
-        self._on_cpu = mx.default_device().type == mx.DeviceType.cpu
+        self._on_cpu = on_cpu()
         self._host = HostDraw(sampling, seed)
         mx.random.seed(seed)
 

@@ -10,7 +10,11 @@ import platform
 import mlx.core as mx
 
 
+def on_cpu() -> bool:
+    """Whether mlx computes with its CPU back end."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
 def slow_exp() -> bool:
     """Whether mlx computes on a processor where its ``exp`` is that slow."""
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
-    return on_cpu and platform.machine().lower() in ("x86_64", "amd64")
+    return on_cpu() and platform.machine().lower() in ("x86_64", "amd64")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 import mlx.nn as nn
 
+from prefloop.host import on_cpu
 from prefloop.modules import arrays
 
 SMALL = 1 << 24
@@ -41,7 +42,7 @@ def threads_for(model: nn.Module, rows: int) -> Iterator[None]:
 
 def _openblas() -> ctypes.CDLL | None:
     """What mlx computes with, if that is OpenBLAS: its symbols are global."""
-    if sys.platform != "linux" or mx.default_device().type != mx.DeviceType.cpu:
+    if sys.platform != "linux" or not on_cpu():
         return None
     library = ctypes.CDLL(None)
     return library if hasattr(library, "openblas_set_num_threads") else None
