@@ -21,7 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 
-from prefloop import blas, load_config
+from prefloop import load_config
+from prefloop.cpu import blas
 from prefloop.registry import KINDS, Provider, Registry
 
 blas.use_fastest()  # before any block imports mlx
@@ -59,9 +60,9 @@ def _load_yaml(example: Example) -> None:
 def _registry(namespace: dict[str, Any]) -> Registry:
     """The installed plugins, and those that are defined on the page."""
     registry = Registry()
-    for kind, hook in KINDS.items():
-        for name, target in namespace[hook]().items() if hook in namespace else ():
-            registry.providers.append(Provider(kind, name, DISTRIBUTION, "0", target))
+    for kind in KINDS.values():
+        for name, target in namespace[kind.hook]().items() if kind.hook in namespace else ():
+            registry.providers.append(Provider(kind.name, name, DISTRIBUTION, "0", target))
     return registry
 
 

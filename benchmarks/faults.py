@@ -21,7 +21,7 @@ from fault_checks import SETTINGS, Outcome, Twin
 from fault_files import can_mount, damage_files, fill_disks
 from fault_kills import kill_runs
 
-from prefloop import blas
+from prefloop.cpu import blas
 
 LOSSES = (
     "unreadable",

@@ -11,7 +11,8 @@ import time
 from statistics import median
 from typing import TYPE_CHECKING
 
-from prefloop import Completion, Pair, Prompt, Verdict, blas
+from prefloop import Completion, Pair, Prompt, Verdict
+from prefloop.cpu import blas
 
 if TYPE_CHECKING:
     from prefloop import Judge
@@ -62,7 +63,7 @@ def main() -> None:
             speeds[name].append(timed(judge, batch)[0])
     print(f"{arguments.model}: {len(batch)} pairs, median of {arguments.rounds} rounds")
     for name, found in speeds.items():
-        outcomes = [v.outcome for v in verdicts[name]]
+        outcomes = [v.status for v in verdicts[name]]
         print(
             f"  {name:22} {median(found):7.1f} pairs/s   "
             f"{outcomes.count('tie')} ties, {outcomes.count('error')} errors"

@@ -92,15 +92,15 @@ class Peaks:
 
 def measure(case: Case, work: Path) -> dict[str, Any]:
     """Plan and peaks of one row, in bytes."""
-    from prefloop import blas
+    from prefloop.cpu import blas
 
     blas.use_fastest()
     import mlx.core as mx
     from benchmarks.speed.models import make
     from benchmarks.speed.ours import make_loop
 
-    from prefloop.generation.generator import POOL_BYTES
     from prefloop.runs.memory import Estimator
+    from prefloop.sampling.generator import POOL_BYTES
 
     row, shared = case.row, case.row.model == "M"
     policy = work / f"{row.size.name}{f'-{row.bits}bit' if row.bits else ''}"

@@ -29,11 +29,10 @@ from docs_picture import picture
 
 from prefloop.config import Config, OptimizerConfig, ScheduleConfig
 from prefloop.config.dump import to_plain
-from prefloop.config.load import DEFAULT_ALGORITHM
 from prefloop.config.options import Option, describe, kind_of, options_of, section_of
 from prefloop.config.presets import PRESET
-from prefloop.registry import BUNDLED, Registry
-from prefloop.scaffold import write
+from prefloop.registry import BUNDLED, DEFAULTS, Registry
+from prefloop_plugins.scaffold import write
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURE = DOCS / "pictures" / "loop.svg"
@@ -125,7 +124,7 @@ def _words(option: Option) -> str:
 def _default(option: Option, cls: type, registry: Registry) -> str:
     """The default as YAML would have it; that of a section is its own table."""
     if cls is Config and option.name == "algorithm":
-        return f"`{DEFAULT_ALGORITHM}`"
+        return f"`{DEFAULTS['algorithm']}`"
     if cls is Config and option.name in PRESET:
         return "the algorithm's"
     if option.required:

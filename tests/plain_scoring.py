@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from prefloop import Completion, Policy, PreferenceBatch, Prompt
 from prefloop.config import AdapterConfig, ModelConfig
-from prefloop.modules import own
+from prefloop.model.weight_sharing import own
 from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 
 NEEDS = frozenset({"reference", "kl", "per_token"})

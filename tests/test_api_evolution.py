@@ -31,6 +31,7 @@ from prefloop.testing import outcomes
 from prefloop.testing.checking import SUITES
 from test_third_party import Prefloop
 
+HOOKS = [kind.hook for kind in KINDS.values()]
 TESTS = Path(__file__).resolve().parent
 
 RECORDS = {
@@ -90,7 +91,8 @@ CALLED_ON_PLUGINS = {
 
 GROWN = """
 import attrs
-from prefloop import blas, types
+from prefloop import types
+from prefloop.cpu import blas
 
 blas.use_fastest()
 for name in {records}:
@@ -185,11 +187,11 @@ def _judged(folder: Path) -> list[dict[str, Any]]:
 def test_the_first_plugin_registers_when_hooks_have_gained_arguments() -> None:
     """A later hook is told more; who does not ask for it is called as before, beside one who does."""
     manager = pluggy.PluginManager(hooks.PROJECT)
-    manager.add_hookspecs(SimpleNamespace(**{hook: hooks.hookspec(_later_spec()) for hook in KINDS.values()}))
+    manager.add_hookspecs(SimpleNamespace(**{hook: hooks.hookspec(_later_spec()) for hook in HOOKS}))
     manager.register(first_version)
-    manager.register(SimpleNamespace(**{hook: hooks.hookimpl(_later_plugin()) for hook in KINDS.values()}))
+    manager.register(SimpleNamespace(**{hook: hooks.hookimpl(_later_plugin()) for hook in HOOKS}))
     manager.check_pending()
-    for hook in KINDS.values():
+    for hook in HOOKS:
         offered = getattr(manager.hook, hook)(version="2.0", settings={})
         assert [set(names) for names in offered] == [{"later-2.0"}, set(getattr(first_version, hook)())]
 

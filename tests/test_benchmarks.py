@@ -15,7 +15,7 @@ from benchmarks import memory_plan
 from benchmarks.speed import counting, measuring, models, ours, page, pairing, rows, table, versus, words
 
 from prefloop import UserError
-from prefloop.questions import fence_for, user_message
+from prefloop_plugins.questions import fence_for, user_message
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = rows.Size(64, 2, 128, 4, 2, 16, 1024)

@@ -70,7 +70,7 @@ def _names(page: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_example_of_each_hook_registers_a_component(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    hook = KINDS[kind]
+    hook = KINDS[kind].hook
     names = {"attrs": attrs, "hookimpl": hooks.hookimpl, "Verdict": Verdict}
     example = doctest.DocTestParser().get_doctest(
         getattr(hooks, hook).__doc__, names, hook, hooks.__file__, None

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from prefloop import Sampling
-from prefloop.generation import drawing
-from prefloop.generation.drawing import Drawer, HostDraw, lowest_kept
+from prefloop.sampling import token_sampler as drawing
+from prefloop.sampling.token_sampler import Drawer, HostDraw, lowest_kept
 
 DRAWS = 40_000
 SETTINGS = {

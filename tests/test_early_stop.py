@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 
 from prefloop import Run, Step, StopRun, UserError, load_config, resume, train
-from prefloop.runs.patience import stale
+from prefloop.runs.early_stopping import stale
 
 STILL: dict[str, Any] = {
     "model": "embedded:policy",

@@ -233,7 +233,7 @@ def test_two_orders_are_averaged_and_an_error_in_one_is_an_error() -> None:
     found = ask(InTurn(), [pair("a", "b")] * 3)
     assert found[0] == Verdict(0.7, orders=(0.9, 0.5))
     assert found[1] == Verdict(0.65, orders=(0.5, 0.8))
-    assert found[2].outcome == "error"
+    assert found[2].status == "error"
 
 
 def test_health_by_hand() -> None:

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from prefloop import Completion, Pair, Prompt, Verdict
 from prefloop.cli import main
-from prefloop.judging.pair_files import read_pairs
 from prefloop.runs.ledger import JudgeIdentity, Ledger
+from prefloop_plugins.judging.pair_files import read_pairs
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "What does a cow say?"}

@@ -15,10 +15,11 @@ import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
 from plain_scoring import batch, error, fast, moved_policy, plain
-from prefloop import Policy, PreferenceBatch, modules
+from prefloop import Policy, PreferenceBatch
 from prefloop.config import AdapterConfig
-from prefloop.host import attention, slow_exp
-from prefloop.host import token_terms as host_terms
+from prefloop.cpu import attention, slow_exp
+from prefloop.cpu import token_terms as host_terms
+from prefloop.model import weight_sharing as modules
 from prefloop.scoring import token_terms
 from tiny_models import FAMILIES, ModelFolder
 from tried import FAMILIES as TRIED

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from prefloop.report.collapse import collapse, right_answers
-from prefloop.report.findings import (
+from prefloop.types import Rate
+from prefloop_plugins.report.collapse import collapse, right_answers
+from prefloop_plugins.report.findings import (
     claim,
     findings,
     finished,
@@ -18,7 +19,7 @@ from prefloop.report.findings import (
     selection,
     who_judged,
 )
-from prefloop.report.measures import (
+from prefloop_plugins.report.measures import (
     length_differences,
     longer_wins,
     overall,
@@ -27,8 +28,7 @@ from prefloop.report.measures import (
     position,
     stretches,
 )
-from prefloop.report.records import Answer, Compared, Evaluated, Finding, Judged, RunFiles
-from prefloop.types import Rate
+from prefloop_plugins.report.records import Answer, Compared, Evaluated, Finding, Judged, RunFiles
 
 
 def run(**parts: Any) -> RunFiles:

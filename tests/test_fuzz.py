@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import fuzzing
 from prefloop import UserError, load_config
 from prefloop.config import dump_config
-from prefloop.config.schema import Config, OptimizerConfig, PromptsConfig, ScheduleConfig
 from prefloop.config.tree import Place, to_plain
 from prefloop.config.yaml_core import read_text
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Registry
+from prefloop.settings import Config, OptimizerConfig, PromptsConfig, ScheduleConfig
 
 REGISTRY = Registry()
 CASES = {

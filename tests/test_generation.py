@@ -11,11 +11,11 @@ import pytest
 
 from prefloop import Policy, Prompt, Sampling
 from prefloop.config import AdapterConfig
-from prefloop.generation import Generator
-from prefloop.generation.drawing import Drawer
-from prefloop.generation.generator import _by_length, _one_by_one
-from prefloop.generation.merging import merged
-from prefloop.generation.pool import Request, sample_pool
+from prefloop.model.fusing import merged
+from prefloop.sampling import Generator
+from prefloop.sampling.generator import _by_length, _one_by_one
+from prefloop.sampling.pool import Request, sample_pool
+from prefloop.sampling.token_sampler import Drawer
 from tiny_models import ModelFolder
 from tried import FAMILIES
 
@@ -213,7 +213,7 @@ def test_adapters_are_folded_in_where_that_loses_nothing(
     assert any("lora_a" in module for _, module in policy.model.named_modules())
     assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-5)
     assert not mx.allclose(folded(tokens), policy.reference(tokens), rtol=1e-2, atol=1e-2)
-    monkeypatch.setattr("prefloop.generation.merging.LIMIT", 0)
+    monkeypatch.setattr("prefloop.model.fusing.LIMIT", 0)
     assert merged(policy.model) is policy.model
 
 

@@ -9,9 +9,9 @@ from attrs import define, evolve
 
 from prefloop import Completion, Pair, Progress, Prompt, StopRun, Verdict
 from prefloop.config import load_config
-from prefloop.config.schema import JudgingConfig
 from prefloop.errors import UserError
-from prefloop.judging.health import JudgeGuard, guards, kind_of
+from prefloop.runs.guards import JudgeGuard, guards, kind_of
+from prefloop.settings import JudgingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

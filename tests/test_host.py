@@ -10,8 +10,8 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from prefloop.host import attention, threads
-from prefloop.trunk import without_gradient
+from prefloop.cpu import attention, threads
+from prefloop.model.split import without_gradient
 
 ROWS, HEADS, GROUPS, WIDTH = 2, 4, 2, 8
 PLAIN = mx.fast.scaled_dot_product_attention

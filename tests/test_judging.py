@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prefloop import Completion, Pair, Prompt, StopRun, UserError, Verdict
-from prefloop.judging.pair_files import LabelledPair, Side, side_of
-from prefloop.judging.report import (
+from prefloop_plugins.judging.pair_files import LabelledPair, Side, side_of
+from prefloop_plugins.judging.report import (
     agreement,
     between,
     calibration,
@@ -21,7 +21,7 @@ from prefloop.judging.report import (
     position,
     report,
 )
-from prefloop.judging.verdicts import CHUNK, Judged, judge_pairs
+from prefloop_plugins.judging.verdicts import CHUNK, Judged, judge_pairs
 
 SIDES: list[Side | None] = ["first", "second", "tie", None]
 sides = st.lists(st.tuples(st.sampled_from(SIDES), st.sampled_from(SIDES)), min_size=1, max_size=40)

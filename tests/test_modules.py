@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from prefloop.modules import own, view
+from prefloop.model.weight_sharing import own, view
 
 
 class Twins(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefloop import UserError
-from prefloop.judging.pair_files import read_pairs
+from prefloop_plugins.judging.pair_files import read_pairs
 
 COW = "What does a cow say?"
 USER = {"role": "user", "content": COW}

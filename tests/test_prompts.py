@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefloop import embedded
-from prefloop.config.schema import PromptsConfig
 from prefloop.errors import UserError
 from prefloop.prompts.loading import PromptSet, load_prompts
+from prefloop.settings import PromptsConfig
 from tiny import CHATML, build_tokenizer
 
 if TYPE_CHECKING:

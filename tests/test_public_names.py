@@ -19,11 +19,13 @@ import prefloop.testing
 ROOT = Path(__file__).resolve().parent.parent
 
 NAMES = [
-    *["Bonus", "Completion", "Config", "Evaluation", "Judge", "LabelledPair", "Loop", "Loss", "Observer"],
-    *["Pair", "Policy", "PreferenceBatch", "Progress", "Prompt", "Rate", "Run", "Sampler", "Sampling"],
-    *["Scores", "Stateful", "Step", "StopRun", "TokenScores", "UserError", "Verdict"],
-    *["component", "hookimpl", "labelled_pairs", "load_config", "load_model", "resume", "train"],
+    *["BaseBonus", "BaseJudge", "BaseLoss", "BaseSampler", "Bonus", "Command", "Completion", "Config"],
+    *["Evaluation", "Judge", "Loop", "Loss", "Observer", "Pair", "Pending", "Policy", "PreferenceBatch"],
+    *["Progress", "Prompt", "Rate", "Run", "RunView", "Sampler", "Sampling", "Scores", "Stateful", "Step"],
+    *["StopRun", "TokenScores", "UserError", "Verdict", "adapt", "component", "hookimpl", "load_config"],
+    *["load_model", "resume", "train"],
 ]
+DEPRECATED = ["LabelledPair", "labelled_pairs"]
 KIT = [
     *["AlgorithmSuite", "BonusSuite", "ComponentSuite", "JudgeSuite", "LossSuite", "Note", "ObserverSuite"],
     *["Outcome", "PluginSuite", "SamplerSuite", "outcomes"],
@@ -58,6 +60,12 @@ ARGUMENTS = ["--help", "--set", "training.iters=0", "nonsense"]
 def test_the_public_names() -> None:
     assert sorted(prefloop.__all__) == sorted(NAMES)
     assert dir(prefloop) == prefloop.__all__
+
+
+@pytest.mark.parametrize("name", DEPRECATED)
+def test_a_deprecated_name_works_and_says_what_replaces_it(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"prefloop\.{name} is now prefloop_plugins\.[\w.]+{name};"):
+        assert getattr(prefloop, name) is not None
 
 
 def test_the_names_of_the_conformance_kit() -> None:

@@ -34,7 +34,7 @@ def offering(kind: str, **components: type | str) -> ModuleType:
     def hook() -> dict[str, type | str]:
         return offered
 
-    setattr(plugin, KINDS[kind], hookimpl(hook))
+    setattr(plugin, KINDS[kind].hook, hookimpl(hook))
     return plugin
 
 

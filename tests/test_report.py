@@ -16,15 +16,15 @@ from click.testing import CliRunner
 
 from prefloop import UserError, load_config, train
 from prefloop.cli import main
-from prefloop.cli.closing import closing_words
-from prefloop.report import page, write_report
-from prefloop.report.curves import POINTS, moving_mean, thinned
-from prefloop.report.examples import cut, groups
-from prefloop.report.formats import duration, number
-from prefloop.report.rates import _edges
-from prefloop.report.reading import read_run
-from prefloop.report.records import RunFiles
 from prefloop.runs.files import sealed_lines
+from prefloop_plugins.closing import closing_words
+from prefloop_plugins.report import page, write_report
+from prefloop_plugins.report.curves import POINTS, moving_mean, thinned
+from prefloop_plugins.report.examples import cut, groups
+from prefloop_plugins.report.formats import duration, number
+from prefloop_plugins.report.rates import _edges
+from prefloop_plugins.report.reading import read_run
+from prefloop_plugins.report.records import RunFiles
 from test_train import SETTINGS
 
 PHASES = ("sampling", "judging", "scoring", "update")
@@ -438,25 +438,25 @@ def test_a_run_ends_with_its_report(tmp_path: Path) -> None:
     made = (run.path / "report.html").read_text("utf-8")
     assert "online_dpo of embedded:policy, judged by rule: 1 step, finished." in Page(made).text
     assert report_of(run.path) == made
-    assert "(report.html, metrics.jsonl," in closing_words(run, quickstart=False)
+    assert "(report.html, metrics.jsonl," in closing_words(run)
 
 
-def test_a_report_that_cannot_be_made_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_cannot_be_made_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: object) -> str:
         raise RuntimeError("no\nfonts")
 
     monkeypatch.setattr(page, "page", broken)
     run = train(load_config(settings(tmp_path / "run")))
-    assert (run.status, run.report_trouble) == ("finished", "report.html could not be made: no fonts")
+    assert (run.status, caplog.messages) == ("finished", ["report.html could not be made: no fonts"])
     assert json.loads((run.path / "run.json").read_text())["status"] == "finished"
-    words = closing_words(run, quickstart=False)
-    assert f"in {run.path} (metrics.jsonl," in words
-    assert "\nreport.html could not be made: no fonts\n" in words
+    assert f"in {run.path} (metrics.jsonl," in closing_words(run)
     assert not (run.path / "report.html").exists()
 
 
 def test_a_run_without_a_report(tmp_path: Path) -> None:
     run = train(load_config(settings(tmp_path / "run", report=False)))
-    assert (run.status, run.report_trouble) == ("finished", None)
+    assert run.status == "finished"
     assert not (run.path / "report.html").exists()
-    assert "report.html" not in closing_words(run, quickstart=False)
+    assert "report.html" not in closing_words(run)

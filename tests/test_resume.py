@@ -257,7 +257,7 @@ def test_a_snapshot_that_is_sampled_from_survives_a_kill(tmp_path: Path) -> None
 
 KILLED = """
 import os, signal, sys
-from prefloop import blas
+from prefloop.cpu import blas
 
 blas.use_fastest()  # before mlx is imported: the tests' own library, as others round otherwise
 from prefloop import load_config, train

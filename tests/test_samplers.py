@@ -13,7 +13,7 @@ from attrs import evolve
 
 from prefloop import Loop, Pair, Policy, Progress, Prompt, Sampling, Step, UserError, load_config, train
 from prefloop.config import TrainingConfig
-from prefloop.runs.export import export_pairs
+from prefloop_plugins.commands.exporting import export_pairs
 from prefloop_plugins.judges.label import LabelJudge
 from prefloop_plugins.judges.rule import RuleJudge
 from prefloop_plugins.samplers import DatasetSampler, PolicySampler
@@ -136,7 +136,7 @@ def test_pairs_of_a_file_come_in_either_order_and_keep_their_labels() -> None:
 def test_a_row_without_a_winner_is_no_label(row: dict[str, Any], outcome: str) -> None:
     policy = Policy.load("embedded:policy")
     pairs = DatasetSampler().sample(policy, [prompt(policy, **row)], progress(0))
-    assert [v.outcome for v in LabelJudge().judge(pairs)] == [outcome]
+    assert [v.status for v in LabelJudge().judge(pairs)] == [outcome]
 
 
 def test_answers_that_are_not_in_the_file_get_errors() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from prefloop import UserError
 from prefloop.registry import KINDS
-from prefloop.scaffold import write
+from prefloop_plugins.scaffold import write
 from test_third_party import Prefloop
 
 NAME = "brevity-first"

@@ -10,8 +10,8 @@ import pytest
 from mlx_lm.models import qwen3
 
 from prefloop import Completion, Prompt
-from prefloop.host import token_terms as host_terms
-from prefloop.modules import view
+from prefloop.cpu import token_terms as host_terms
+from prefloop.model.weight_sharing import view
 from prefloop.scoring import token_terms
 from prefloop.scoring.scorer import Scorer, lay_out
 

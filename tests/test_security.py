@@ -15,13 +15,13 @@ from click.testing import CliRunner
 
 from prefloop import UserError, Verdict, load_config, resume, train
 from prefloop.cli import main
-from prefloop.cli.closing import closing_words
-from prefloop.config.schema import ModelConfig
 from prefloop.config.yaml_core import _CoreDumper, _CoreLoader
 from prefloop.errors import StopRun
 from prefloop.runs.files import discard, sweep
 from prefloop.runs.run import choose_path
+from prefloop.settings import ModelConfig
 from prefloop.text import one_line, printable, printable_json
+from prefloop_plugins.closing import closing_words
 from test_resume import settings_for
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +85,7 @@ def test_what_a_judge_says_reaches_neither_terminal_nor_listing(tmp_path: Path) 
         settings_for(path, evaluation={"held_out": 0}, training={"batch_size": 3, "iters": 2})
     )
     run = train(evolve(config, judge=Insolent()))
-    shown = [closing_words(run, quickstart=False)]
+    shown = [closing_words(run)]
     for command in (["runs", "show", str(path)], ["runs", "list", str(path.parent)]):
         result = CliRunner().invoke(main, command)
         assert result.exit_code == 0

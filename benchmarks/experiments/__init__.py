@@ -4,6 +4,6 @@
 writes the figures and pages in ``docs/experiments``. Every number there comes from what is on record.
 """
 
-from prefloop import blas
+from prefloop.cpu import blas
 
 blas.use_fastest()  # before anything imports mlx

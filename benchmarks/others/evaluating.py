@@ -16,7 +16,7 @@ from benchmarks.others.task import Place, is_right
 from prefloop import Policy, Sampling
 from prefloop.config import PromptsConfig
 from prefloop.evaluation import Evaluator, win_rate
-from prefloop.policy import load_adapters
+from prefloop.model.policy import load_adapters
 from prefloop.prompts.loading import load_prompts
 
 REPEATS = 2
@@ -67,7 +67,7 @@ class Referee:
     def _ties(self) -> float:
         """Share of pairs in which the rule sees no difference."""
         evaluator = self._evaluator(0)
-        return fmean(verdict.outcome == "tie" for verdict in evaluator.ask(evaluator.sample()))
+        return fmean(verdict.status == "tie" for verdict in evaluator.ask(evaluator.sample()))
 
     def _evaluator(self, seed: int) -> Evaluator:
         return Evaluator(self.policy, self.prompts, RuleJudge(), SAMPLING, seed=seed)

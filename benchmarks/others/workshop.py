@@ -12,7 +12,8 @@ from typing import Any
 
 from attrs import frozen
 
-from prefloop import UserError, blas
+from prefloop import UserError
+from prefloop.cpu import blas
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = Path(__file__).parent / "requirements"
@@ -55,7 +56,7 @@ class Workshop:
         import mlx.core as mx
 
         from prefloop.embedded import local_path
-        from prefloop.modules import arrays
+        from prefloop.model.weight_sharing import arrays
 
         place, source = self.folder / "start", local_path("embedded:policy")
         if not (place / "model.safetensors").exists():

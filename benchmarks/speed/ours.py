@@ -14,7 +14,7 @@ from benchmarks.speed import measuring, words
 
 def run(job: dict[str, Any]) -> measuring.Result:
     """Take the steps of `job` and report on those after the warm-up."""
-    from prefloop import blas
+    from prefloop.cpu import blas
 
     blas.use_fastest()  # before mlx is imported, as the command line does it; off where both sides share one
     import mlx.core as mx
@@ -112,7 +112,7 @@ def _scored(metrics: Any) -> float:
 
 def question_counter(tokenizer: Any, job: dict[str, Any]) -> Any:
     """Counts the tokens of the questions that a pair is judged by, from their public text."""
-    from prefloop.questions import fence_for, user_message
+    from prefloop_plugins.questions import fence_for, user_message
 
     def count(pair: Any) -> int:
         texts = (pair.prompt.text, pair.first.text, pair.second.text)

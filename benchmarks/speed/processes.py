@@ -16,7 +16,8 @@ from attrs import asdict, field, frozen
 from benchmarks.speed.measuring import Result
 from benchmarks.speed.rows import Row, Size
 
-from prefloop import UserError, blas
+from prefloop import UserError
+from prefloop.cpu import blas
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 THEIRS = "mlx-lm-lora==5.10.2"

@@ -1,4 +1,4 @@
-"""The plugin contract: six hooks, each returning names and the classes behind them.
+"""The plugin contract: seven hooks, each returning names and what stands behind them.
 
 A plugin is a module with functions of these names marked `hookimpl`, advertised in its package as
 
@@ -7,34 +7,65 @@ A plugin is a module with functions of these names marked `hookimpl`, advertised
 
 A component is an attrs class whose fields are its options in the configuration file. It may be given
 as the class or, so that listing plugins imports nothing heavy, as the text ``"package.module:Class"``.
+What each kind must have and may have is in `prefloop.components`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import pluggy
+from attrs import field, frozen
 
 PROJECT = "prefloop"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
+TARGET = re.compile(r"[\w.]+:\w+")
+"""Where something is found without importing it: ``package.module:name``."""
 Components = Mapping[str, type | str]
 
 
+def _is_target(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, str) or not TARGET.fullmatch(value):
+        raise TypeError(f"a command's target is a text 'package.module:name', not {value!r}")
+
+
+def _is_one_line(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, str) or not value.strip() or "\n" in value:
+        raise TypeError(f"a command's help is one line of text, not {value!r}")
+
+
+@frozen
+class Command:
+    """A command of the command line, found without importing it.
+
+    Raises `TypeError` for a target or a help text of another form.
+    """
+
+    target: str = field(validator=_is_target)
+    """A `click.Command` as ``"package.module:name"``."""
+    help: str = field(validator=_is_one_line)
+    """One line for ``prefloop --help``, which does not import the target."""
+
+
+Commands = Mapping[str, Command]
+
+
 @hookspec
-def prefloop_samplers() -> Components:
+def prefloop_samplers() -> Components:  # type: ignore[empty-body]
     """Samplers: ``sample(policy, prompts, progress) -> list[Pair]``.
 
     >>> @hookimpl
     ... def prefloop_samplers():
     ...     return {"best-of-n": "my_package.best_of_n:BestOfN"}
     """
-    raise NotImplementedError
 
 
 @hookspec
-def prefloop_judges() -> Components:
+def prefloop_judges() -> Components:  # type: ignore[empty-body]
     """Judges: ``judge(pairs) -> list[Verdict]``.
 
     >>> @attrs.frozen
@@ -45,11 +76,10 @@ def prefloop_judges() -> Components:
     ... def prefloop_judges():
     ...     return {"brevity": Brevity}
     """
-    raise NotImplementedError
 
 
 @hookspec
-def prefloop_losses() -> Components:
+def prefloop_losses() -> Components:  # type: ignore[empty-body]
     """Losses: ``loss(scores) -> mx.array`` of shape ``[B]``.
 
     >>> @attrs.frozen
@@ -61,11 +91,10 @@ def prefloop_losses() -> Components:
     ... def prefloop_losses():
     ...     return {"squared": Squared}
     """
-    raise NotImplementedError
 
 
 @hookspec
-def prefloop_bonuses() -> Components:
+def prefloop_bonuses() -> Components:  # type: ignore[empty-body]
     """Bonuses: ``bonus(scores, progress) -> mx.array`` of shape ``[B]``, subtracted from the loss.
 
     >>> @attrs.frozen
@@ -77,11 +106,10 @@ def prefloop_bonuses() -> Components:
     ... def prefloop_bonuses():
     ...     return {"confidence": Confidence}
     """
-    raise NotImplementedError
 
 
 @hookspec
-def prefloop_algorithms() -> Components:
+def prefloop_algorithms() -> Components:  # type: ignore[empty-body]
     """Algorithms: presets of sampler, judge, loss and bonuses.
 
     >>> @attrs.frozen
@@ -93,11 +121,10 @@ def prefloop_algorithms() -> Components:
     ... def prefloop_algorithms():
     ...     return {"cautious": Cautious}
     """
-    raise NotImplementedError
 
 
 @hookspec
-def prefloop_observers() -> Components:
+def prefloop_observers() -> Components:  # type: ignore[empty-body]
     """Observers: any of the methods of `prefloop.Observer`.
 
     >>> @attrs.frozen
@@ -108,4 +135,13 @@ def prefloop_observers() -> Components:
     ... def prefloop_observers():
     ...     return {"bell": Bell}
     """
-    raise NotImplementedError
+
+
+@hookspec
+def prefloop_commands() -> Commands:  # type: ignore[empty-body]
+    """Commands of the command line; a name of two words adds to a group, such as ``plugins new``.
+
+    >>> @hookimpl
+    ... def prefloop_commands():
+    ...     return {"label": Command("my_package.label:label", "Label the pairs of a run.")}
+    """

@@ -17,29 +17,18 @@ import mlx.optimizers as optim
 from attrs import evolve
 from mlx.utils import tree_map
 
+from prefloop.components import Bonus, Judge, Loss, Sampler
 from prefloop.config import TrainingConfig
-from prefloop.config.schema import DEFAULT_ITERS
 from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
-from prefloop.modules import checkpoint_layers
+from prefloop.model.policy import Policy
+from prefloop.model.weight_sharing import checkpoint_layers
 from prefloop.optim import build_optimizer
-from prefloop.policy import Policy
 from prefloop.prompts.loading import PromptOrder
 from prefloop.registry import Registry
 from prefloop.scoring.scorer import ReferenceScores, Rows, lay_out_batch, reference_scores, score
-from prefloop.types import (
-    Bonus,
-    Judge,
-    Loss,
-    Pair,
-    PreferenceBatch,
-    Progress,
-    Prompt,
-    Sampler,
-    Step,
-    Ties,
-    Verdict,
-)
+from prefloop.settings import DEFAULT_ITERS
+from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
 
 DEFAULT_NEEDS = frozenset({"reference"})
 ENOUGH_TOKENS = {"cpu": 512, "gpu": 8192}

@@ -112,7 +112,7 @@ def _sampled(pairs: Sequence[Pair]) -> dict[str, float]:
 
 def _judged(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Rates of the verdicts that are no label, and the mean position gap where both orders were asked."""
-    outcomes = [v.outcome for v in verdicts]
+    outcomes = [v.status for v in verdicts]
     metrics = {
         "ties": fmean(o == "tie" for o in outcomes),
         "abstentions": fmean(o == "abstained" for o in outcomes),

@@ -1,8 +1,7 @@
-"""Finds plugins through entry points, and components by name.
+"""Finds components and commands: which plugins are installed, what they offer, and under which names.
 
-A plugin is known by the name of its distribution. A component is named ``name`` or, where two plugins
-offer that name, ``distribution:name``. The bundled short names always win, so installing a package
-never changes what an existing configuration means. A plugin that fails to import is set aside and
+A name is written short or as ``distribution:name``. The bundled short names always win, so installing a
+package never changes what an existing configuration means. A plugin that fails to import is set aside and
 listed as broken; it hurts nobody else.
 """
 
@@ -12,37 +11,65 @@ import importlib
 import importlib.metadata
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from attrs import frozen
 
-from prefloop import hooks
+from prefloop import components, hooks
 from prefloop.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 BUNDLED = "prefloop"
-KINDS: Mapping[str, str] = {
-    "sampler": "prefloop_samplers",
-    "judge": "prefloop_judges",
-    "loss": "prefloop_losses",
-    "bonus": "prefloop_bonuses",
-    "algorithm": "prefloop_algorithms",
-    "observer": "prefloop_observers",
+DEFAULTS: Mapping[str, str] = {
+    "algorithm": "online_dpo",
+    "sampler": "policy",
+    "loss": "sigmoid",
+    "display": "progress",
+    "report": "report",
+}
+"""The components that are used where none is named: the only ones that core knows by name.
+
+``display`` is the observer that shows a run on the terminal, ``report`` the one that writes its report.
+"""
+
+
+@frozen
+class Kind:
+    """A kind of component: its name, its plural, the hook that offers it, and what it must have."""
+
+    name: str
+    plural: str
+    hook: str
+    protocol: Any
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("sampler", "samplers", "prefloop_samplers", components.Sampler),
+        Kind("judge", "judges", "prefloop_judges", components.Judge),
+        Kind("loss", "losses", "prefloop_losses", components.Loss),
+        Kind("bonus", "bonuses", "prefloop_bonuses", components.Bonus),
+        Kind("algorithm", "algorithms", "prefloop_algorithms", components.Algorithm),
+        Kind("observer", "observers", "prefloop_observers", components.Observer),
+    )
 }
 
 
 @frozen
 class Provider:
-    """One component on offer: its kind, its name, who offers it, and the class or where to find it."""
+    """One component or command on offer: its kind, its name, who offers it, and where to find it."""
 
     kind: str
     name: str
     distribution: str
     version: str
     target: type | str
+    help: str = ""
+    """Of a command, its line in ``prefloop --help``."""
 
     @property
     def qualified(self) -> str:
@@ -50,18 +77,22 @@ class Provider:
 
     def load(self) -> type:
         """The component class. Raises `UserError` where it cannot be imported."""
+        found = self.load_object()
+        if not isinstance(found, type):
+            raise UserError(f"{self.kind} '{self.qualified}': '{self.target}' is not a class")
+        return found
+
+    def load_object(self) -> Any:
+        """Whatever the target names. Raises `UserError` where it cannot be imported."""
         if isinstance(self.target, type):
             return self.target
         try:
             module, _, attribute = self.target.partition(":")
-            found = getattr(importlib.import_module(module), attribute)
+            return getattr(importlib.import_module(module), attribute)
         except Exception as error:
             raise UserError(
-                f"{self.kind} '{self.qualified}' cannot be loaded from '{self.target}': {_say(error)}"
+                f"{self.kind} '{self.qualified}' cannot be loaded from '{self.target}': {_first_line(error)}"
             ) from error
-        if not isinstance(found, type):
-            raise UserError(f"{self.kind} '{self.qualified}': '{self.target}' is not a class")
-        return found
 
 
 @frozen
@@ -74,7 +105,7 @@ class Broken:
 
 
 class Registry:
-    """The components that are installed and not disabled.
+    """What is installed and not disabled: components in `providers`, and `commands`.
 
     `disable` names distributions to leave out, besides those in ``PREFLOOP_DISABLE``. Raises
     `UserError` for a broken plugin where ``PREFLOOP_STRICT_PLUGINS=1``.
@@ -84,13 +115,15 @@ class Registry:
         listed = os.environ.get("PREFLOOP_DISABLE", "").split(",")
         self.disabled = frozenset(canonical(n) for n in [*disable, *listed] if n.strip())
         self.providers: list[Provider] = []
+        self.commands: list[Provider] = []
         self.broken: list[Broken] = []
         self._names: dict[type, str] = {}
         entry_points = importlib.metadata.entry_points(group=hooks.PROJECT)
         self.installed = frozenset(_distribution(entry_point) for entry_point in entry_points)
         for entry_point in entry_points:
             self._add(entry_point)
-        self.providers.sort(key=lambda p: (p.kind, p.distribution != BUNDLED, p.distribution, p.name))
+        for offered in (self.providers, self.commands):
+            offered.sort(key=lambda p: (p.kind, p.distribution != BUNDLED, p.distribution, p.name))
 
     def component(self, kind: str, name: str) -> type:
         """The class registered as `name`. Raises `UserError` where none or several are."""
@@ -101,7 +134,7 @@ class Registry:
 
     def find(self, kind: str, name: str) -> Provider:
         """Who offers `name`. Raises `UserError` where nobody does, or two third parties do."""
-        offered = [p for p in self.providers if p.kind == kind]
+        offered = self.of_kind(kind)
         if ":" in name:
             distribution, _, short = name.partition(":")
             matches = [p for p in offered if (p.distribution, p.name) == (canonical(distribution), short)]
@@ -115,6 +148,10 @@ class Registry:
             raise UserError(f"{kind} '{name}' is offered by several plugins: write {choices}.")
         return matches[0]
 
+    def of_kind(self, kind: str) -> list[Provider]:
+        """What is offered of a kind: the bundled ones first, then by distribution and name."""
+        return [p for p in self.providers if p.kind == kind]
+
     def name_of(self, component: object) -> str | None:
         """The qualified name of a component (or its class) that came from this registry."""
         cls = component if isinstance(component, type) else type(component)
@@ -124,23 +161,9 @@ class Registry:
         """The version of the distribution that offers ``distribution:name``; empty where none does."""
         return next((p.version for p in self.providers if p.qualified == qualified), "")
 
-    def _add(self, entry_point: importlib.metadata.EntryPoint) -> None:
-        distribution = _distribution(entry_point)
-        version = entry_point.dist.version if entry_point.dist else "?"
-        if distribution in self.disabled:
-            return
-        try:
-            offered = list(_offered(entry_point.load(), distribution, version))
-        except (Exception, SystemExit) as error:
-            if os.environ.get("PREFLOOP_STRICT_PLUGINS") == "1":
-                raise UserError(f"plugin '{distribution}' {version} is broken: {_say(error)}") from error
-            self.broken.append(Broken(distribution, version, _say(error)))
-        else:
-            self.providers += offered
-
-    def _not_found(self, kind: str, name: str, offered: list[Provider]) -> str:
-        names = {p.name for p in offered} | {p.qualified for p in offered if ":" in name}
-        message = f"there is no {kind} '{name}'.{did_you_mean(name, names)}"
+    def set_aside(self) -> str:
+        """A sentence about broken and disabled plugins, to end a message with; empty where there are none."""
+        message = ""
         if self.broken:
             broken = "; ".join(f"{b.distribution} ({b.error})" for b in self.broken)
             message += f" Set aside as broken: {broken}."
@@ -148,21 +171,59 @@ class Registry:
             message += f" Disabled: {', '.join(sorted(self.disabled))}."
         return message
 
+    def _add(self, entry_point: importlib.metadata.EntryPoint) -> None:
+        distribution = _distribution(entry_point)
+        version = entry_point.dist.version if entry_point.dist else "?"
+        if distribution in self.disabled:
+            return
+        try:
+            manager = _manager(entry_point.load())
+            components = list(_components(manager, distribution, version))
+            commands = list(_commands(manager, distribution, version))
+        except (Exception, SystemExit) as error:
+            reason = _first_line(error)
+            if os.environ.get("PREFLOOP_STRICT_PLUGINS") == "1":
+                raise UserError(f"plugin '{distribution}' {version} is broken: {reason}") from error
+            self.broken.append(Broken(distribution, version, reason))
+        else:
+            self.providers += components
+            self.commands += commands
 
-def _offered(plugin: object, distribution: str, version: str) -> Iterator[Provider]:
-    """What one plugin registers. A manager of its own makes its faults its own as well."""
+    def _not_found(self, kind: str, name: str, offered: list[Provider]) -> str:
+        names = {p.name for p in offered} | {p.qualified for p in offered if ":" in name}
+        return f"there is no {kind} '{name}'.{did_you_mean(name, names)}{self.set_aside()}"
+
+
+def _manager(plugin: object) -> pluggy.PluginManager:
+    """The hooks of one plugin. A manager of its own makes its faults its own as well."""
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
     manager.register(plugin)
     manager.check_pending()
-    for kind, hook in KINDS.items():
-        for components in getattr(manager.hook, hook)():
-            for name, target in dict(components).items():
-                if not re.fullmatch(r"[^\s:]+", name):
-                    raise ValueError(f"{hook}: {name!r} is no name: it must have no space and no colon")
-                if not isinstance(target, type) and not re.fullmatch(r"[\w.]+:\w+", str(target)):
-                    raise TypeError(f"{hook}: '{name}' is neither a class nor 'package.module:Class'")
-                yield Provider(kind, name, distribution, version, target)
+    return manager
+
+
+def _components(manager: pluggy.PluginManager, distribution: str, version: str) -> Iterator[Provider]:
+    for kind in KINDS.values():
+        for name, target in _named(getattr(manager.hook, kind.hook)(), kind.hook, r"[^\s:]+"):
+            if not isinstance(target, type) and not hooks.TARGET.fullmatch(str(target)):
+                raise TypeError(f"{kind.hook}: '{name}' is neither a class nor 'package.module:Class'")
+            yield Provider(kind.name, name, distribution, version, target)
+
+
+def _commands(manager: pluggy.PluginManager, distribution: str, version: str) -> Iterator[Provider]:
+    for name, command in _named(manager.hook.prefloop_commands(), "prefloop_commands", r"[^\s:]+( [^\s:]+)?"):
+        if not isinstance(command, hooks.Command):
+            raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command")
+        yield Provider("command", name, distribution, version, command.target, command.help)
+
+
+def _named(answers: Iterable[Mapping[str, Any]], hook: str, form: str) -> Iterator[tuple[str, Any]]:
+    for answer in answers:
+        for name, target in dict(answer).items():
+            if not re.fullmatch(form, name):
+                raise ValueError(f"{hook}: {name!r} is no name: it must have no space and no colon")
+            yield name, target
 
 
 def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
@@ -174,7 +235,7 @@ def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
 
 
-def _say(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

@@ -1,4 +1,4 @@
-"""The records that flow through the loop, and one protocol per kind of component.
+"""The records that flow through the loop.
 
 A prompt is sampled into a `Pair`, a judge turns the pair into a `Verdict`, pairs with a usable verdict
 become a `PreferenceBatch`, and scoring that batch gives the `Scores` that losses and bonuses read.
@@ -7,15 +7,16 @@ become a `PreferenceBatch`, and scoring that batch gives the `Scores` that losse
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import Factory, field, frozen
 
+from prefloop.deprecated import moved
+
 if TYPE_CHECKING:
     import mlx.core as mx
-
-    from prefloop.policy import Policy
 
 Source = Literal["policy", "reference", "file"]
 Status = Literal["ok", "tie", "abstained", "error"]
@@ -89,6 +90,10 @@ class Verdict:
     orders: tuple[float, float] | None = None
     """The same probability asked in each order, where the judge was asked twice."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.status == "ok" and self.probability == 0.5:
+            object.__setattr__(self, "status", "tie")  # undecided, so that a tie is one in one way only
+
     @classmethod
     def from_scores(cls, first: float, second: float, *, temperature: float = 1.0) -> Verdict:
         """The verdict of a judge that scores each answer alone: Bradley-Terry, sigmoid((a - b) / T)."""
@@ -117,14 +122,13 @@ class Verdict:
     @property
     def prefers_first(self) -> bool | None:
         """True or False for a label, None for a pair that carries none."""
-        if self.status != "ok" or self.probability == 0.5:
-            return None
-        return self.probability > 0.5
+        return self.probability > 0.5 if self.status == "ok" else None
 
     @property
     def outcome(self) -> Status:
-        """`status`, with an undecided ``ok`` counted as the tie it is."""
-        return "tie" if self.status == "ok" and self.probability == 0.5 else self.status
+        """Deprecated: the same as `status`, which is ``tie`` for every undecided verdict."""
+        warnings.warn("Verdict.outcome is now Verdict.status.", DeprecationWarning, stacklevel=2)
+        return self.status
 
     @property
     def gap(self) -> float | None:
@@ -198,7 +202,7 @@ def _labelled(pair: Pair, verdict: Verdict, ties: Ties) -> list[_Labelled]:
     if verdict.prefers_first is not None:
         chosen_first = (prompt, first, second, p, 1.0)
         return [chosen_first if verdict.prefers_first else (prompt, second, first, 1.0 - p, 1.0)]
-    if verdict.outcome != "tie" or ties == "drop":
+    if verdict.status != "tie" or ties == "drop":
         return []
     if ties == "keep":
         return [(prompt, first, second, 0.5, 1.0)]
@@ -308,90 +312,10 @@ class Evaluation:
     """Another model than the run's start, where `prefloop eval` was given one."""
 
 
-@runtime_checkable
-class Sampler(Protocol):
-    """Draws the two completions of each prompt. May have ``prepare()`` and ``close()``, as a `Judge` may.
-
-    One that needs more of a prompt than its text has a method ``check_prompts(prompts)``. It is called before
-    anything is written, and raises `UserError` where the prompts of the run will not do.
-    """
-
-    def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
-        """One pair per prompt, in the order of `prompts`."""
-
-
-@runtime_checkable
-class Judge(Protocol):
-    """Says which completion of each pair is better.
-
-    One that loads something, or cannot work everywhere, does so in a method ``prepare()``. It is called
-    before the run directory is made, so that a `UserError` that it raises leaves nothing behind. One that
-    comes to its verdicts one by one, as a person does, may have a method ``answers(pairs)`` that yields each
-    with its place as soon as it is given: then none is lost however the run ends. One that answers elsewhere,
-    such as on a server, may have ``submit(pairs)``, which returns at once something whose ``result()`` are
-    the verdicts: the loop samples in the meantime. ``close()`` is called when the run has ended.
-    """
-
-    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair, in the order of `pairs`."""
-
-
-@runtime_checkable
-class Loss(Protocol):
-    """A preference loss. A class attribute ``needs`` (a set of `Need`) overrides ``{"reference"}``."""
-
-    def __call__(self, scores: Scores) -> mx.array:
-        """The loss of each pair, shape ``[B]``, not reduced."""
-
-
-@runtime_checkable
-class Bonus(Protocol):
-    """A term subtracted from the loss. ``needs`` as for `Loss`."""
-
-    def __call__(self, scores: Scores, progress: Progress) -> mx.array:
-        """The bonus of each pair, shape ``[B]``, not reduced."""
-
-
-@runtime_checkable
-class Algorithm(Protocol):
-    """A named preset. Its fields are the preset's own options."""
-
-    def settings(self) -> Mapping[str, Any]:
-        """Values for ``sampler``, ``judge``, ``loss`` and ``bonuses``, as one writes them in YAML."""
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """A component whose next step depends on more than its options and its arguments; any kind may be one.
-
-    Its state is part of every checkpoint, so that a resumed run goes on as if it had not been interrupted.
-    What follows from the number of the step or its seed is no state.
-    """
-
-    def state(self) -> Mapping[str, mx.array]:
-        """What the next step depends on, by names of the component's own. Arrays are not changed after."""
-
-    def restore(self, state: Mapping[str, mx.array]) -> None:
-        """Go on from what `state` gave when the checkpoint was made."""
-
-
-class Observer:
-    """Sees a run and changes nothing. Override what is of interest; any plain object will do too."""
-
-    def run_started(self, run: Any) -> None:
-        """Everything is loaded; the first step comes next."""
-
-    def pairs_judged(self, progress: Progress, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        """Verdicts have come in; nothing is learnt from them yet."""
-
-    def step_finished(self, step: Step) -> None:
-        """A step was taken."""
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """The policy was compared with the start of the run."""
-
-    def checkpoint_saved(self, step: int, path: str) -> None:
-        """A checkpoint is complete on disk."""
-
-    def run_finished(self, run: Any) -> None:
-        """No further step comes; the final adapters are on disk."""
+__getattr__ = moved(
+    __name__,
+    {
+        name: f"prefloop.components:{name}"
+        for name in ("Sampler", "Judge", "Loss", "Bonus", "Algorithm", "Observer", "Stateful")
+    },
+)

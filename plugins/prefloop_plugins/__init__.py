@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefloop.hooks import Components, hookimpl
+from prefloop.hooks import Command, Commands, Components, hookimpl
 
 
 @hookimpl
@@ -59,4 +59,21 @@ def prefloop_algorithms() -> Components:
 
 @hookimpl
 def prefloop_observers() -> Components:
-    return {"progress": "prefloop_plugins.progress:ProgressObserver"}
+    return {
+        "progress": "prefloop_plugins.progress:ProgressObserver",
+        "report": "prefloop_plugins.report.observer:ReportObserver",
+    }
+
+
+@hookimpl
+def prefloop_commands() -> Commands:
+    commands = "prefloop_plugins.commands"
+    return {
+        "judge": Command(f"{commands}.judge:judge", "Try a judge on pairs, without training."),
+        "eval": Command(f"{commands}.eval:evaluate", "Compare the policy of a run with another model."),
+        "report": Command(
+            f"{commands}.report:report", "Write a page about a run, or one that compares several."
+        ),
+        "export": Command(f"{commands}.export:export", "Write what a run has made for other tools."),
+        "plugins new": Command(f"{commands}.new:new_plugin", "Write a package to begin a plugin with."),
+    }

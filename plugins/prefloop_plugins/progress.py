@@ -9,7 +9,8 @@ from attrs import define, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from prefloop import Evaluation, Observer, Run, Step
+from prefloop import Evaluation, Observer, RunView, Step
+from prefloop_plugins.closing import closing_words
 
 
 @define
@@ -22,12 +23,12 @@ class ProgressObserver(Observer):
     _bar: Progress | None = field(init=False, default=None)
     _task: TaskID = field(init=False, default=TaskID(0))
 
-    def run_started(self, run: Run) -> None:
-        self._every = run.config.training.report_every
-        for title, text in [*run.plan.lines(), ("run", str(run.path))]:
+    def run_started(self, run: RunView) -> None:
+        self._every = run.settings["training"]["report_every"]
+        for title, text in [*run.plan_lines, ("run", str(run.path))]:
             self.console.print(f"{title:<8} {text}", markup=False)
-        if self.console.is_terminal and not getattr(run.config.judge, "interactive", False):
-            self._start_bar(run.plan.steps)
+        if self.console.is_terminal and not run.asks_a_person:
+            self._start_bar(run.manifest["plan"]["steps"])
 
     def step_finished(self, step: Step) -> None:
         self._recent.append(step.metrics)
@@ -50,9 +51,10 @@ class ProgressObserver(Observer):
     def checkpoint_saved(self, step: int, path: str) -> None:
         self._print(f"saved {path}")
 
-    def run_finished(self, run: Run) -> None:
+    def run_finished(self, run: RunView) -> None:
         if self._bar:
             self._bar.stop()
+        self._print(closing_words(run))
 
     def _start_bar(self, steps: int) -> None:
         columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from attrs import field, frozen
 from attrs.validators import ge, gt, le
 
-from prefloop import Pair, Progress, Prompt, Sampling, labelled_pairs
+from prefloop import Pair, Progress, Prompt, Sampling
+from prefloop_plugins.judging.pair_files import labelled_pairs
 
 if TYPE_CHECKING:
     import mlx.core as mx

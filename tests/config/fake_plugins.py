@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from attrs import field, frozen
 from attrs.validators import ge, gt, in_
 
+from prefloop.components import Observer
 from prefloop.errors import UserError
 from prefloop.hooks import hookimpl
-from prefloop.types import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prefloop.types import Judge
+    from prefloop.components import Judge
 
 
 @frozen

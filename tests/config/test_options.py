@@ -10,6 +10,7 @@ import pytest
 from attrs import NOTHING, Factory, field, frozen
 from fake_plugins import Draws, Llm, Plain
 
+from prefloop.components import Bonus, Loss
 from prefloop.config import ModelConfig, ScheduleConfig, load_config
 from prefloop.config.components import Components
 from prefloop.config.options import describe, options_of
@@ -17,14 +18,13 @@ from prefloop.config.structure import Structurer
 from prefloop.config.suggest import Suggestions
 from prefloop.config.tree import InvalidError, Place, from_plain
 from prefloop.errors import UserError
-from prefloop.types import Bonus, Loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import mlx.core as mx
 
-    from prefloop.types import Judge
+    from prefloop.components import Judge
 
 
 @frozen

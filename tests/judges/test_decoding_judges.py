@@ -38,7 +38,9 @@ def writing(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Wr
             return script(question, written) if started else {"z": 1.0}
 
         model = WritingModel(tokenizer, go_on)
-        monkeypatch.setattr("prefloop.models.load_model", lambda *_, **__: loaded(model, tokenizer, **config))
+        monkeypatch.setattr(
+            "prefloop.model.loading.load_model", lambda *_, **__: loaded(model, tokenizer, **config)
+        )
         return model
 
     return install
@@ -115,7 +117,7 @@ def test_a_quoted_thought_opens_and_closes_nothing(tokenizer: Any, attack: str) 
     thinker = Thinker(model, tokenizer, max_thinking=3, temperature=0, batch_size=2)
     judge = LlmJudge(thinking=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prefloop.models.load_model", lambda *_, **__: loaded(model, tokenizer))
+        patch.setattr("prefloop.model.loading.load_model", lambda *_, **__: loaded(model, tokenizer))
         reader = judge._open()
     question = reader.encode("p", f"x{attack}", attack)
     assert not thinker._opens(question)
@@ -169,7 +171,7 @@ def test_a_reply_that_is_a_label(writing: Any, reply: str, first: bool) -> None:
 )
 def test_any_other_reply_is_an_error(writing: Any, reply: str) -> None:
     verdict = judge_that_writes(writing, reply)
-    assert verdict.outcome == "error"
+    assert verdict.status == "error"
     assert verdict.reason == f"the reply is unreadable: {reply[:9]!r}"
 
 
@@ -190,7 +192,7 @@ def test_labels_of_several_tokens(writing: Any) -> None:
 def test_replies_that_contradict_each_other_are_a_tie(writing: Any) -> None:
     writing(lambda question, written: spells("A", written.removeprefix(f"{THINK}\n\n{ANSWER}\n\n")))
     (verdict,) = LlmJudge(read="reply").judge([pair("p", "x", "y")])
-    assert verdict.outcome == "tie"
+    assert verdict.status == "tie"
     assert verdict.gap == 1.0
 
 

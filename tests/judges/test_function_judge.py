@@ -44,8 +44,8 @@ def test_labels(returned: Any, probability: float) -> None:
 
 
 def test_no_opinion_and_verdicts() -> None:
-    assert verdict(None).outcome == "abstained"
-    assert verdict(0.5).outcome == "tie"
+    assert verdict(None).status == "abstained"
+    assert verdict(0.5).status == "tie"
     given = Verdict(0.9, reason="because")
     assert verdict(given) is given
 
@@ -72,7 +72,7 @@ def test_no_opinion_and_verdicts() -> None:
 )
 def test_anything_else_is_an_error_never_a_label(returned: Any) -> None:
     found = verdict(returned)
-    assert found.outcome == "error"
+    assert found.status == "error"
     assert found.prefers_first is None
     assert found.reason is not None
     assert "it returned" in found.reason
@@ -92,7 +92,7 @@ def test_one_failure_is_one_error() -> None:
 
     first, second = FunctionJudge(call=call).judge([pair("bad", "x", "y"), PAIR])
     assert first.reason == "the judge function failed: RuntimeError: no idea"
-    assert first.outcome == "error"
+    assert first.status == "error"
     assert second.prefers_first is True
 
 
@@ -109,13 +109,13 @@ def test_scores() -> None:
     judge = FunctionJudge(score=lambda prompt, completion: len(prompt + completion), temperature=2.0)
     (found,) = judge.judge([pair("p", "aaaa", "a")])
     assert found.probability == pytest.approx(1 / (1 + math.exp(-1.5)))
-    assert judge.judge([pair("p", "aa", "bb")])[0].outcome == "tie"
+    assert judge.judge([pair("p", "aa", "bb")])[0].status == "tie"
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, "3", None, True, [1.0]])
 def test_a_score_that_is_no_number_is_an_error(score: Any) -> None:
     (found,) = FunctionJudge(score=lambda *_: score).judge([PAIR])
-    assert found.outcome == "error"
+    assert found.status == "error"
 
 
 @pytest.fixture

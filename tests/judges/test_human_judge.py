@@ -36,7 +36,7 @@ try:
     restored = termios.tcgetattr(0) == before
 except termios.error:
     restored = None
-said = [[v.outcome, v.probability] for v in verdicts]
+said = [[v.status, v.probability] for v in verdicts]
 result.write_text(json.dumps({"verdicts": said, "stopped": stopped, "restored": restored}))
 """
 FIRST, SECOND, TIE, SKIP = ["ok", 1.0], ["ok", 0.0], ["tie", 0.5], ["abstained", 0.5]

@@ -12,7 +12,7 @@ import pytest
 from judging import ScriptedModel, loaded, pair, quoted, random_model, save_model
 
 from prefloop import Pair, UserError
-from prefloop.host import attention
+from prefloop.cpu import attention
 from prefloop_plugins.judges.label_reader import LabelReader
 from prefloop_plugins.judges.llm import LlmJudge
 from prefloop_plugins.judges.question import encode_question
@@ -46,7 +46,9 @@ def scripted(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., S
 
     def install(script: Callable[[str], tuple[float, float]], **config: Any) -> ScriptedModel:
         model = ScriptedModel(tokenizer, script)
-        monkeypatch.setattr("prefloop.models.load_model", lambda *_, **__: loaded(model, tokenizer, **config))
+        monkeypatch.setattr(
+            "prefloop.model.loading.load_model", lambda *_, **__: loaded(model, tokenizer, **config)
+        )
         return model
 
     return install
@@ -89,7 +91,7 @@ def test_fixed_order_only(scripted: Any) -> None:
 def test_a_judge_that_always_says_a_labels_nothing(scripted: Any) -> None:
     scripted(lambda q: (0.9, 0.1))
     (verdict,) = LlmJudge().judge([pair("p", "x", "y")])
-    assert verdict.outcome == "tie"
+    assert verdict.status == "tie"
     assert verdict.prefers_first is None
     assert verdict.orders == pytest.approx((0.9, 0.1), abs=1e-6)
 
@@ -98,7 +100,7 @@ def test_a_judge_that_goes_by_place_alone_gives_ties_with_gap_one(scripted: Any)
     scripted(lambda q: (1.0, 0.0))
     pairs = [pair("p", "good", "bad"), pair("q", "x" * 99, "y"), pair("r", "", "z")]
     for verdict in LlmJudge().judge(pairs):
-        assert verdict.outcome == "tie"
+        assert verdict.status == "tie"
         assert verdict.gap == 1.0
 
 
@@ -107,14 +109,14 @@ def test_the_tie_margin(scripted: Any, margin: float, outcome: str) -> None:
     scripted(lambda q: (0.6, 0.2) if quoted(q)[1] == "x" else (0.4, 0.4))  # 0.625 for x
     for one in (pair("p", "x", "y"), pair("p", "y", "x")):
         (verdict,) = LlmJudge(tie_margin=margin).judge([one])
-        assert verdict.outcome == outcome
+        assert verdict.status == outcome
         assert verdict.probability == (0.5 if outcome == "tie" else pytest.approx(verdict.probability))
 
 
 def test_noise_around_a_liking_for_a_place_is_no_label(scripted: Any) -> None:
     scripted(lambda q: (0.97, 0.03) if quoted(q)[1] == "x" else (0.96, 0.04))
     (verdict,) = LlmJudge().judge([pair("p", "x", "y")])
-    assert verdict.outcome == "tie"
+    assert verdict.status == "tie"
     assert verdict.gap == pytest.approx(0.93)
 
 
@@ -134,13 +136,13 @@ def test_a_random_order_is_the_pairs_own(scripted: Any) -> None:
 @pytest.mark.parametrize("orders", ["random", "fixed"])
 def test_equal_answers_tie_however_often_asked(scripted: Any, orders: Any) -> None:
     scripted(lambda q: (0.9, 0.1))
-    assert LlmJudge(orders=orders).judge([pair("p", "same", "same")])[0].outcome == "tie"
+    assert LlmJudge(orders=orders).judge([pair("p", "same", "same")])[0].status == "tie"
 
 
 def test_an_unreadable_reply_is_an_error(scripted: Any) -> None:
     scripted(lambda q: (0.03, 0.01))
     (verdict,) = LlmJudge().judge([pair("p", "x", "y")])
-    assert verdict.outcome == "error"
+    assert verdict.status == "error"
     assert verdict.reason == "the reply is unreadable: A or B has probability 0.04"
     (verdict,) = LlmJudge(min_label_mass=0.039, orders="fixed").judge([pair("p", "x", "y")])
     assert verdict.probability == pytest.approx(0.75, abs=1e-5)
@@ -148,13 +150,13 @@ def test_an_unreadable_reply_is_an_error(scripted: Any) -> None:
 
 def test_one_unreadable_order_spoils_the_pair(scripted: Any) -> None:
     scripted(lambda q: (0.6, 0.2) if quoted(q)[1] == "x" else (0.0, 0.0))
-    assert LlmJudge().judge([pair("p", "x", "y")])[0].outcome == "error"
+    assert LlmJudge().judge([pair("p", "x", "y")])[0].status == "error"
 
 
 def test_a_broken_model_is_an_error_not_a_label(scripted: Any) -> None:
     scripted(lambda q: (math.nan, math.nan))
     for limit in (0.05, 0.0):
-        assert LlmJudge(min_label_mass=limit).judge([pair("p", "x", "y")])[0].outcome == "error"
+        assert LlmJudge(min_label_mass=limit).judge([pair("p", "x", "y")])[0].status == "error"
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
@@ -170,7 +172,7 @@ def test_identical_answers_tie(scripted: Any) -> None:
     scripted(lambda q: (0.7, 0.2))
     (verdict,) = LlmJudge().judge([pair("p", "same", "same")])
     assert verdict.probability == 0.5
-    assert verdict.outcome == "tie"
+    assert verdict.status == "tie"
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -210,7 +212,7 @@ def test_too_long_a_question_is_an_error_for_its_pair_alone(scripted: Any) -> No
     pairs = [pair("p", "good", "bad"), pair("p", "good", "long " * 400), pair("p", "bad", "good")]
     verdicts = LlmJudge(max_length=700).judge(pairs)
     assert [v.prefers_first for v in verdicts] == [True, None, False]
-    assert verdicts[1].outcome == "error"
+    assert verdicts[1].status == "error"
     assert verdicts[1].reason is not None
     assert "more than 700" in verdicts[1].reason
 
@@ -321,7 +323,7 @@ def test_a_template_that_takes_no_question_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = build_tokenizer(tmp_path, chat_template="{{- '<|im_start|>assistant\\n' }}")
-    monkeypatch.setattr("prefloop.models.load_model", lambda *_, **__: loaded(None, tokenizer))
+    monkeypatch.setattr("prefloop.model.loading.load_model", lambda *_, **__: loaded(None, tokenizer))
     with pytest.raises(UserError, match="judge model 'm': its chat template does not take"):
         LlmJudge(model="m").judge([pair("p", "x", "y")])
 
@@ -534,4 +536,4 @@ def test_the_embedded_judge_prefers_warmth() -> None:
     assert backward.probability == pytest.approx(1 - forward.probability, abs=1e-6)
     assert forward.gap is not None
     assert forward.gap < 0.2
-    assert same.outcome == "tie"
+    assert same.status == "tie"

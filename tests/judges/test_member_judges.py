@@ -126,7 +126,7 @@ def test_a_committee_turns_round_with_the_answers(by: str) -> None:
         forward = vote(by, *probabilities)
         backward = vote(by, *(1 - p for p in probabilities))
         assert forward.probability == pytest.approx(1 - backward.probability)
-        assert forward.outcome == backward.outcome
+        assert forward.status == backward.status
 
 
 def test_quorum() -> None:
@@ -134,7 +134,7 @@ def test_quorum() -> None:
     assert vote("mean", 0.9, SKIP, SKIP) == Verdict.abstain("only 1 of 3 members voted: skipped")
     assert vote("mean", 0.9, ERROR) == Verdict.error("only 1 of 2 members voted: broken")
     assert vote("mean", 0.9, ERROR, SKIP, quorum=1) == Verdict(0.9)
-    assert vote("mean", 0.9, 0.8, SKIP, quorum=3).outcome == "abstained"
+    assert vote("mean", 0.9, 0.8, SKIP, quorum=3).status == "abstained"
 
 
 def test_the_position_gap_shows_through_a_committee() -> None:

@@ -86,7 +86,7 @@ def test_the_verdict_is_bradley_terry(tmp_path: Path) -> None:
     forward, backward, same = RewardJudge(str(tmp_path), temperature=0.5).judge(pairs)
     assert forward.probability == pytest.approx(1 / (1 + math.exp(-(a - b) / 0.5)), abs=1e-5)
     assert backward.probability == pytest.approx(1 - forward.probability, abs=1e-9)
-    assert same.outcome == "tie"
+    assert same.status == "tie"
     assert RewardJudge(str(tmp_path)).judge([]) == []
 
 
@@ -133,10 +133,10 @@ def test_too_long_an_answer_is_an_error_for_its_pair_alone(tmp_path: Path) -> No
     save(tmp_path)
     judge = RewardJudge(str(tmp_path), max_length=200)
     long, short = judge.judge([pair("p", "x", "word " * 20_000), pair("p", "x", "y")])
-    assert long.outcome == "error"
+    assert long.status == "error"
     assert long.reason is not None
     assert long.reason.endswith("tokens, more than 200")
-    assert short.outcome == "ok"
+    assert short.status == "ok"
     edit(tmp_path, max_position_embeddings=3)
     (verdict,) = RewardJudge(str(tmp_path)).judge([pair("p", "x", "y")])
     assert verdict.reason is not None

@@ -13,7 +13,7 @@ from prefloop_plugins.judges.rule import RuleJudge
 
 def probability(judge: RuleJudge, first: str, second: str) -> float:
     (verdict,) = judge.judge([pair("p", first, second)])
-    assert verdict.outcome == ("tie" if verdict.probability == 0.5 else "ok")
+    assert verdict.status == ("tie" if verdict.probability == 0.5 else "ok")
     return verdict.probability
 
 

@@ -156,11 +156,11 @@ def test_a_fit_is_made_from_the_verdicts_before_the_batch() -> None:
     assert fitted is not None and fitted.weight > 0
     after = judge.judge(pairs[200:])
     for given, verdict, (a, b) in zip(plain[200:], after, sizes[200:], strict=True):
-        if given.outcome == "ok":
+        if given.status == "ok":
             expected = log_odds(given.probability) - fitted.log_odds(a - b)
             assert log_odds(verdict.probability) == pytest.approx(expected, abs=1e-6)
-    agree = [abs(log_odds(v.probability)) for v in after if v.outcome == "ok"]
-    before = [abs(log_odds(v.probability)) for v in plain[200:] if v.outcome == "ok"]
+    agree = [abs(log_odds(v.probability)) for v in after if v.status == "ok"]
+    before = [abs(log_odds(v.probability)) for v in plain[200:] if v.status == "ok"]
     assert np.mean(agree) < 0.3 * np.mean(before)  # length was all that this judge went by
 
 

@@ -58,7 +58,7 @@ def test_a_pair_without_a_reply_is_an_error_and_the_others_are_judged(
     response, reason = FAULTS[fault]
     server = serve(spoil("prompt 3", response))
     verdicts = judge_at(server, timeout=patience(fault), retries=1).judge(pairs(6))
-    assert [v.outcome for v in verdicts] == ["ok", "ok", "ok", "error", "ok", "ok"]
+    assert [v.status for v in verdicts] == ["ok", "ok", "ok", "error", "ok", "ok"]
     assert [v.prefers_first for v in verdicts] == [True, True, False, None, True, False]
     assert reason in verdicts[3].reason
 
@@ -84,7 +84,7 @@ def test_nonsense_is_an_error_and_not_asked_again(
     server = serve(spoil("prompt 1", NONSENSE[nonsense]))
     verdicts = judge_at(server, on_failure=on_failure).judge(pairs(3))
     assert [v.prefers_first for v in verdicts] == [True, None, False]
-    assert verdicts[1].outcome == "error"
+    assert verdicts[1].status == "error"
     assert len(verdicts[1].reason) < 200
     assert len(server.requests) == 6
 
@@ -115,7 +115,7 @@ def test_a_server_that_is_gone_between_two_batches(serve: Any, judge_at: Any) ->
     judge = judge_at(server)
     assert judge.judge(pairs(1))[0].prefers_first is True
     server.script = lambda _: Response(b"", drop=True)
-    assert [v.outcome for v in judge.judge(pairs(2))] == ["error", "error"]
+    assert [v.status for v in judge.judge(pairs(2))] == ["error", "error"]
     server.script = knows_the_better
     assert judge.judge(pairs(1))[0].prefers_first is True
 
@@ -128,7 +128,7 @@ def test_every_request_waits_as_long_as_the_server_asks(serve: Any, judge_at: An
         return failure(429, "wait", Retry_After="1") if request.number == 1 else knows_the_better(request)
 
     judge = judge_at(serve(limit), concurrency=1)
-    assert [v.outcome for v in judge.judge(pairs(2))] == ["ok", "ok"]
+    assert [v.status for v in judge.judge(pairs(2))] == ["ok", "ok"]
     assert arrived[1] - arrived[0] >= 0.99  # the second to arrive is another question
 
 

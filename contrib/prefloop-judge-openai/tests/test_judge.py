@@ -85,7 +85,7 @@ def test_read_reply_asks_for_no_log_probabilities(serve: Any, judge_at: Any) -> 
 
 def test_read_logprobs_labels_nothing_by_words(serve: Any, judge_at: Any) -> None:
     (verdict,) = judge_at(serve(says_the_better), read="logprobs").judge([pair("p", "good", "bad")])
-    assert (verdict.outcome, verdict.reason) == (
+    assert (verdict.status, verdict.reason) == (
         "error",
         "the server gave no log-probabilities for the answer",
     )
@@ -106,14 +106,14 @@ def test_log_probabilities_refused_are_not_asked_for_again(serve: Any, judge_at:
 def test_a_judge_that_always_says_a_labels_nothing(serve: Any, judge_at: Any) -> None:
     for top in (None, likely(A=0.9, B=0.1)):
         (verdict,) = judge_at(serve(lambda _, top=top: completion("A", top))).judge([pair("p", "x", "y")])
-        assert verdict.outcome == "tie"
+        assert verdict.status == "tie"
         assert verdict.gap == pytest.approx(1.0 if top is None else 0.8)
 
 
 def test_one_unreadable_order_spoils_the_pair(serve: Any, judge_at: Any) -> None:
     server = serve(lambda r: completion("A" if r.quoted[1] == "x" else "It depends."))
     (verdict,) = judge_at(server).judge([pair("p", "x", "y")])
-    assert (verdict.outcome, verdict.reason) == ("error", "the reply 'It depends.' is neither A nor B")
+    assert (verdict.status, verdict.reason) == ("error", "the reply 'It depends.' is neither A nor B")
 
 
 @pytest.mark.parametrize("orders", ["fixed", "random"])
@@ -143,7 +143,7 @@ def test_equal_answers_tie_unasked_and_equal_questions_are_asked_once(serve: Any
     judge = judge_at(server)
     assert judge.judge([]) == []
     verdicts = judge.judge([pair("p", "same", "same"), *[pair("p", "good", "bad")] * 5])
-    assert [v.outcome for v in verdicts] == ["tie", *["ok"] * 5]
+    assert [v.status for v in verdicts] == ["tie", *["ok"] * 5]
     assert len(server.requests) == 2
 
 
@@ -153,7 +153,7 @@ def test_a_tie_margin(serve: Any, judge_at: Any) -> None:
     )
     given = [pair("p", "good", "bad")]
     assert judge_at(server).judge(given)[0].prefers_first is True
-    assert judge_at(server, tie_margin=0.06).judge(given)[0].outcome == "tie"
+    assert judge_at(server, tie_margin=0.06).judge(given)[0].status == "tie"
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

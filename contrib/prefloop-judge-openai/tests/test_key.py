@@ -69,7 +69,7 @@ def test_nothing_said_or_logged_shows_it(
     server = serve(echo)
     judge = judge_at(server, retries=1)
     verdicts = judge.judge(pairs(20))
-    assert {v.outcome for v in verdicts} == {"error"}
+    assert {v.status for v in verdicts} == {"error"}
     assert sum("[key]" in str(v.reason) for v in verdicts) >= 5
     assert len(caplog.records) > 100
     assert hidden(caplog.text)

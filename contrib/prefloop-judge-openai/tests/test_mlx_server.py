@@ -73,7 +73,7 @@ def test_agrees_with_the_llm_judge(url: str, given: list[Pair]) -> None:
     judge.prepare()
     found = judge.judge(given)
     same = component("judge", "llm")(model="embedded:judge", system=RUBRIC).judge(given)
-    assert [v.outcome for v in found] == [v.outcome for v in same]
+    assert [v.status for v in found] == [v.status for v in same]
     assert [v.prefers_first for v in found] == [v.prefers_first for v in same]
     assert [v.probability for v in found] == pytest.approx([v.probability for v in same], abs=0.02)
     assert sum(v.prefers_first == bool(i % 2) for i, v in enumerate(found)) > 0.9 * len(given)
@@ -87,5 +87,5 @@ def test_the_written_reply_agrees_with_the_log_probabilities(url: str, given: li
         for how in ("reply", "logprobs")
     )
     agreeing = sum(a.prefers_first == b.prefers_first for a, b in zip(by_words, by_likelihood, strict=True))
-    assert {v.outcome for v in by_words} == {"ok"}
+    assert {v.status for v in by_words} == {"ok"}
     assert agreeing == len(given)

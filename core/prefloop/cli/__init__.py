@@ -8,18 +8,15 @@ from typing import Any
 import click
 
 from prefloop.cli.config import config
-from prefloop.cli.eval import evaluate
-from prefloop.cli.export import export
-from prefloop.cli.judge import judge
+from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.plugins import plugins
-from prefloop.cli.report import report
 from prefloop.cli.runs import runs
 from prefloop.cli.train import train
 from prefloop.errors import UserError
 from prefloop.text import printable
 
 
-class Main(click.Group):
+class Main(PluggedGroup):
     """Turns a `UserError` into one line for each problem and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -40,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (train, judge, evaluate, report, export, runs, config, plugins):
+for command in (train, runs, config, plugins):
     main.add_command(command)

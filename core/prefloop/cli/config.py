@@ -6,15 +6,9 @@ from pathlib import Path
 
 import click
 
+from prefloop.cli.common import set_option
 from prefloop.errors import UserError
 
-set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override one setting, such as judge.temperature=0.2. May be given several times.",
-)
 _file = click.argument("file", type=click.Path(path_type=Path))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from prefloop.components import Observer
 from prefloop.errors import StopRun
-from prefloop.types import Evaluation, Observer, Step
+from prefloop.types import Evaluation, Step
 
 
 class Interrupts(Observer):

@@ -1,24 +1,29 @@
-"""`prefloop plugins`: what is installed, whether it keeps the contract, and a package to begin one with."""
+"""`prefloop plugins`: what is installed, and whether it keeps the contract."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import asdict
 
-from prefloop.cli.start_up import be_ready
-from prefloop.registry import KINDS, Registry
+from prefloop.cli.common import configure_process
+from prefloop.cli.plugged import PluggedGroup
+from prefloop.registry import KINDS, Provider, Registry
 
 if TYPE_CHECKING:
     from prefloop.config.options import Option
     from prefloop.testing.checking import Checked
 
 
-@click.group()
+class _Plugins(PluggedGroup):
+    prefix = "plugins "
+
+
+@click.group(cls=_Plugins)
 def plugins() -> None:
     """List, show, check and begin plugins."""
 
@@ -32,7 +37,7 @@ def list_plugins(as_json: bool) -> None:
         click.echo(json.dumps(_as_data(registry), indent=2))
         return
     rows = [("KIND", "NAME", "DISTRIBUTION", "VERSION")]
-    rows += [(p.kind, p.name, p.distribution, p.version) for p in registry.providers]
+    rows += [(p.kind, p.name, p.distribution, p.version) for p in [*registry.providers, *registry.commands]]
     for line in _table(rows):
         click.echo(line)
     for broken in registry.broken:
@@ -62,32 +67,6 @@ def show_component(kind: str, name: str) -> None:
             click.echo(f"      {option.help}")
 
 
-@plugins.command("new")
-@click.argument("kind", type=click.Choice(list(KINDS)))
-@click.argument("name")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=".",
-    help="Where to put it; here by default.",
-)
-def new_plugin(kind: str, name: str, folder: Path) -> None:
-    """Write a package with a component NAME of KIND that works, and whose tests pass.
-
-    It is made for you to change: an example of its kind with options, tests by the conformance kit, a
-    README, a licence and continuous integration.
-    """
-    from prefloop.scaffold import write
-
-    package = write(kind, name, folder)
-    for path in package.files:
-        click.echo(path)
-    click.echo(
-        f"\nNext:\n  cd {package.folder}\n  pip install -e '.[test]'\n  pytest\n"
-        f"  prefloop plugins show {kind} {name}"
-    )
-
-
 @plugins.command("check")
 @click.argument("distribution", required=False, metavar="[DIST]")
 @click.option("-v", "--verbose", is_flag=True, help="Name every test.")
@@ -99,7 +78,7 @@ def check_plugins(ctx: click.Context, distribution: str | None, verbose: bool) -
     checked as far as its class goes. Exit code 1 where a check fails.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    be_ready()
+    configure_process()
     from prefloop.testing.checking import check
 
     failed = False
@@ -126,14 +105,18 @@ def _report(checked: Checked, verbose: bool) -> list[str]:
 
 
 def _as_data(registry: Registry) -> dict[str, Any]:
-    components = [
-        {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
-        for p in registry.providers
-    ]
-    broken = [
-        {"distribution": b.distribution, "version": b.version, "error": b.error} for b in registry.broken
-    ]
-    return {"components": components, "broken": broken, "disabled": sorted(registry.disabled)}
+    def rows(offered: list[Provider]) -> list[dict[str, str]]:
+        return [
+            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
+            for p in offered
+        ]
+
+    return {
+        "components": rows(registry.providers),
+        "commands": rows(registry.commands),
+        "broken": [asdict(broken) for broken in registry.broken],
+        "disabled": sorted(registry.disabled),
+    }
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> list[str]:

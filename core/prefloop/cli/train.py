@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefloop import blas
-from prefloop.cli.config import set_option
-from prefloop.cli.start_up import be_ready
+from prefloop.cli.common import configure_process, set_option
 from prefloop.config import load_config
+from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import UserError
-from prefloop.registry import BUNDLED
+from prefloop.registry import BUNDLED, DEFAULTS
 
 if TYPE_CHECKING:
     from prefloop.config import Config
@@ -41,7 +40,7 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
     if resume:
         run_on(resume, overrides)
         return
-    library = be_ready()
+    library = configure_process()
     settings = load_config(config or resolve("embedded:quickstart"), overrides)
     _say_blas(library)
     if dry_run:
@@ -51,18 +50,18 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
     else:
         from prefloop.runs.training import train as train_from_start
 
-        _end(train_from_start(settings, observers=_observers(settings)), quickstart=config is None)
+        _end(train_from_start(settings, observers=_observers(settings)))
 
 
 def run_on(path: Path, overrides: Sequence[str]) -> None:
     """Go on with the run in `path`."""
-    library = be_ready()
+    library = configure_process()
     from prefloop.runs.resuming import saved_config
     from prefloop.runs.training import resume
 
     settings = saved_config(path, overrides)
     _say_blas(library)
-    _end(resume(path, overrides=overrides, observers=_observers(settings)), quickstart=False)
+    _end(resume(path, overrides=overrides, observers=_observers(settings)))
 
 
 def _observers(settings: Config) -> list[object]:
@@ -76,13 +75,10 @@ def _display(registry: Registry) -> list[object]:
     """What shows the run on the terminal: nothing where the bundled plugins are left out."""
     if BUNDLED in registry.disabled:
         return []
-    return [registry.component("observer", "progress")()]
+    return [registry.component("observer", DEFAULTS["display"])()]
 
 
-def _end(run: Run, *, quickstart: bool) -> None:
-    from prefloop.cli.closing import closing_words
-
-    click.echo(closing_words(run, quickstart=quickstart))
+def _end(run: Run) -> None:
     sys.exit({"finished": 0, "stopped": 130}.get(run.status, 1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefloop.config.dump import dump_config
 from prefloop.config.load import load_config, load_judge
-from prefloop.config.schema import (
+from prefloop.settings import (
     AdapterConfig,
     Config,
     EvaluationConfig,

@@ -13,7 +13,7 @@ from prefloop.types import Need
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prefloop.config.schema import Config
+    from prefloop.settings import Config
 
 
 def cross_checks(config: Config, root: Node) -> list[Problem]:

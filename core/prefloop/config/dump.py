@@ -11,7 +11,7 @@ import attrs
 
 from prefloop.config import yaml_core
 from prefloop.config.options import element_of, kind_of, options_of
-from prefloop.config.schema import Config, OptimizerConfig, ScheduleConfig
+from prefloop.settings import Config, OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
     from prefloop.registry import Registry

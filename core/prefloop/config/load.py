@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from prefloop import embedded
+from prefloop.components import Algorithm, Judge
 from prefloop.config import overrides as overriding
 from prefloop.config.checks import cross_checks
 from prefloop.config.components import Components
 from prefloop.config.options import options_of
 from prefloop.config.presets import PRESET, overlay, overlay_component, preset_of
-from prefloop.config.schema import Config
 from prefloop.config.structure import Structurer
 from prefloop.config.suggest import Suggestions, option_paths
 from prefloop.config.tree import InvalidError, Node, Place, Problem, from_plain, to_plain
 from prefloop.config.yaml_core import read_file
 from prefloop.errors import UserError, did_you_mean
-from prefloop.registry import Registry, canonical
-from prefloop.types import Algorithm, Judge
+from prefloop.registry import DEFAULTS, Registry, canonical
+from prefloop.settings import Config
 
 if TYPE_CHECKING:
     from prefloop.config.options import Option
     from prefloop.config.overrides import Override
 
-DEFAULT_ALGORITHM = "online_dpo"
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
@@ -187,7 +186,7 @@ class _Loading:
     def _preset(self) -> dict[str, Node] | None:
         """What the algorithm sets, with the default algorithm where none is named; None where it is wrong."""
         place = self.root.place
-        default = Node(DEFAULT_ALGORITHM, place, ("algorithm",))
+        default = Node(DEFAULTS["algorithm"], place, ("algorithm",))
         given = self._get("algorithm")
         try:
             node = overlay_component(Algorithm, default, given or default, self.components)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from attrs import evolve
 
 from prefloop.config.options import Option, parameters_of
-from prefloop.config.schema import OptimizerConfig, ScheduleConfig
 from prefloop.config.tree import InvalidError, Node, plain_message
 from prefloop.errors import did_you_mean
+from prefloop.settings import OptimizerConfig, ScheduleConfig
 
 
 def parameters(cls: type, node: Node) -> dict[str, Option]:

@@ -16,19 +16,12 @@ import attrs
 from attrs import NOTHING, Factory, field, frozen
 
 from prefloop.errors import UserError
-from prefloop.types import Algorithm, Bonus, Judge, Loss, Observer, Sampler
+from prefloop.registry import KINDS
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
 
-KIND_OF: Mapping[Any, str] = {
-    Sampler: "sampler",
-    Judge: "judge",
-    Loss: "loss",
-    Bonus: "bonus",
-    Algorithm: "algorithm",
-    Observer: "observer",
-}
+KIND_OF: Mapping[Any, str] = {kind.protocol: kind.name for kind in KINDS.values()}
 """A field with one of these types takes a component of that kind."""
 
 # An annotation may use names that are imported for type checkers only, as linters ask for.
@@ -238,4 +231,4 @@ def _list_in_words(hint: Any, plural: bool) -> str:
 
 
 def _plural(kind: str) -> str:
-    return {"loss": "losses", "bonus": "bonuses"}.get(kind, kind + "s")
+    return KINDS[kind].plural

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from prefloop.components import Algorithm, Bonus, Judge, Loss, Sampler
 from prefloop.config.tree import InvalidError, Node, Place, from_plain, plain_message
 from prefloop.errors import UserError
-from prefloop.types import Algorithm, Bonus, Judge, Loss, Sampler
 
 if TYPE_CHECKING:
     from prefloop.config.components import Components

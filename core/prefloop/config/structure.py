@@ -22,9 +22,9 @@ from prefloop.config.options import (
     members,
     options_of,
 )
-from prefloop.config.schema import OptimizerConfig, ScheduleConfig
 from prefloop.config.tree import InvalidError, Node, Problem, plain_message, say, to_plain
 from prefloop.errors import UserError
+from prefloop.settings import OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
     from prefloop.config.components import Components

@@ -11,8 +11,8 @@ from prefloop.config import yaml_core
 from prefloop.config.dump import qualified, to_plain
 from prefloop.config.load import load_config
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
-from prefloop.config.schema import Config
 from prefloop.errors import UserError
+from prefloop.settings import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from prefloop.evaluation.evaluator import Evaluator, Opponent, sampling_of
-from prefloop.evaluation.rates import length_controlled, wilson, win_rate
+from prefloop.evaluation.stats import length_controlled, wilson, win_rate
 
 __all__ = ["Evaluator", "Opponent", "length_controlled", "sampling_of", "wilson", "win_rate"]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
+from prefloop.components import Judge
 from prefloop.errors import StopRun
-from prefloop.types import Judge, Pair, Verdict
+from prefloop.types import Pair, Verdict
 
 ROUNDING = 1e-6
 """Below this distance from one half, rounding could have made the difference: a tie."""
@@ -25,7 +26,7 @@ def ask(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
     if getattr(judge, "interactive", False):
         return _ask_in_turn(judge, pairs)
     verdicts = judge.judge(pairs)
-    again = [i for i, v in enumerate(verdicts) if v.orders is None and v.outcome in ("ok", "tie")]
+    again = [i for i, v in enumerate(verdicts) if v.orders is None and v.status in ("ok", "tie")]
     swapped = judge.judge([_swapped(pairs[i]) for i in again]) if again else []
     both = {i: averaged(verdicts[i], _turned(v)) for i, v in zip(again, swapped, strict=True)}
     return [both.get(i, v) for i, v in enumerate(verdicts)]
@@ -33,9 +34,9 @@ def ask(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
 
 def averaged(given: Verdict, swapped: Verdict) -> Verdict:
     """Two readings of one pair as one verdict. An error or abstention in either order is one of both."""
-    if swapped.outcome not in ("ok", "tie"):
+    if swapped.status not in ("ok", "tie"):
         return swapped
-    first, second = (v.probability if v.outcome == "ok" else 0.5 for v in (given, swapped))
+    first, second = (v.probability if v.status == "ok" else 0.5 for v in (given, swapped))
     probability = (first + second) / 2
     if abs(probability - 0.5) <= ROUNDING:
         return Verdict.tie(given.reason, (first, second))

@@ -7,12 +7,13 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from prefloop.components import Judge
 from prefloop.evaluation import metrics
 from prefloop.evaluation.asking import ask
-from prefloop.evaluation.rates import length_controlled, win_rate
-from prefloop.generation import Generator
-from prefloop.policy import Policy
-from prefloop.types import Evaluation, Judge, Pair, Prompt, Sampling, Verdict
+from prefloop.evaluation.stats import length_controlled, win_rate
+from prefloop.model.policy import Policy
+from prefloop.sampling import Generator
+from prefloop.types import Evaluation, Pair, Prompt, Sampling, Verdict
 
 # Apart from every step's seed, so that evaluating does not repeat what training drew.
 _SEED = 2**62

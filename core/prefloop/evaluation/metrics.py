@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean, quantiles, stdev
 
-from prefloop.policy import Policy
+from prefloop.model.policy import Policy
 from prefloop.scoring.scorer import lay_out
 from prefloop.types import Completion, Pair, Prompt, Verdict
 
@@ -40,7 +40,7 @@ def health(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> dict[str, floa
 
     The last two are NaN where no pair was asked about in both orders.
     """
-    outcomes = [v.outcome for v in verdicts]
+    outcomes = [v.status for v in verdicts]
     gaps = [v.gap for v in verdicts if v.gap is not None]
     return {
         "ties": fmean(o == "tie" for o in outcomes),

@@ -50,7 +50,7 @@ def _pair(pair: Pair, verdict: Verdict) -> dict[str, Any]:
         "ours": _answer(pair.first),
         "theirs": _answer(pair.second),
         "probability": verdict.probability,
-        "status": verdict.outcome,
+        "status": verdict.status,
         "orders": verdict.orders and list(verdict.orders),
         "reason": verdict.reason,
     }

@@ -20,9 +20,9 @@ from prefloop.types import Prompt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefloop.config.schema import PromptsConfig
     from prefloop.prompts.files import Row
     from prefloop.prompts.sources import Rows
+    from prefloop.settings import PromptsConfig
     from prefloop.types import Message
 
 __all__ = ["PromptOrder", "PromptSet", "load_prompts", "split_held_out"]

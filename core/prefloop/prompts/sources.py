@@ -26,7 +26,7 @@ from prefloop.prompts.files import ENDINGS, Row, rows_of_file
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from prefloop.config.schema import PromptsConfig
+    from prefloop.settings import PromptsConfig
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _KNOWN_ENDINGS = sorted(ENDINGS | {".parquet"})

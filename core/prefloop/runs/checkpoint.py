@@ -24,14 +24,15 @@ import mlx.core as mx
 from attrs import asdict
 from mlx.utils import tree_unflatten
 
+from prefloop.components import Stateful
 from prefloop.errors import UserError
 from prefloop.evaluation.record import finite
 from prefloop.loop import Loop
-from prefloop.modules import arrays
-from prefloop.policy import ADAPTERS
+from prefloop.model.policy import ADAPTERS
+from prefloop.model.weight_sharing import arrays
+from prefloop.runs.early_stopping import ranked
 from prefloop.runs.files import discard, new_folder, rewrite_json
-from prefloop.runs.patience import ranked
-from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Stateful
+from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate
 
 FOLDER = "checkpoints"
 OPTIMIZER = "optimizer.safetensors"

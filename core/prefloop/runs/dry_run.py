@@ -10,7 +10,7 @@ from attrs import evolve
 from prefloop.config import Config
 from prefloop.errors import UserError
 from prefloop.loop import Loop
-from prefloop.modules import arrays
+from prefloop.model.weight_sharing import arrays
 from prefloop.runs.preparation import prepare
 from prefloop.scoring.scorer import lay_out
 from prefloop.types import Pair, PreferenceBatch, Verdict
@@ -83,6 +83,6 @@ def _tokens(pairs: list[Pair]) -> int:
 
 
 def _describe(verdict: Verdict) -> str:
-    if verdict.outcome == "error":
+    if verdict.status == "error":
         return f"error ({verdict.reason})"
-    return verdict.outcome if verdict.outcome != "ok" else f"{verdict.probability:.2f}"
+    return verdict.status if verdict.status != "ok" else f"{verdict.probability:.2f}"

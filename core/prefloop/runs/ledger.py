@@ -16,9 +16,10 @@ from typing import Any
 
 from attrs import frozen
 
+from prefloop.components import Judge
 from prefloop.errors import StopRun, check_count
 from prefloop.runs.files import append_lines, damaged_line, read_lines
-from prefloop.types import Completion, Judge, Pair, Verdict
+from prefloop.types import Completion, Pair, Verdict
 
 FILE = "judgements.jsonl"
 
@@ -50,7 +51,7 @@ class Ledger:
     def find(self, judge: JudgeIdentity, pair: Pair) -> Verdict | None:
         """What `judge` said of `pair`, or None where it has to be asked."""
         verdict = self._verdicts.get(same_judgement(judge.fields() | judgement(pair)))
-        return None if verdict is None or verdict.outcome == "error" else verdict
+        return None if verdict is None or verdict.status == "error" else verdict
 
     def append(self, judge: JudgeIdentity, judged: Sequence[tuple[Pair, Verdict]], **about: Any) -> None:
         """Write verdicts down. `about` goes into each line: the step, for one."""
@@ -161,7 +162,7 @@ def options_hash(options: Any) -> str:
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "probability": verdict.probability,
-        "status": verdict.outcome,
+        "status": verdict.status,
         "orders": verdict.orders,
         "reason": verdict.reason,
     }

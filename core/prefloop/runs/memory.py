@@ -18,11 +18,11 @@ import mlx.nn as nn
 from attrs import evolve, field, frozen
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from prefloop.generation.merging import merged
-from prefloop.generation.pool import LOGIT_COPIES, cached_tokens
-from prefloop.host.token_terms import pays
+from prefloop.cpu.token_terms import pays
 from prefloop.loop import Loop, pairs_at_once
-from prefloop.modules import arrays
+from prefloop.model.fusing import merged
+from prefloop.model.weight_sharing import arrays
+from prefloop.sampling.pool import LOGIT_COPIES, cached_tokens
 from prefloop.scoring.token_terms import chunk_rows
 
 HEAD_COPIES = 5

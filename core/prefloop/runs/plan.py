@@ -13,10 +13,10 @@ from attrs import frozen
 from prefloop.config import Config
 from prefloop.errors import UserError
 from prefloop.evaluation import sampling_of
-from prefloop.generation.generator import POOL_BYTES
 from prefloop.loop import Loop
 from prefloop.prompts.loading import PromptSet
 from prefloop.runs.memory import Estimator, Memory, size_words
+from prefloop.sampling.generator import POOL_BYTES
 from prefloop.types import Prompt
 
 SHARE = 0.8

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import mlx.core as mx
 from attrs import evolve, frozen
 
+from prefloop.components import Judge
 from prefloop.config import Config, PromptsConfig
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
-from prefloop.policy import Policy
+from prefloop.model.policy import Policy
 from prefloop.prompts.loading import PromptSet, load_prompts, split_held_out
 from prefloop.runs.plan import Division, Plan, make_plan
-from prefloop.types import Judge, Prompt
+from prefloop.types import Prompt
 
 
 @frozen(eq=False)

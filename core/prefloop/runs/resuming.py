@@ -9,11 +9,12 @@ from typing import Any
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import UserError
-from prefloop.generation.generator import POOL_BYTES
 from prefloop.loop import Loop
 from prefloop.runs.checkpoint import checkpoints
 from prefloop.runs.plan import Division
-from prefloop.runs.run import CONFIG, check_config, read_manifest
+from prefloop.runs.run import check_config, read_manifest
+from prefloop.runs.view import CONFIG
+from prefloop.sampling.generator import POOL_BYTES
 
 MAY_CHANGE = frozenset(
     f"training.{name}"

@@ -33,6 +33,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import attrs
 from attrs import asdict
 
+from prefloop.components import BaseJudge, Judge, Observer, adapt
 from prefloop.config import Config, dump_config
 from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
@@ -53,36 +54,37 @@ from prefloop.runs.files import (
 )
 from prefloop.runs.ledger import FILE as LEDGER
 from prefloop.runs.ledger import JudgeIdentity, Ledger, options_hash
-from prefloop.types import Evaluation, Judge, Observer, Step
+from prefloop.runs.view import CONFIG, RunView
+from prefloop.types import Evaluation, Step
 
 if TYPE_CHECKING:
-    from prefloop.policy import Policy
+    from prefloop.model.policy import Policy
     from prefloop.runs.plan import Plan
 
 MANIFEST = "run.json"
-CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
 _SIGNED = re.compile(rb"# sha256 of what follows: ([0-9a-f]{64})\n")
 
 
-class Run:
+class Run(RunView):
     """A run directory, held by this process while it is in a ``with`` statement."""
 
     def __init__(self, path: Path, config: Config, plan: Plan, manifest: dict[str, Any]) -> None:
-        self.path = path
+        super().__init__(path, manifest)
         self.config = config
         self.plan = plan
-        self.manifest = manifest
-        self.report_trouble: str | None = None
-        """What kept ``report.html`` from being made, where something did."""
         self._lock: IO[bytes] | None = None
 
     @classmethod
     def create(cls, path: Path, config: Config, plan: Plan) -> Run:
         """Make the directory. Raises `UserError` where it holds a run already or cannot be made."""
         refuse_taken(path)
-        about = {**_provenance(config.training.seed), "plan": asdict(plan)}
+        about = {
+            **_provenance(config.training.seed),
+            "plan": asdict(plan),
+            "asks_a_person": adapt(config.judge, BaseJudge).interactive,
+        }
         run = cls(path, config, plan, {**about, "status": "running", "summary": {}})
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -115,15 +117,8 @@ class Run:
             self._lock.close()
 
     @property
-    def status(self) -> str:
-        """``running``, ``finished``, ``stopped`` (by a person or a signal) or ``failed``."""
-        return str(self.manifest["status"])
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What the run came to; ``win_rate`` holds ``before`` and ``after``."""
-        found: dict[str, Any] = self.manifest["summary"]
-        return found
+    def plan_lines(self) -> list[tuple[str, str]]:
+        return self.plan.lines()
 
     def begin(self, step: int, evaluated: Collection[int] = ()) -> None:
         """Start writing after `step` and the evaluations in `evaluated`; what comes again is cut off."""

@@ -10,16 +10,17 @@ from typing import Any
 
 from attrs import asdict, define, evolve, field
 
+from prefloop.components import Observer, adapt
 from prefloop.config import Config
 from prefloop.errors import StopRun
 from prefloop.evaluation import record
-from prefloop.judging.health import guards
 from prefloop.loop import Loop
-from prefloop.policy import load_adapters
-from prefloop.report import try_report
-from prefloop.runs import checkpoint, patience
+from prefloop.model.policy import load_adapters
+from prefloop.registry import BUNDLED, DEFAULTS
+from prefloop.runs import checkpoint, early_stopping
 from prefloop.runs.checkpoint import checkpoints
 from prefloop.runs.files import disk_trouble_told
+from prefloop.runs.guards import guards
 from prefloop.runs.ledger import RememberingJudge
 from prefloop.runs.plan import check_memory
 from prefloop.runs.preparation import Prepared, close_components, prepare
@@ -91,12 +92,17 @@ class _Session:
         with disk_trouble_told(self.run.path):
             self.run.begin(self.loop.steps_taken, {e.step for e in self.evaluations})
         self._put_the_ledger_before_the_judges(config)
-        self.loop.observers = (Recorder(self.run), *config.observers, *self.observers, *guards(config))
+        observers = (
+            Recorder(self.run),
+            *_report(config),
+            *config.observers,
+            *self.observers,
+            *guards(config),
+        )
+        self.loop.observers = tuple(adapt(observer, Observer) for observer in observers)
         self.loop.notify("run_started", self.run)
         with self._failures_told():
             self._finish(self._steps())
-        if config.output.report:
-            self.run.report_trouble = try_report(self.run.path)
         self.loop.notify("run_finished", self.run)
         return self.run
 
@@ -113,7 +119,7 @@ class _Session:
             return "failed" if stop.failed else "stopped"
         if self.loop.steps_taken < self.loop.steps:
             training = self.prepared.config.training
-            self.run.manifest["reason"] = patience.told(training, self.loop.steps_taken)
+            self.run.manifest["reason"] = early_stopping.told(training, self.loop.steps_taken)
         return "finished"
 
     def _between_steps(self) -> None:
@@ -130,11 +136,11 @@ class _Session:
         return bool(self.evaluations) and self.evaluations[-1].step == number
 
     def _out_of_patience(self) -> bool:
-        return patience.is_over(self.evaluations, self.prepared.config.training)
+        return early_stopping.is_over(self.evaluations, self.prepared.config.training)
 
     def _among_the_best(self) -> bool:
         """Whether the policy as it is has just been evaluated, and is one of those that are kept."""
-        kept = patience.ranked(self.evaluations)[: self.prepared.config.training.keep_best]
+        kept = early_stopping.ranked(self.evaluations)[: self.prepared.config.training.keep_best]
         return self.loop.steps_taken in [e.step for e in kept]
 
     def _evaluate(self) -> None:
@@ -166,7 +172,9 @@ class _Session:
     def _best(self) -> tuple[Evaluation, Path] | None:
         """The best evaluation of which there is a checkpoint."""
         present = checkpoints(self.run.path)
-        found = ((e, checkpoint.folder_of(self.run.path, e.step)) for e in patience.ranked(self.evaluations))
+        found = (
+            (e, checkpoint.folder_of(self.run.path, e.step)) for e in early_stopping.ranked(self.evaluations)
+        )
         return next(((e, folder) for e, folder in found if folder in present), None)
 
     @contextmanager
@@ -220,6 +228,14 @@ class _Session:
             for p in (final or self.evaluations[0]).pairs[: checkpoint.EXAMPLES]
         ]
         return summary
+
+
+def _report(config: Config) -> list[object]:
+    """What writes the report at the end, unless it is not wanted or not there."""
+    if not config.output.report or BUNDLED in config.registry.disabled:
+        return []
+    reporter = config.registry.component("observer", DEFAULTS["report"])
+    return [] if any(isinstance(observer, reporter) for observer in config.observers) else [reporter()]
 
 
 def _due(step: int, every: int) -> bool:

@@ -18,10 +18,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve, frozen
 
-from prefloop.modules import is_checkpointed
+from prefloop.model.split import Trunk, without_gradient
+from prefloop.model.weight_sharing import is_checkpointed
 from prefloop.scoring.shared_prompts import plain_hidden, shared_hidden, shares
 from prefloop.scoring.token_terms import Hidden, logprobs, token_terms
-from prefloop.trunk import Trunk, without_gradient
 from prefloop.types import Completion, PreferenceBatch, Prompt, Scores, TokenScores
 
 

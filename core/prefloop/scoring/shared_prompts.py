@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache, RotatingKVCache, make_prompt_cache
 
-from prefloop.trunk import Trunk, padded
+from prefloop.model.split import Trunk, padded
 
 Ids = Sequence[int]
 

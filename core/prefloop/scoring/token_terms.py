@@ -23,10 +23,10 @@ import mlx.nn as nn
 from attrs import frozen
 from mlx.utils import tree_unflatten
 
-from prefloop.host import slow_exp
-from prefloop.host.token_terms import host_logprobs, host_terms, on_its_own, pays
-from prefloop.modules import arrays
-from prefloop.trunk import Trunk
+from prefloop.cpu.backend import slow_exp
+from prefloop.cpu.token_terms import host_logprobs, host_terms, on_its_own, pays
+from prefloop.model.split import Trunk
+from prefloop.model.weight_sharing import arrays
 
 CHUNK_BYTES = 32 * 2**20
 """Float32 logits of a chunk, at most. A few arrays of this size are alive at a time; mlx allocates ahead."""

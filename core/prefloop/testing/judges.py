@@ -87,8 +87,8 @@ class JudgeSuite(ComponentSuite):
 
     def test_ordinary_pairs_are_not_all_errors(self) -> None:
         verdicts = self.judge(list(self.pairs))
-        reasons = {str(v.reason) for v in verdicts if v.outcome == "error"}
-        failed = bool(verdicts) and all(v.outcome == "error" for v in verdicts)
+        reasons = {str(v.reason) for v in verdicts if v.status == "error"}
+        failed = bool(verdicts) and all(v.status == "error" for v in verdicts)
         assert not failed, (
             f"every verdict on ordinary pairs is an error ({'; '.join(sorted(reasons))}): a run would learn "
             "nothing. If it needs other pairs, set `pairs` in the test class."
@@ -163,8 +163,8 @@ class JudgeSuite(ComponentSuite):
 
 
 def _same(a: Verdict, b: Verdict) -> bool:
-    return a.outcome == b.outcome and abs(a.probability - b.probability) <= TOLERANCE
+    return a.status == b.status and abs(a.probability - b.probability) <= TOLERANCE
 
 
 def _said(verdict: Verdict) -> str:
-    return f"{verdict.probability:.3f} ({verdict.outcome})"
+    return f"{verdict.probability:.3f} ({verdict.status})"

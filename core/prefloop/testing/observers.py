@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.testing.suite import ComponentSuite
-from prefloop.types import Observer
 
 EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_"))
 

@@ -20,7 +20,7 @@ _REPORT = f"""
 import sys
 from importlib.metadata import EntryPoint
 plugin = EntryPoint("plugin", sys.argv[1], "prefloop").load()
-for hook in {tuple(KINDS.values())!r}:
+for hook in {tuple(kind.hook for kind in KINDS.values())!r}:
     getattr(plugin, hook, dict)()
 print(*(name for name in {HEAVY!r} if name in sys.modules))
 """

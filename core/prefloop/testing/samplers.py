@@ -8,7 +8,7 @@ from typing import ClassVar
 import mlx.core as mx
 from attrs import evolve
 
-from prefloop.policy import Policy
+from prefloop.model.policy import Policy
 from prefloop.testing.suite import ComponentSuite
 from prefloop.types import Completion, Pair, Progress, Prompt
 

@@ -66,4 +66,4 @@ class CascadeJudge(MadeOfJudges):
 
     def doubts(self, verdict: Verdict) -> bool:
         """Whether a pair with this verdict goes to the next member."""
-        return verdict.outcome != "ok" or abs(verdict.probability - 0.5) <= self.margin
+        return verdict.status != "ok" or abs(verdict.probability - 0.5) <= self.margin

@@ -95,14 +95,14 @@ class CommitteeJudge(MadeOfJudges):
             raise stopped(stop, given) from stop
 
     def _decide(self, verdicts: Sequence[Verdict]) -> Verdict:
-        votes = [v for v in verdicts if v.outcome in ("ok", "tie")]
+        votes = [v for v in verdicts if v.status in ("ok", "tie")]
         if len(votes) < (self.quorum or len(self.members) // 2 + 1):
             return _no_quorum(verdicts, len(votes), len(self.members))
         sides = {v.prefers_first for v in votes}
         if self.by == "majority":
             probability = fmean(0.5 if v.prefers_first is None else float(v.prefers_first) for v in votes)
         else:
-            probability = fmean(0.5 if v.outcome == "tie" else v.probability for v in votes)
+            probability = fmean(0.5 if v.status == "tie" else v.probability for v in votes)
         orders = _mean_orders(votes)
         split = self.by == "unanimous" and (len(sides) > 1 or None in sides)
         if split or abs(probability - 0.5) < ROUNDING:
@@ -119,7 +119,7 @@ def _mean_orders(votes: Sequence[Verdict]) -> tuple[float, float] | None:
 
 
 def _no_quorum(verdicts: Sequence[Verdict], votes: int, members: int) -> Verdict:
-    reasons = [v.reason or v.status for v in verdicts if v.outcome in ("error", "abstained")]
+    reasons = [v.reason or v.status for v in verdicts if v.status in ("error", "abstained")]
     said = f"only {votes} of {members} members voted: " + "; ".join(dict.fromkeys(reasons))
-    failed = any(v.outcome == "error" for v in verdicts)
+    failed = any(v.status == "error" for v in verdicts)
     return Verdict.error(said) if failed else Verdict.abstain(said)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from attrs import frozen
 
-from prefloop import LabelledPair, Pair, UserError, Verdict, labelled_pairs
+from prefloop import Pair, UserError, Verdict
+from prefloop_plugins.judging.pair_files import LabelledPair, labelled_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

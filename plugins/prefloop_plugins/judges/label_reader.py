@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 from attrs import frozen
 
-from prefloop.trunk import Trunk, padded, without_gradient
+from prefloop.model.split import Trunk, padded, without_gradient
 from prefloop_plugins.judges.question import encode_question
 
 Ids = Sequence[int]

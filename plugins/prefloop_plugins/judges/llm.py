@@ -10,7 +10,7 @@ from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
 from prefloop import Pair, UserError, Verdict
-from prefloop.questions import DEFAULT_RUBRIC
+from prefloop_plugins.questions import DEFAULT_RUBRIC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

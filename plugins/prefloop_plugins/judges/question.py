@@ -1,7 +1,7 @@
 """The question an LLM judge is asked, as token ids.
 
-Its words are those of `prefloop.questions`. What it quotes can neither close its fence nor open a chat
-turn: no quoted text becomes a special or added token.
+Its words are those of `prefloop_plugins.questions`. What it quotes can neither close its fence nor open a
+chat turn: no quoted text becomes a special or added token.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from prefloop.questions import fence_for, user_message
+from prefloop_plugins.questions import fence_for, user_message
 
 _MARK = "\ue000{}\ue001"  # private-use characters stand for the quoted texts in the template
 _MARKED = re.compile("(\ue000(?:prompt|first|second)\ue001)")

@@ -20,7 +20,7 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
-from prefloop.trunk import padded, without_gradient
+from prefloop.model.split import padded, without_gradient
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
 Ids = Sequence[int]

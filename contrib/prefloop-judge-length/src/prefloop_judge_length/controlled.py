@@ -166,12 +166,12 @@ class LengthControlled:
     def _observe(self, pairs: Sequence[Pair], told: Mapping[int, Verdict]) -> None:
         """Remember the labels, for the fits to come."""
         if self.coefficient is None:
-            labels = (both for both in sorted(told.items()) if both[1].outcome == "ok")
+            labels = (both for both in sorted(told.items()) if both[1].status == "ok")
             self._observations.extend((difference(pairs[at], self.unit), v.probability) for at, v in labels)
 
     def _adjusted(self, pair: Pair, verdict: Verdict, worth: Worth | None) -> Verdict:
         extra = difference(pair, self.unit)
-        if worth is None or extra == 0 or verdict.outcome != "ok":
+        if worth is None or extra == 0 or verdict.status != "ok":
             return verdict
         shift = worth(extra)
         orders = verdict.orders and (

@@ -15,13 +15,13 @@ from attrs import Factory, define, field
 from attrs.validators import and_, ge, gt, in_, instance_of, le, lt, min_len, optional
 
 from prefloop import Pair, StopRun, UserError, Verdict
-from prefloop.questions import DEFAULT_RUBRIC, fence_for, user_message
 from prefloop_judge_openai import checks
 from prefloop_judge_openai.budget import Budget, BudgetSpentError
 from prefloop_judge_openai.defuse import defuse
 from prefloop_judge_openai.key import USUAL_NAME, Key, is_loopback
 from prefloop_judge_openai.reading import Read, UnreadableError, read
 from prefloop_judge_openai.server import FailedError, Halt, HaltedError, Patience, Server
+from prefloop_plugins.questions import DEFAULT_RUBRIC, fence_for, user_message
 
 Orders = Literal["both", "random", "fixed"]
 OnFailure = Literal["error", "stop"]

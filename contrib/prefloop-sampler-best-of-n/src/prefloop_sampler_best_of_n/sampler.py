@@ -136,7 +136,7 @@ class BestOfN:
 
         start = TOURNAMENTS[self.tournament]
         ends = play_together([start(len(few)) for few in entrants], judge)
-        if verdicts and all(verdict.outcome == "error" for verdict in verdicts):
+        if verdicts and all(verdict.status == "error" for verdict in verdicts):
             raise StopRun(f"sampler.judge: it can rank nothing: {verdicts[0].reason}", failed=True)
         return ends
 
@@ -151,7 +151,7 @@ class BestOfN:
 
 
 def _result(verdict: Verdict) -> Result:
-    return verdict.probability if verdict.outcome in ("ok", "tie") else None
+    return verdict.probability if verdict.status in ("ok", "tie") else None
 
 
 def _in_random_order(completions: Sequence[Completion], random: Random) -> list[Completion]:

@@ -1,0 +1,264 @@
+"""What each kind of component must have, and what it may have besides.
+
+Of each kind there is a protocol with the one method that it needs (`Judge`), so that any plain object will
+do, and a base class that spells out every optional ability with its default (`BaseJudge`). Core works with
+base classes alone: `adapt` turns a plain object into one, and nothing else asks what a component has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from prefloop.types import Evaluation, Need, Pair, Progress, Prompt, Sampling, Scores, Step, Verdict
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from prefloop.model.policy import Policy
+    from prefloop.runs.view import RunView
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draws the two completions of each prompt. `BaseSampler` lists what it may do besides."""
+
+    def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
+        """One pair per prompt, in the order of `prompts`."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Says which completion of each pair is better. `BaseJudge` lists what it may do besides."""
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair, in the order of `pairs`."""
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A preference loss. `BaseLoss` lists what it may say besides."""
+
+    def __call__(self, scores: Scores) -> mx.array:
+        """The loss of each pair, shape ``[B]``, not reduced."""
+
+
+@runtime_checkable
+class Bonus(Protocol):
+    """A term that is subtracted from the loss. `BaseBonus` lists what it may say besides."""
+
+    def __call__(self, scores: Scores, progress: Progress) -> mx.array:
+        """The bonus of each pair, shape ``[B]``, not reduced."""
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """A named preset. Its fields are the preset's own options."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """Values for ``sampler``, ``judge``, ``loss`` and ``bonuses``, as one writes them in YAML."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A component whose next step depends on more than its options and its arguments."""
+
+    def state(self) -> Mapping[str, mx.array]:
+        """What the next step depends on, by names of the component's own. Arrays are not changed after."""
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        """Go on from what `state` gave when the checkpoint was made."""
+
+
+class Pending(Protocol):
+    """Verdicts that are on their way, such as a `concurrent.futures.Future`."""
+
+    def result(self) -> list[Verdict]:
+        """Wait for them."""
+
+
+class Base:
+    """The abilities that components of several kinds may have."""
+
+    __slots__ = ()
+
+    def prepare(self) -> None:
+        """Load what is needed, or find out that it cannot work here.
+
+        Called before the run directory is made, so that a `UserError` leaves nothing behind.
+        """
+
+    def close(self) -> None:
+        """Give back what is held. Called when the run has ended."""
+
+    def state(self) -> Mapping[str, mx.array]:
+        """What the next step depends on besides options, arguments, the step's number and its seed.
+
+        It is part of every checkpoint, so that a resumed run goes on as if it had not been interrupted.
+        Arrays are not changed after.
+        """
+        return {}
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        """Go on from what `state` gave when the checkpoint was made. Not called where that was nothing."""
+
+
+class BaseSampler(Base):
+    """A sampler with every ability at its default."""
+
+    __slots__ = ()
+
+    def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
+        """One pair per prompt, in the order of `prompts`."""
+        raise NotImplementedError
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raise `UserError` where the prompts of the run will not do.
+
+        Called before anything is written. For a sampler that needs more of a prompt than its text.
+        """
+
+    @property
+    def sampling(self) -> Sampling:
+        """How it draws: what evaluations and the memory plan go by."""
+        return Sampling()
+
+    @property
+    def reference_samples(self) -> bool:
+        """Whether it draws completions from the reference, as a bonus may need."""
+        return False
+
+
+class BaseJudge(Base):
+    """A judge with every ability at its default."""
+
+    __slots__ = ()
+
+    answers: Callable[[Sequence[Pair]], Iterator[tuple[int, Verdict]]] | None = None
+    """``answers(pairs)`` yields each verdict with the place of its pair as soon as it is given.
+
+    For a judge that comes to its verdicts one by one, as a person does: each is written down at once, so
+    that none is lost however the run ends. Where a place comes twice, the last verdict counts.
+    """
+    submit: Callable[[Sequence[Pair]], Pending] | None = None
+    """``submit(pairs)`` returns at once something whose ``result()`` waits for the verdicts.
+
+    For a judge that answers elsewhere, such as on a server. It gets each half of a step's pairs as soon as
+    they are sampled, so that it works while the other half is sampled.
+    """
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair, in the order of `pairs`."""
+        raise NotImplementedError
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the order of the two completions cannot matter. If not, evaluations ask in both orders."""
+        return False
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person answers: one who is not asked twice, nor during a dry run."""
+        return False
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether it can judge completions that it has never seen, as evaluations need."""
+        return True
+
+
+class BaseLoss(Base):
+    """A loss with every ability at its default."""
+
+    __slots__ = ()
+
+    def __call__(self, scores: Scores) -> mx.array:
+        """The loss of each pair, shape ``[B]``, not reduced."""
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> Set[Need]:
+        """What scoring has to provide."""
+        return frozenset({"reference"})
+
+    @property
+    def reward_scale(self) -> float:
+        """Reported rewards are this times the log-ratio of policy to reference: DPO's beta."""
+        return 1.0
+
+    @property
+    def soft_labels(self) -> bool:
+        """Whether it reads `Scores.probability`, so that a tie can be kept as a probability of one half."""
+        return False
+
+
+class BaseBonus(Base):
+    """A bonus with every ability at its default."""
+
+    __slots__ = ()
+
+    def __call__(self, scores: Scores, progress: Progress) -> mx.array:
+        """The bonus of each pair, shape ``[B]``, not reduced."""
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> Set[Need]:
+        """What scoring has to provide."""
+        return frozenset({"reference"})
+
+
+class Observer:
+    """Sees a run and changes nothing. Override what is of interest; any plain object will do too."""
+
+    def run_started(self, run: RunView) -> None:
+        """Everything is loaded; the first step comes next."""
+
+    def pairs_judged(self, progress: Progress, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        """Verdicts have come in; nothing is learnt from them yet."""
+
+    def step_finished(self, step: Step) -> None:
+        """A step was taken."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The policy was compared with the start of the run."""
+
+    def checkpoint_saved(self, step: int, path: str) -> None:
+        """A checkpoint is complete on disk."""
+
+    def run_finished(self, run: RunView) -> None:
+        """No further step comes; the final adapters are on disk."""
+
+
+B = TypeVar("B", BaseSampler, BaseJudge, BaseLoss, BaseBonus, Observer)
+
+_FORMERLY = {"reward_scale": "beta"}
+"""Abilities under the names by which components of the first version have them."""
+
+
+def adapt(component: object, base: type[B]) -> B:
+    """`component` as a `base`, which it may be already.
+
+    A plain object gets the defaults of whatever abilities it lacks. Those that it has are read once, here.
+    """
+    if isinstance(component, base):
+        return component
+    found: dict[str, Any] = {"adapted": component}
+    for name in required_and_abilities(base):
+        for spelling in (name, _FORMERLY.get(name, name)):
+            if hasattr(component, spelling):
+                value = getattr(component, spelling)
+                found[name] = staticmethod(value) if callable(value) else value
+                break
+    made: B = type(type(component).__name__, (base,), found)()
+    return made
+
+
+def plain(component: Any) -> Any:
+    """What was adapted; any other component comes back as it is."""
+    return getattr(component, "adapted", component)
+
+
+def required_and_abilities(base: type) -> list[str]:
+    """The names of a base class: the method that it needs, and every ability."""
+    names = [name for cls in base.__mro__[:-1] for name in vars(cls)]
+    return [name for name in dict.fromkeys(names) if name == "__call__" or not name.startswith("_")]

@@ -1,7 +1,0 @@
-"""Sampling completions: token ids in and token ids out."""
-
-from __future__ import annotations
-
-from prefloop.generation.generator import Generator
-
-__all__ = ["Generator"]

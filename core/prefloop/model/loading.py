@@ -1,0 +1,171 @@
+"""Loads models and tokenizers through mlx-lm, one copy of the weights for each.
+
+A policy and a judge that name the same folder, quantization and dtype share their weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import mlx.core as mx
+import mlx.nn as nn
+from attrs import frozen
+
+from prefloop.cpu.backend import on_cpu
+from prefloop.embedded import local_path
+from prefloop.errors import UserError, did_you_mean, said_of
+from prefloop.model.weight_sharing import own
+from prefloop.settings import Dtype, Quantize
+
+_QUANTIZE: dict[str, dict[str, Any]] = {
+    "4bit": {"group_size": 64, "bits": 4},
+    "6bit": {"group_size": 64, "bits": 6},
+    "8bit": {"group_size": 64, "bits": 8},
+    "mxfp4": {"group_size": 32, "bits": 4, "mode": "mxfp4"},
+}
+
+
+@frozen(eq=False)
+class _Pristine:
+    """Weights as loaded, never trained, with their ``config.json``."""
+
+    model: nn.Module
+    config: dict[str, Any]
+
+
+_loaded: WeakValueDictionary[tuple[str, str, str], _Pristine] = WeakValueDictionary()
+
+
+@frozen(eq=False)
+class LoadedModel:
+    """A model with its tokenizer (mlx-lm's wrapper) and its ``config.json``."""
+
+    model: nn.Module
+    tokenizer: Any
+    config: dict[str, Any]
+    folder: Path
+    pristine: _Pristine
+    """Whose arrays `model` shares; held so that the next load finds it."""
+
+
+def load_model(
+    path: str, *, quantize: Quantize = "none", dtype: Dtype = "auto", trust_remote_code: bool = False
+) -> LoadedModel:
+    """Load a folder, a Hub id or an ``embedded:`` model.
+
+    ``dtype="auto"`` is float32 on the CPU back end, where half precision is slow, and as stored
+    elsewhere. Raises `UserError` where the model is missing, damaged or of an unknown type.
+    """
+    from mlx_lm.utils import load_tokenizer
+
+    folder = _folder(path)
+    key = (str(folder.resolve()), quantize, dtype)
+    with _explained(path):
+        pristine = _loaded.get(key) or _load(folder, quantize, dtype, trust_remote_code)
+        _loaded[key] = pristine
+        extra = {"trust_remote_code": trust_remote_code}
+        tokenizer = load_tokenizer(folder, extra, eos_token_ids=pristine.config.get("eos_token_id"))
+    if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # what transformers makes of no files
+        raise UserError(f"model '{path}': the folder holds no tokenizer.")
+    return LoadedModel(own(pristine.model), tokenizer, pristine.config, folder, pristine)
+
+
+def _load(folder: Path, quantize: str, dtype: str, trust_remote_code: bool) -> _Pristine:
+    from mlx_lm.utils import load_model as mlx_lm_load_model
+
+    model, config = mlx_lm_load_model(folder, lazy=True, trust_remote_code=trust_remote_code)
+    if wanted := _dtype(dtype):
+        model.set_dtype(wanted)
+    if quantize != "none":
+        config = _quantize(model, config, quantize)
+    mx.eval(model.parameters())
+    return _Pristine(model, config)
+
+
+def _quantize(model: nn.Module, config: dict[str, Any], quantize: str) -> dict[str, Any]:
+    from mlx_lm.utils import quantize_model
+
+    if "quantization" in config or "quantization_config" in config:
+        raise ValueError("it is quantized already. Remove 'quantize'.")
+    options = dict(_QUANTIZE[quantize])
+    with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
+        _, quantized = quantize_model(
+            model, config, options.pop("group_size"), options.pop("bits"), **options
+        )
+    if not any("scales" in module for _, module in model.named_modules()):
+        group = _QUANTIZE[quantize]["group_size"]
+        raise ValueError(f"no layer can be quantized to {quantize}: no width is a multiple of {group}")
+    return dict(quantized)
+
+
+def _dtype(name: str) -> mx.Dtype | None:
+    if name == "auto":
+        return mx.float32 if on_cpu() else None
+    found: mx.Dtype = getattr(mx, name)
+    return found
+
+
+def _folder(path: str) -> Path:
+    """The local folder behind `path`, downloaded from the Hub where it is not local."""
+    from mlx_lm.utils import _download
+
+    with said_of("model"):
+        local = local_path(path)
+    if local.exists():
+        _check_folder(local, path)
+        return local
+    if not _looks_like_hub_id(path):
+        beside = [p.name for p in local.parent.iterdir()] if local.parent.is_dir() else []
+        hint = did_you_mean(local.name, beside) if beside else ""
+        raise UserError(f"model '{path}': there is no such folder.{hint if 'Did' in hint else ''}")
+    try:
+        return Path(_download(path))
+    except Exception as error:
+        raise UserError(
+            f"model '{path}': not a folder here, and not to be had from the Hub: {_line(error)}"
+        ) from error
+
+
+def _check_folder(folder: Path, path: str) -> None:
+    """Raises `UserError` where the libraries that load models would say it less clearly."""
+    if not folder.is_dir():
+        raise UserError(f"model '{path}': it is a file, not a model folder.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model '{path}': the folder has no config.json, so it is not a model folder.")
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except ValueError as error:
+        raise UserError(f"model '{path}': its config.json is broken JSON: {error}.") from error
+    if not isinstance(config, dict) or not config.keys() & {"model_type", "model_file"}:
+        raise UserError(f"model '{path}': its config.json names no model_type.")
+    if not any(folder.glob("model*.safetensors")):
+        raise UserError(f"model '{path}': the folder holds no weights (model*.safetensors).")
+
+
+def _looks_like_hub_id(path: str) -> bool:
+    return path.count("/") == 1 and not path.startswith((".", "/", "~", os.sep))
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Any:
+    """Turn what the libraries raise about a bad model folder into one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"model '{path}' cannot be loaded: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    if said and isinstance(error, ValueError | RuntimeError | OSError):
+        return said  # raised to be read; of others, such as a KeyError, the type says more
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

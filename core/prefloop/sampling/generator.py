@@ -1,0 +1,98 @@
+"""Completions of prompts, from whatever model it is.
+
+All rows are sampled in one pool where the model allows it. Models whose attention cannot take rows of unequal
+length are sampled in pools of equal length, and models whose cache cannot be batched one prompt at a time;
+the first failure decides, and the choice is remembered for the model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from attrs import evolve
+from mlx_lm.generate import generate_step
+
+from prefloop.model.fusing import merged
+from prefloop.sampling.pool import Request, Tokens, sample_pool
+from prefloop.sampling.token_sampler import Drawer
+from prefloop.types import Completion, Prompt, Sampling, Source
+
+Engine = Callable[[nn.Module, Request], list[Tokens]]
+
+POOL_BYTES = 8 << 30
+"""Caches and logits of a pool stay below this; more rows than fit are sampled in several pools."""
+
+
+class Generator:
+    """Samples from one model.
+
+    The model is read at each call, so what is sampled follows the policy as it is trained. `pool_bytes` is
+    what the caches and logits of the rows that are sampled together may take.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, pool_bytes: int = POOL_BYTES) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.pool_bytes = pool_bytes
+        self._engines: list[Engine] = [sample_pool, _by_length, _one_by_one]
+
+    def __call__(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int, source: Source = "policy"
+    ) -> list[Completion]:
+        """One completion per prompt, with the stop token where one was sampled. Seeded by `seed`.
+
+        Equal prompts pass through the model once.
+        """
+        if not prompts:
+            return []
+        self.model.eval()
+        stop = {int(i) for i in self.tokenizer.eos_token_ids}
+        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed)
+        return [self._completion(row, stop, source) for row in rows]
+
+    def _sample(self, prompts: list[Tokens], sampling: Sampling, stop: set[int], seed: int) -> list[Tokens]:
+        model = merged(self.model)
+        while True:
+            request = Request(prompts, Drawer(sampling, seed), stop, self.pool_bytes)
+            try:
+                return self._engines[0](model, request)
+            except ValueError:
+                # mlx-lm, mlx and the pool refuse what they cannot batch with a ValueError.
+                if len(self._engines) == 1:
+                    raise
+                self._engines.pop(0)
+
+    def _completion(self, tokens: Tokens, stop: set[int], source: Source) -> Completion:
+        stopped = tokens[-1] in stop
+        text = self.tokenizer.decode(list(tokens[:-1] if stopped else tokens), skip_special_tokens=True)
+        return Completion(tokens, text, stopped, source)
+
+
+def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
+    """One pool for each prompt length."""
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for i, prompt in enumerate(request.prompts):
+        groups[len(prompt)].append(i)
+    rows: dict[int, Tokens] = {}
+    for group in groups.values():
+        pool = sample_pool(model, evolve(request, prompts=[request.prompts[i] for i in group]))
+        rows |= zip(group, pool, strict=True)
+    return [rows[i] for i in range(len(request.prompts))]
+
+
+def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
+    rows = []
+    for prompt in request.prompts:
+        row: list[int] = []
+        for token, _ in generate_step(
+            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.drawer
+        ):
+            row.append(int(token))
+            if row[-1] in request.stop:
+                break
+        rows.append(tuple(row))
+    return rows

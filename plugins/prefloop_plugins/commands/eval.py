@@ -1,0 +1,159 @@
+"""`prefloop eval`: how good the policy of a run is, against its start or any other model."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prefloop.cli.common import configure_process, set_option
+from prefloop.errors import StopRun, UserError
+from prefloop.text import printable
+
+if TYPE_CHECKING:
+    from prefloop.components import Judge
+    from prefloop.registry import Registry
+    from prefloop.types import Evaluation
+    from prefloop_plugins.commands.evaluating import Evaluating
+
+LEDGER = "judgements.jsonl"
+
+
+@click.command("eval")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    metavar="MODEL",
+    default="start",
+    show_default=True,
+    help="start or base of the run, another run, or a model.",
+)
+@click.option("--checkpoint", metavar="STEP", help="A checkpoint's step, or best, instead of the end.")
+@click.option("--judge", metavar="CONFIG", help="Another judge than the run's evaluations have.")
+@click.option("--prompts", metavar="PATH", help="Other prompts than those that the run held out.")
+@set_option
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write, not one in the run.")
+def evaluate(
+    run: Path,
+    against: str,
+    checkpoint: str | None,
+    judge: str | None,
+    prompts: str | None,
+    overrides: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Compare the policy of RUN with another model, prompt by prompt, by a judge.
+
+    --judge is a configuration, a judge's name or a model, as for prefloop judge. --set changes settings of
+    the run that matter here, such as evaluation.temperature, or those of the judge. Everything is written
+    to a file in RUN/evaluations.
+
+    Exits with 0, with 130 when the judge or the keyboard stopped it, and with 2 when something is wrong.
+    """
+    configure_process()
+    from prefloop_plugins.commands.evaluating import load_evaluation
+
+    given, rest = _judge(judge, overrides)
+    file = output or _free(run, checkpoint or "final", against)
+    if file.exists():
+        raise UserError(f"{file}: exists already. Give another --output, or remove it.")
+    loaded = load_evaluation(
+        run, against=against, which=checkpoint, judge=given, prompts=prompts, overrides=rest
+    )
+    with _written(run):
+        evaluation = _evaluate(run, loaded)
+        _write(file, loaded, evaluation)
+    from prefloop_plugins.commands.eval_table import show
+
+    show(run, loaded, evaluation)
+    click.echo(f"\nWrote {printable(str(file))}, with every pair of answers.")
+
+
+def _judge(
+    given: str | None, overrides: Sequence[str]
+) -> tuple[tuple[Judge, Registry] | None, Sequence[str]]:
+    """The judge that was named, with the overrides that are its, and the other overrides."""
+    if given is None:
+        return None, overrides
+    from prefloop.config import load_judge
+
+    own = [text for text in overrides if text.startswith("judge.")]
+    return load_judge(given, own), [text for text in overrides if text not in own]
+
+
+def _free(run: Path, which: str, against: str) -> Path:
+    """The first file name in the run's folder of evaluations that is not taken."""
+    from prefloop.evaluation.record import FOLDER
+
+    other = re.sub(r"[^\w.-]+", "-", Path(against).name) or "model"
+    stem = f"{which}-against-{other}"
+    names = (f"{stem}.json" if n == 1 else f"{stem}-{n}.json" for n in itertools.count(1))
+    return next(run / FOLDER / name for name in names if not (run / FOLDER / name).exists())
+
+
+def _evaluate(run: Path, loaded: Evaluating) -> Evaluation:
+    """Sample, judge, measure. Verdicts are kept in a ledger, so that nothing is asked twice."""
+    from attrs import evolve
+
+    from prefloop.evaluation.record import FOLDER
+    from prefloop.runs.ledger import Ledger, RememberingJudge
+
+    evaluator, step = loaded.evaluator, loaded.version.step
+    about = {"step": step, "evaluation": True}
+    (run / FOLDER).mkdir(exist_ok=True)
+    ledger = Ledger(run / FOLDER / LEDGER)
+    judge = RememberingJudge(evaluator.judge, loaded.identity, ledger, lambda: about)
+    evaluator = evolve(evaluator, judge=judge)
+    try:
+        with _at_work("sampling answers"):
+            pairs = evaluator.sample()
+        with _at_work("judging", silent=judge.interactive):
+            verdicts = evaluator.ask(pairs)
+        with _at_work("measuring"):
+            return evaluator.measure(step, pairs, verdicts)
+    except (StopRun, KeyboardInterrupt) as stop:
+        reason = stop.reason if isinstance(stop, StopRun) else "interrupted from the keyboard"
+        click.echo(f"Stopped: {printable(reason)}. The same command goes on from here.", err=True)
+        sys.exit(130)
+    finally:
+        if (close := getattr(loaded.evaluator.judge, "close", None)) is not None:
+            close()
+
+
+@contextlib.contextmanager
+def _at_work(what: str, *, silent: bool = False) -> Iterator[None]:
+    """Say on the terminal what takes so long, unless a person is answering there."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with contextlib.nullcontext() if silent or not console.is_terminal else console.status(what):
+        yield
+
+
+@contextlib.contextmanager
+def _written(run: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to '{error.filename or run}': {error.strerror}.") from error
+
+
+def _write(file: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
+    from prefloop.evaluation import metrics
+    from prefloop.evaluation.record import finite, record
+    from prefloop.runs.files import rewrite_json
+
+    about: dict[str, Any] = record(evaluation)
+    pairs = about.pop("pairs")
+    about |= {
+        "policy": loaded.version.label,
+        "prompts": loaded.source,
+        "their_metrics": finite(metrics.answers([pair.second for pair in evaluation.pairs])),
+    }
+    rewrite_json(file, {**about, "pairs": pairs})

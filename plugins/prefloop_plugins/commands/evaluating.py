@@ -1,0 +1,239 @@
+"""Evaluates a run that is over, or a checkpoint of one: against its start or any other model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from prefloop.components import Judge
+from prefloop.config import Config, load_config
+from prefloop.config.overrides import parse
+from prefloop.config.tree import Problem
+from prefloop.embedded import local_path
+from prefloop.errors import UserError, said_of
+from prefloop.evaluation import Evaluator, Opponent, sampling_of
+from prefloop.model.loading import load_model
+from prefloop.model.policy import ADAPTERS, Policy, load_adapters
+from prefloop.model.weight_sharing import view
+from prefloop.prompts.loading import load_prompts
+from prefloop.registry import Registry
+from prefloop.runs import checkpoint
+from prefloop.runs.early_stopping import ranked
+from prefloop.runs.ledger import JudgeIdentity
+from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of, judge_of
+from prefloop.runs.run import MANIFEST, check_config, identify, read_manifest
+from prefloop.runs.view import CONFIG
+from prefloop.sampling import Generator
+from prefloop.types import Prompt
+
+MATTERS = ("judge", "evaluation", "prompts", "sampler", "plugins")
+"""The keys of a run's configuration that an evaluation depends on, besides what was trained."""
+
+
+@frozen
+class Version:
+    """What of a run is evaluated: the policy after `step` steps, whose trained tensors are in `folder`."""
+
+    step: int
+    folder: Path
+    label: str
+
+
+@frozen(eq=False)
+class Evaluating:
+    """An evaluation with everything loaded; nothing is sampled yet."""
+
+    evaluator: Evaluator
+    identity: JudgeIdentity
+    version: Version
+    source: str
+    """Where the prompts are from."""
+    dropped: int
+    """Prompts left out as the other model's tokenizer makes them too long."""
+
+
+def load_evaluation(
+    run: Path,
+    *,
+    against: str = "start",
+    which: str | None = None,
+    judge: tuple[Judge, Registry] | None = None,
+    prompts: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Evaluating:
+    """Load what it takes to evaluate `run`.
+
+    `against` is ``start``, ``base``, another run or a model; `which` is None for the final policy, the
+    number of a checkpoint, or ``best``. Without `judge`, the judge of the run's own evaluations is asked, and
+    without `prompts` about the prompts that the run held out. `overrides` change what of the run's
+    configuration matters here. Raises `UserError` for what is the user's to mend.
+    """
+    config = run_settings(run, overrides)
+    version = version_of(run, which)
+    if prompts is not None:
+        config = evolve(config, evaluation=evolve(config.evaluation, prompts=prompts))
+    asked, registry = judge or _own_judge(run, config, overrides)
+    config = evolve(config, evaluation=evolve(config.evaluation, judge=asked))
+    policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
+    with said_of("--prompts") if prompts else nullcontext():
+        held_out = _prompts(run, config, policy)
+    if config.evaluation.answer:
+        check_answers(held_out, config.evaluation.answer)
+    _load(policy, version.folder)
+    shared, other = _opponent(against, config, policy, held_out)
+    _prepare(asked)
+    identity = identify(evolve(config, registry=registry), asked)
+    evaluator = Evaluator(
+        policy,
+        shared,
+        asked,
+        sampling_of(config.sampler, config.evaluation.temperature),
+        config.evaluation.answer,
+        config.training.seed,
+        identity.name,
+        other,
+    )
+    source = config.evaluation.prompts or f"held out from {config.prompts.path}"
+    return Evaluating(evaluator, identity, version, source, len(held_out) - len(shared))
+
+
+def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a run. Raises `UserError` for overrides that would change what was trained."""
+    read_manifest(run)
+    check_config(run)
+    parsed = [parse(text) for text in overrides]
+    refused = [
+        Problem(o.value.place, o.path, f"has no effect here: only {', '.join(MATTERS)} matter.")
+        for o in parsed
+        if o.path[0] not in MATTERS
+    ]
+    if refused:
+        raise UserError(*map(str, refused))
+    return load_config(run / CONFIG, overrides)
+
+
+def version_of(run: Path, which: str | None = None) -> Version:
+    """The policy at the end of a run, after a numbered step, or as it was best.
+
+    Raises `UserError` where it was not saved.
+    """
+    present = {int(folder.name): folder for folder in checkpoint.checkpoints(run)}
+    there = f"It has checkpoints of {', '.join(map(str, present))}." if present else "It has no checkpoints."
+    if which is None:
+        if not (run / ADAPTERS).is_file():
+            raise UserError(f"'{run}' has no {ADAPTERS}, as it has not ended: give --checkpoint. {there}")
+        step = _final_step(run)
+        return Version(step, run, f"step {step} (final)")
+    step = _best_step(run, present) if which == "best" else _number(which)
+    if step not in present:
+        raise UserError(f"'{run}' has no checkpoint {which}. {there}")
+    return Version(step, present[step], f"step {step}" + " (best)" * (which == "best"))
+
+
+def _final_step(run: Path) -> int:
+    manifest: dict[str, Any] = read_manifest(run)
+    summary = manifest["summary"]
+    return int(summary.get("adapters_step", summary.get("steps", 0)))
+
+
+def _best_step(run: Path, present: dict[int, Path]) -> int:
+    if not present:
+        return -1
+    evaluations = checkpoint.evaluations_in(checkpoint.read_state(present[max(present)]))
+    return next((e.step for e in ranked(evaluations) if e.step in present), -1)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"--checkpoint: must be the number of a step, or best, not '{text}'.")
+    return int(text)
+
+
+def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> tuple[Judge, Registry]:
+    judge = judge_of(config)
+    if judge is config.evaluation.judge is not None and any(t.startswith("judge.") for t in overrides):
+        raise UserError(
+            f"--set judge: has no effect here: '{run}' is evaluated by its evaluation.judge. Set that, or "
+            "name a judge with --judge."
+        )
+    if judge is None:
+        raise UserError(
+            f"'{run}': its judge is a person, or knows only the answers in a file; name one with --judge."
+        )
+    return judge, config.registry
+
+
+def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:
+    found = load_prompts(evaluation_source(config), policy.tokenizer)
+    if config.evaluation.prompts:
+        return found.prompts
+    trained, held_out = held_out_of(config, policy, found)
+    if not held_out:
+        raise UserError(f"'{run}' held no prompts out: give some with --prompts.")
+    saved = checkpoint.checkpoints(run)
+    if saved and checkpoint.read_state(saved[-1])["prompts"] != checkpoint.fingerprint(trained):
+        raise UserError(
+            f"the prompts in '{config.prompts.path}' are not those that '{run}' was trained on, so which it "
+            "held out cannot be told. Put the data back as they were, or give others with --prompts."
+        )
+    return held_out
+
+
+def _load(policy: Policy, folder: Path) -> None:
+    try:
+        load_adapters(policy.model, str(folder))
+    except UserError as error:
+        raise UserError(*(f"'{folder}': {p.partition(': ')[2]}" for p in error.problems)) from error
+
+
+def _opponent(
+    against: str, config: Config, policy: Policy, prompts: Sequence[Prompt]
+) -> tuple[Sequence[Prompt], Opponent]:
+    """Whom the policy is compared with, and the prompts that both can take."""
+    if against == "start":
+        return prompts, Opponent("start", Generator(policy.start, policy.tokenizer), prompts)
+    if against == "base":
+        base = view(policy.loaded.pristine.model)
+        return prompts, Opponent("base", Generator(base, policy.tokenizer), prompts)
+    with said_of("--against"):
+        model, tokenizer = _other(against)
+        return _in_tokens(config, prompts, against, Generator(model, tokenizer), policy.tokenizer)
+
+
+def _other(against: str) -> tuple[Any, Any]:
+    path = local_path(against)
+    if not (path / MANIFEST).is_file():
+        loaded = load_model(against)
+        return loaded.model, loaded.tokenizer
+    config = run_settings(path)
+    other = Policy.load(config.model, config.adapter, seed=config.training.seed)
+    _load(other, version_of(path).folder)
+    return other.model, other.tokenizer
+
+
+def _in_tokens(
+    config: Config, prompts: Sequence[Prompt], label: str, generator: Generator, tokenizer: Any
+) -> tuple[Sequence[Prompt], Opponent]:
+    """The prompts as the other model's tokenizer encodes them, without those that become too long."""
+    if _same(tokenizer, generator.tokenizer):
+        return prompts, Opponent(label, generator, prompts)
+    found = load_prompts(evaluation_source(config), generator.tokenizer)
+    theirs = {p.id: p for p in found.prompts}
+    shared = [p for p in prompts if p.id in theirs]
+    if not shared:
+        raise UserError(f"no prompt is short enough for the tokenizer of '{label}'.")
+    return shared, Opponent(label, generator, [theirs[p.id] for p in shared])
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one.get_vocab() == other.get_vocab() and one.chat_template == other.chat_template)
+
+
+def _prepare(judge: Judge) -> None:
+    if (prepare := getattr(judge, "prepare", None)) is not None:
+        with said_of("judge"):
+            prepare()

@@ -1,0 +1,67 @@
+"""`prefloop export`: what a run has made, in the formats of other tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from prefloop.errors import UserError
+
+if TYPE_CHECKING:
+    from prefloop_plugins.commands.exporting import Export, Format
+
+
+@click.group()
+def export() -> None:
+    """Write what a run has made for other tools."""
+
+
+@export.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of printing.")
+@click.option(
+    "--format",
+    type=click.Choice(["chat", "text"]),
+    default="chat",
+    show_default=True,
+    help="Chat messages, or texts.",
+)
+@click.option("--details", is_flag=True, help="Add the columns probability, step and judge.")
+@click.option("--include-ties", is_flag=True, help="Keep ties, with probability 0.5; needs --details.")
+def pairs(run: Path, output: Path | None, format: Format, details: bool, include_ties: bool) -> None:
+    """Write the pairs that RUN has judged as a preference data set, in JSON Lines.
+
+    The columns are prompt, chosen and rejected. Pairs without a label and those of evaluations are left out;
+    how many is said on standard error.
+    """
+    from prefloop_plugins.commands.exporting import export_pairs
+
+    found = export_pairs(run, format=format, ties=include_ties, details=details)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.rows)
+    if output is None:
+        click.echo(lines, nl=False)
+    else:
+        _write(output, lines)
+    click.echo(_account(found, output), err=True)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        with output.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
+
+
+def _account(found: Export, output: Path | None) -> str:
+    said = f"Wrote {len(found.rows)} pairs" + (f" to {output}." if output else ".")
+    if found.left_out:
+        said += f" Left out: {', '.join(f'{count} {what}' for what, count in found.left_out.items())}."
+    if found.flattened:
+        said += f" {found.flattened} prompts of several turns became one text; --format chat keeps the turns."
+    return said

@@ -1,0 +1,35 @@
+"""`prefloop plugins new`: a package to begin a plugin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from prefloop.registry import KINDS
+
+
+@click.command("new")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("name")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    help="Where to put it; here by default.",
+)
+def new_plugin(kind: str, name: str, folder: Path) -> None:
+    """Write a package with a component NAME of KIND that works, and whose tests pass.
+
+    It is made for you to change: an example of its kind with options, tests by the conformance kit, a
+    README, a licence and continuous integration.
+    """
+    from prefloop_plugins.scaffold import write
+
+    package = write(kind, name, folder)
+    for path in package.files:
+        click.echo(path)
+    click.echo(
+        f"\nNext:\n  cd {package.folder}\n  pip install -e '.[test]'\n  pytest\n"
+        f"  prefloop plugins show {kind} {name}"
+    )

@@ -1,0 +1,93 @@
+"""Asks a judge about pairs outside a run, and about each once more with the answers swapped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from attrs import evolve, frozen
+
+from prefloop.components import Judge
+from prefloop.errors import StopRun, check_count
+from prefloop.types import Pair, Verdict
+
+CHUNK = 32
+"""Pairs per call: enough to fill a batch, few enough to show progress."""
+
+
+@frozen
+class Judged:
+    """What a judge said of the first ``len(verdicts)`` pairs it was given."""
+
+    verdicts: tuple[Verdict, ...]
+    swapped: tuple[Verdict | None, ...]
+    """Its verdicts with the answers swapped, turned back; None for a pair that was not asked again."""
+    seconds: float
+    """Spent on `verdicts`, not on `swapped`."""
+    stopped: str | None = None
+    """Why not all pairs were judged."""
+
+
+def judge_pairs(
+    judge: Judge, pairs: Sequence[Pair], told: Callable[[int], None] = lambda pairs: None
+) -> Judged:
+    """Every pair judged, and judged again with its answers swapped.
+
+    A pair is not asked about again where its verdict already holds both orders, where there is no
+    verdict, or where a person is asked. `told` is told the number of pairs done. A judge that stops,
+    or an interrupt from the keyboard, leaves the pairs that were judged until then. Raises `UserError`
+    where the judge does not give one verdict for each pair.
+    """
+    verdicts: list[Verdict] = []
+    swapped: list[Verdict | None] = []
+    seconds, stopped = 0.0, None
+    for chunk in _chunks(pairs, len(pairs) if _is_person(judge) else CHUNK):
+        started = time.perf_counter()
+        given, stopped = _ask(judge, chunk)
+        seconds += time.perf_counter() - started
+        verdicts += given
+        if stopped is None:
+            again, stopped = _ask_again(judge, chunk, given)
+            swapped += again
+        told(len(verdicts))
+        if stopped is not None:
+            break
+    swapped += [None] * (len(verdicts) - len(swapped))
+    return Judged(tuple(verdicts), tuple(swapped), seconds, stopped)
+
+
+def _chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
+    return (pairs[i : i + size] for i in range(0, len(pairs), size))
+
+
+def _is_person(judge: Judge) -> bool:
+    return bool(getattr(judge, "interactive", False))
+
+
+def _ask(judge: Judge, pairs: Sequence[Pair]) -> tuple[Sequence[Verdict], str | None]:
+    """The verdicts, and why they are not all there."""
+    try:
+        verdicts = judge.judge(pairs)
+    except StopRun as stop:
+        return stop.verdicts, stop.reason
+    except KeyboardInterrupt:
+        return (), "interrupted from the keyboard"
+    check_count(type(judge).__name__, len(verdicts), len(pairs))
+    return verdicts, None
+
+
+def _ask_again(
+    judge: Judge, pairs: Sequence[Pair], verdicts: Sequence[Verdict]
+) -> tuple[list[Verdict | None], str | None]:
+    again: list[Verdict | None] = [None] * len(pairs)
+    places = [i for i, v in enumerate(verdicts) if v.orders is None and v.status in ("ok", "tie")]
+    if not places or _is_person(judge):
+        return again, None
+    given, stopped = _ask(judge, [_swapped(pairs[i]) for i in places])
+    for i, verdict in zip(places, given, strict=False):
+        again[i] = evolve(verdict, probability=1.0 - verdict.probability)
+    return again, stopped
+
+
+def _swapped(pair: Pair) -> Pair:
+    return Pair(pair.prompt, pair.second, pair.first)

@@ -1,0 +1,83 @@
+"""`report.html`: what a run came to, or how several compare, as one page that needs nothing else.
+
+    reading     the files of a run, as records
+    measures    numbers from them
+    findings, collapse    the honesty panel: what keeps the numbers from meaning what they seem to
+    charts, rates, costs    the charts, drawn by matplotlib, made part of the page in `svg`
+    words, examples         sentences, tables, answers before and after
+    page        all of it put into the template, with everything escaped
+
+The same files of a run give the same bytes. Nothing here is imported until a report is made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from prefloop.errors import UserError
+from prefloop.runs.files import rewrite
+
+if TYPE_CHECKING:
+    from prefloop_plugins.report.records import RunFiles
+
+FILE = "report.html"
+MOST = 8
+"""How many runs one report can compare: as many as there are colours to tell apart."""
+MARK = b'<meta name="generator" content="prefloop report">'
+
+
+def write_report(runs: Sequence[Path], file: Path) -> None:
+    """Write the report of one or several runs to `file`, in one piece.
+
+    Raises `UserError` where a folder holds no run, where there are too many, where `file` is there and is no
+    report, or cannot be written.
+    """
+    if len(runs) > MOST:
+        raise UserError(f"one report can compare {MOST} runs, not {len(runs)}: their colours would repeat.")
+    from prefloop_plugins.report.page import page
+    from prefloop_plugins.report.reading import read_run
+
+    _refuse_taken(file)
+    text = page(told_apart(runs, [read_run(run) for run in runs]))
+    try:
+        rewrite(file, text.encode())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror}.") from error
+
+
+def told_apart(paths: Sequence[Path], runs: Sequence[RunFiles]) -> list[RunFiles]:
+    """The runs, those with equal names named by the paths they were given by."""
+    counts = Counter(run.name for run in runs)
+    named = zip(paths, runs, strict=True)
+    return [evolve(run, name=str(path)) if counts[run.name] > 1 else run for path, run in named]
+
+
+def try_report(run: Path) -> str | None:
+    """Write the report of a run that has ended; says in one line what kept it from that, if anything did.
+
+    A finished run is finished, whether or not there is a page about it.
+    """
+    try:
+        write_report([run], run / FILE)
+    except Exception as error:  # anything at all, a plotting library's mistakes too
+        return f"{FILE} could not be made: {' '.join(str(error).split()) or type(error).__name__}"
+    return None
+
+
+def _refuse_taken(file: Path) -> None:
+    """An older report is replaced; anything else is left alone."""
+    try:
+        with file.open("rb") as found:
+            if MARK not in found.read(1000):
+                raise UserError(
+                    f"{file}: exists already and is no report. Give another --output, or remove it."
+                )
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror}.") from error

@@ -1,0 +1,191 @@
+"""What a run came to, in sentences and in tables of text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prefloop_plugins.report.formats import change, duration, interval, number, percent, plural
+from prefloop_plugins.report.measures import longer_wins, phases, steps_taken
+from prefloop_plugins.report.records import START, Evaluated, RunFiles
+
+KEY_SETTINGS = (
+    "model.path",
+    "model.quantize",
+    "adapter.type",
+    "adapter.rank",
+    "reference",
+    "prompts.path",
+    "algorithm.use",
+    "sampler.use",
+    "sampler.temperature",
+    "sampler.max_completion_length",
+    "judge.use",
+    "judge.model",
+    "judge.system",
+    "loss.use",
+    "loss.beta",
+    "bonuses.0.use",
+    "training.batch_size",
+    "training.iters",
+    "training.epochs",
+    "training.learning_rate",
+    "training.seed",
+    "evaluation.prompts",
+)
+"""What most readers want to know of a configuration."""
+
+Row = tuple[str, ...]
+
+
+def summary(run: RunFiles) -> list[str]:
+    """What was done, what it came to, and what it cost."""
+    return [*_what(run), *_win_rate(run), *_controlled(run), *_answers(run), *_cost(run)]
+
+
+def _what(run: RunFiles) -> Iterator[str]:
+    algorithm = run.settings.get("algorithm.use", "").rpartition(":")[2] or "Preference optimisation"
+    model, judge = run.settings.get("model.path"), run.settings.get("judge.use", "").rpartition(":")[2]
+    teacher = run.settings.get("judge.model")
+    of_model, by_judge = (f" of {model}" if model else ""), (f", judged by {judge}" if judge else "")
+    planned = run.count("plan", "steps")
+    done = plural(steps_taken(run), "step")
+    if planned is not None and planned != steps_taken(run):
+        done = f"{steps_taken(run):,} of {planned:,} steps"
+    by_teacher = f"{by_judge} ({teacher})" if teacher else by_judge
+    yield f"{algorithm}{of_model}{by_teacher}: {done}, {run.status}."
+
+
+def _win_rate(run: RunFiles) -> Iterator[str]:
+    if run.after is None:
+        yield "There is no evaluation after training, so there is no win rate."
+        return
+    after = run.after.win_rate
+    when = f" (after step {run.best_loaded}, the best, which was kept)" if run.best_loaded else ""
+    yield (
+        f"On {plural(after.pairs, 'held-out prompt')} the judge preferred the trained policy{when} to where "
+        f"it started in {interval(after)} of the pairs."
+    )
+    if run.before:
+        rate = interval(run.before.win_rate)
+        yield f"Before training it was {rate}: the policy against itself, so about half."
+
+
+def _controlled(run: RunFiles) -> Iterator[str]:
+    metrics: Mapping[str, float] = run.after.metrics if run.after else {}
+    controlled = metrics.get("length_controlled_win_rate")
+    if controlled is not None:
+        yield f"At equal length the win rate is {percent(controlled)}."
+    if (kl := metrics.get("kl")) is not None:
+        yield f"The policy lies {number(kl)} nats from its reference, per answer."
+
+
+def _answers(run: RunFiles) -> Iterator[str]:
+    if lengths := run.change("completion_length"):
+        yield f"Held-out answers went from {change(lengths, '.1f')} tokens."
+    if right := run.change("accuracy"):
+        yield f"Answers that contain the right one: {percent(right[0])} before, {percent(right[1])} after."
+    if liking := longer_wins(run.judged):
+        yield f"Of two answers in training the longer one won {interval(liking)}."
+
+
+def _cost(run: RunFiles) -> Iterator[str]:
+    spent, seconds = phases(run.steps), run.about("summary", "seconds")
+    took = f"It took {duration(float(seconds))}" if isinstance(seconds, int | float) else ""
+    total = sum(spent.values())
+    if total:
+        name, most = max(spent.items(), key=lambda item: item[1])
+        share = f"most of a step went into {name} ({percent(most / total)})"
+        took = f"{took}; {share}" if took else share.capitalize()
+    peak = max((s["peak_memory_gb"] for s in run.steps if "peak_memory_gb" in s), default=None)
+    memory = f" At most {number(peak)} GB were held." if peak is not None else ""
+    if took or memory:
+        yield f"{took}.{memory}" if took else memory.strip()
+
+
+def evaluation_rows(evaluations: Sequence[Evaluated], *, with_sides: bool = False) -> tuple[Row, list[Row]]:
+    """A head and rows of what evaluations measured; a column that would be empty is left out."""
+    columns = [column for column in _COLUMNS if any(column[1] in e.metrics for e in evaluations)]
+    sides = ("judge", "against") if with_sides else ()
+    head = ("step", *sides, "win rate (95 %)", "pairs", *(title for title, *_ in columns))
+    rows = []
+    for e in evaluations:
+        told = (e.judge or "-", e.against or START) if with_sides else ()
+        values = [form.format(e.metrics[name]) if name in e.metrics else "-" for _, name, form in columns]
+        rows.append((f"{e.step:,}", *told, interval(e.win_rate), f"{e.win_rate.pairs:,}", *values))
+    return head, rows
+
+
+_COLUMNS = (
+    ("length-controlled", "length_controlled_win_rate", "{:.0%}"),
+    ("tokens", "completion_length", "{:.1f}"),
+    ("right", "accuracy", "{:.0%}"),
+    ("stopped", "stop_rate", "{:.0%}"),
+    ("distinct-1", "distinct_1", "{:.2f}"),
+    ("distinct-2", "distinct_2", "{:.2f}"),
+    ("KL (nats)", "kl", "{:.2f}"),
+    ("ties", "ties", "{:.0%}"),
+    ("errors", "errors", "{:.0%}"),
+)
+
+
+def comparison(runs: Sequence[RunFiles]) -> tuple[Row, list[Row]]:
+    """One row for each run."""
+    rows = []
+    for run in runs:
+        rates = [interval(e.win_rate) if e else "-" for e in (run.before, run.after)]
+        lengths, seconds = run.change("completion_length"), run.about("summary", "seconds")
+        spent = duration(float(seconds)) if isinstance(seconds, int | float) else "-"
+        tokens = change(lengths, ".1f") if lengths else "-"
+        rows.append((run.name, run.status, f"{steps_taken(run):,}", *rates, tokens, spent))
+    return ("run", "status", "steps", "win rate before", "win rate after", "tokens", "time"), rows
+
+
+def differing(runs: Sequence[RunFiles]) -> list[Row]:
+    """The settings in which runs differ, but for where they were written."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings if not key.startswith("output."))
+    rows = [(key, *(run.settings.get(key, "-") for run in runs)) for key in keys]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def key_settings(run: RunFiles) -> list[Row]:
+    return [(key, run.settings[key]) for key in KEY_SETTINGS if key in run.settings]
+
+
+def time_rows(run: RunFiles) -> list[Row]:
+    """Each phase: seconds in all, per step, and its share of the run; then what was not in a step."""
+    spent = phases(run.steps)
+    seconds = run.about("summary", "seconds")
+    if isinstance(seconds, int | float) and seconds > sum(spent.values()):
+        spent["evaluating, saving, loading"] = float(seconds) - sum(spent.values())
+    total = sum(spent.values())
+    return [
+        (name, duration(s), number(s / len(run.steps)), percent(s / total))
+        for name, s in spent.items()
+        if total
+    ]
+
+
+def provenance(run: RunFiles) -> list[Row]:
+    """What the run ran with."""
+    versions = run.about("versions")
+    found: dict[str, Any] = dict(versions) if isinstance(versions, Mapping) else {}
+    found |= {"Python": run.about("python"), "platform": run.about("platform"), "seed": run.about("seed")}
+    commit = run.about("git", "commit")
+    dirty = " (with changes that were not committed)" if run.about("git", "dirty") else ""
+    found |= {"git commit": f"{commit}{dirty}" if commit else None}
+    found |= {"started (UTC)": run.about("started"), "ended (UTC)": run.about("ended")}
+    return [(name, str(value)) for name, value in found.items() if value is not None]
+
+
+def commands(run: RunFiles) -> str:
+    """What to type to run it again, beside the folder of the run."""
+    versions = run.about("versions")
+    wanted = [
+        f"{name}=={version}" for name, version in (versions.items() if isinstance(versions, Mapping) else ())
+    ]
+    install = f"python -m pip install {shlex.join(wanted)}\n" if wanted else ""
+    config = shlex.quote(f"{run.name}/config.yaml")
+    again = shlex.quote(f"output.path={run.name}-again")
+    return f"{install}prefloop train {config} --set {again}"
