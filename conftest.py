@@ -68,7 +68,7 @@ def _registry(namespace: dict[str, Any]) -> Registry:
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser("python", _run_python), CodeBlockParser("yaml", _load_yaml)],
-    patterns=["README.md", "docs/*.md", "docs/kinds/*.md"],
+    patterns=["README.md", "docs/*.md"],
     excludes=["*/*/README.md"],
     setup=_enter,
     teardown=_leave,

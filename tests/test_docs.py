@@ -41,7 +41,14 @@ def test_the_page_on_speed_names_the_models_that_were_tried() -> None:
     assert tried.table() in (DOCS / "performance.md").read_text(encoding="utf-8")
 
 
-def test_metrics_page_has_the_names_that_a_run_writes(tmp_path: Path) -> None:
+def test_known_limits_names_the_families_that_were_tried() -> None:
+    page = (DOCS / "known-limits.md").read_text(encoding="utf-8")
+    listed = re.search(r"layers of 64: ([\w, \n]+)\.", page)
+    assert listed is not None
+    assert sorted(re.findall(r"\w+", listed[1])) == sorted(tried.FAMILIES)
+
+
+def test_the_page_on_runs_has_the_metrics_that_a_run_writes(tmp_path: Path) -> None:
     settings = {
         "model": "embedded:policy",
         "prompts": {"path": "embedded:prompts", "limit": 40},
@@ -57,15 +64,15 @@ def test_metrics_page_has_the_names_that_a_run_writes(tmp_path: Path) -> None:
     steps = [line for line in lines if "evaluation" not in line]
     evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
     assert (len(steps), len(evaluations)) == (2, 2)
-    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
-    of_steps, of_evaluations = page.split("## A line for an evaluation")
-    assert _names(of_steps) == sorted(set().union(*steps))
-    assert _names(of_evaluations) == sorted(set().union(*evaluations))
+    assert _names("A line for a step") == sorted(set().union(*steps))
+    assert _names("A line for an evaluation") == sorted(set().union(*evaluations))
 
 
-def _names(page: str) -> list[str]:
-    """The names in the first columns of the tables; a name that is there twice is twice in the list."""
-    return sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+def _names(section: str) -> list[str]:
+    """The first columns of the tables in a section of the page, sorted; repeated names are kept."""
+    page = (DOCS / "runs.md").read_text(encoding="utf-8")
+    text = page.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +97,7 @@ def test_the_judge_on_its_page_installs_and_judges(tmp_path: Path) -> None:
     source, site, elsewhere = (tmp_path / name for name in ("source", "site", "elsewhere"))
     source.mkdir()
     elsewhere.mkdir()
-    for text, name in FILE.findall((DOCS / "kinds" / "judges.md").read_text(encoding="utf-8")):
+    for text, name in FILE.findall((DOCS / "plugins.md").read_text(encoding="utf-8")):
         (source / name).write_text(text, encoding="utf-8")
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(site), str(source)]

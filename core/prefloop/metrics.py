@@ -63,7 +63,7 @@ def step_metrics(
     gradient_norm: float,
     seconds: Mapping[str, float],
 ) -> dict[str, float]:
-    """Every metric of a step, by the name it has in ``metrics.jsonl``; `docs/metrics.md` explains them."""
+    """Every metric of a step, by the name it has in ``metrics.jsonl``; `docs/runs.md` explains them."""
     total = sum(seconds.values())
     tokens = sum(len(c.tokens) for p in pairs for c in (p.first, p.second))
     return {

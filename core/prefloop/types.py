@@ -77,9 +77,9 @@ def _in_unit_interval(_: object, __: object, value: float) -> None:
 class Verdict:
     """A judge's answer about one pair.
 
-    `probability` is that of ``first`` being the better one. Only a verdict with status ``ok`` and a
-    probability other than one half is a label; abstentions and errors never are, and ties only where the
-    settings say so. Every pair without a label gets no weight and is counted.
+    `probability` is that of ``first`` being the better one. A verdict with status ``ok`` and a probability
+    other than one half is a label. Abstentions and errors are none. What a tie teaches depends on `Ties`:
+    nothing by default. Every pair without a label gets no weight and is counted.
 
     Raises `ValueError` where the probability is not a number between 0 and 1.
     """
@@ -137,7 +137,10 @@ class Verdict:
 
 
 Ties = Literal["drop", "half", "keep"]
-"""What becomes of a tie: no pair; a pair each way round, at half weight; one pair of probability one half."""
+"""What a tie teaches.
+
+drop: ignored. half: both orders, weight 0.5 each. keep: one pair with probability 0.5.
+"""
 
 
 @frozen

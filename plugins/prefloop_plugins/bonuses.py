@@ -1,6 +1,7 @@
-"""Exploration bonuses: what is subtracted from the loss so that the policy tries something new.
+"""The bonuses of XPO: terms that are subtracted from the loss.
 
-Both are called XPO. `Kl` rewards distance from the reference, `Optimism` is the term of the XPO paper.
+`Kl` rewards distance from the reference, `Optimism` is the term of the XPO paper. Whether they find what
+plain online DPO misses is tried in `docs/experiments/exploration.md`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Estimator = Literal["exact", "k2", "sampled"]
 ALPHA_HELP = "Weight of the bonus: a number, or a list with one per epoch, the last held to the end."
 ESTIMATOR_HELP = (
     "How the divergence is measured: exact (whole vocabulary), k2 (cheap, the same gradient on average) "
-    "or sampled (explores nothing while completions come from the policy)."
+    "or sampled (no gradient on average while completions come from the policy)."
 )
 ESTIMATORS: dict[Estimator, frozenset[Need]] = {
     "exact": frozenset({"kl"}),
@@ -68,7 +69,8 @@ class Kl:
       ``exact`` (its value is not);
     - ``sampled``: ``log pi(y_t | y_<t) - log ref(y_t | y_<t)``, the form that mlx-lm-lora has. For
       completions drawn from the policy its value is, in expectation, the divergence, but its gradient is
-      zero in expectation, because ``E[grad log pi(y)] = 0``: it adds noise and explores nothing.
+      zero in expectation, because ``E[grad log pi(y)] = 0``. Ties that get no label make the labelled pairs
+      a biased sample, for which this no longer holds.
 
     "Drawn from the policy" means at temperature 1 and untruncated. At a lower temperature ``sampled``
     sharpens the policy instead, whatever the reference; ``exact`` does not depend on how the token at its
@@ -109,8 +111,8 @@ class Kl:
 class Optimism:
     """``-alpha log pi(y_ref)``, where ``y_ref`` is the completion that was drawn from the reference.
 
-    Making what the reference would say less likely is optimism about everything else. Needs a sampler
-    that draws one completion of each pair from the reference, such as ``policy-reference``.
+    It makes less likely what the reference would say, which leaves probability for everything else. It needs
+    a sampler that draws one completion of each pair from the reference, such as ``policy-reference``.
 
     Source: Xie et al., Exploratory Preference Optimization, arXiv 2405.21046, algorithm 1.
     """
