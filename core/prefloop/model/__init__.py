@@ -1,1 +1,1 @@
-"""The model being trained: loaded, split in backbone and head, given adapters, held against its reference."""
+"""The model being trained: loaded, split, given adapters, held against its reference."""
