@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 PROMPTS = [{"prompt": f"What does animal number {i} say?"} for i in range(8)]
 

@@ -18,9 +18,9 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-import tried
 from prefloop import Verdict, hooks, load_config, train
 from prefloop.registry import KINDS, Registry
+from support import family_traits
 from test_third_party import Prefloop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ def test_tables_code_and_picture_are_those_of_the_source() -> None:
 
 
 def test_the_page_on_speed_names_the_models_that_were_tried() -> None:
-    assert tried.table() in (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert family_traits.table() in (DOCS / "performance.md").read_text(encoding="utf-8")
 
 
 def test_metrics_page_has_the_names_that_a_run_writes(tmp_path: Path) -> None:

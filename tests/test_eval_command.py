@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from prefloop import load_config, train
 from prefloop.cli import main
-from tiny_models import ModelFolder, build
+from support.tiny_models import ModelFolder, build
 
 SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",

@@ -16,7 +16,7 @@ from prefloop import Completion, Evaluation, Pair, Policy, Prompt, Rate, Samplin
 from prefloop.evaluation import Evaluator, length_controlled, metrics, wilson, win_rate
 from prefloop.evaluation.asking import ask
 from prefloop.evaluation.record import record
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 
 def test_wilson_by_hand() -> None:

@@ -1,7 +1,7 @@
 """The fast scoring path against a plain one: log-probabilities, exact KL and every gradient.
 
-The plain one is in `plain_scoring`. What is fast: prompts computed once for both completions, only completion
-positions through the output head, chunks of them, NumPy for large vocabularies, gradients by hand.
+The plain one is in `support.plain_scoring`. What is fast: prompts computed once for both completions, only
+completion positions through the output head, chunks of them, NumPy for large vocabularies, gradients by hand.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
-from plain_scoring import batch, error, fast, moved_policy, plain
 from prefloop import Policy, PreferenceBatch, modules
 from prefloop.config import AdapterConfig
 from prefloop.host import attention, slow_exp
 from prefloop.host import token_terms as host_terms
 from prefloop.scoring import token_terms
-from tiny_models import FAMILIES, ModelFolder
-from tried import FAMILIES as TRIED
+from support.family_traits import TRAITS
+from support.plain_scoring import batch, error, fast, moved_policy, plain
+from support.tiny_models import FAMILIES, ModelFolder
 
 OWN_ATTENTION = {"gemma2", "mamba2", "gpt_oss", "deepseek_v3"}
 """Their attention is no call of mlx's, or one with more to it than a softmax of scores."""
@@ -74,7 +74,7 @@ def _compare(found: Any, wanted: Any) -> None:
     assert max(errors.values()) < 1e-3, max(errors, key=errors.__getitem__)
 
 
-@pytest.mark.parametrize("family", TRIED)
+@pytest.mark.parametrize("family", TRAITS)
 def test_every_family_and_cache(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
@@ -83,7 +83,7 @@ def test_every_family_and_cache(
 
 
 @pytest.mark.skipif(not slow_exp(), reason="mlx's own attention is fast here")
-@pytest.mark.parametrize("family", TRIED)
+@pytest.mark.parametrize("family", TRAITS)
 def test_every_family_with_the_reference_s_attention_in_numpy(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
@@ -106,8 +106,8 @@ def test_the_families_stay_on_the_fast_path(model_folder: ModelFolder) -> None:
     scorers = {family: Policy.load(str(model_folder(family))).reference_scorer for family in FAMILIES}
     for family, scorer in scorers.items():
         caches = {type(cache).__name__ for cache in make_prompt_cache(scorer.trunk.model)}
-        assert caches == set(TRIED[family].caches.split()), family
-        assert scorer.shares_prompts == TRIED[family].shares_prompts, family
+        assert caches == set(TRAITS[family].caches.split()), family
+        assert scorer.shares_prompts == TRAITS[family].shares_prompts, family
     assert [family for family, scorer in scorers.items() if not scorer.trunk.divided] == []
 
 
@@ -172,7 +172,7 @@ def test_gradient_checkpointing(
         monkeypatch.setattr(layer, "__call__", layer.__call__)
         monkeypatch.setattr(layer, modules._CHECKPOINTED, False, raising=False)
     modules.checkpoint_layers(policy.model)
-    assert shared == TRIED[family].shares_prompts
+    assert shared == TRAITS[family].shares_prompts
     assert not policy.scorer.shares_prompts
     _compare(fast(policy, batch()), wanted)
 

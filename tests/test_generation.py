@@ -16,8 +16,8 @@ from prefloop.generation.drawing import Drawer
 from prefloop.generation.generator import _by_length, _one_by_one
 from prefloop.generation.merging import merged
 from prefloop.generation.pool import Request, sample_pool
-from tiny_models import ModelFolder
-from tried import FAMILIES
+from support.family_traits import TRAITS
+from support.tiny_models import ModelFolder
 
 LONG = Sampling(temperature=1.0, top_p=1.0, max_tokens=12)
 
@@ -77,7 +77,7 @@ RAGGED = [tuple(range(7, 7 + count)) for count in (5, 1, 19, 12, 5, 3)]
 ENGINES = {"one pool": sample_pool, "pools of equal length": _by_length, "one by one": _one_by_one}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAITS)
 def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: str) -> None:
     """Forked caches, padding and rows that leave change nothing, whatever the model keeps."""
     policy = Policy.load(str(model_folder(family)), AdapterConfig(type="full", layers=-1))
@@ -87,7 +87,7 @@ def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: 
     assert len(set(map(len, expected))) > 1  # some rows leave early
     generator = Generator(policy.model, policy.tokenizer)
     assert generator._sample(twice, GREEDY, {stop}, 0) == expected
-    assert generator._engines[0] is ENGINES[FAMILIES[family].sampling]
+    assert generator._engines[0] is ENGINES[TRAITS[family].sampling]
 
 
 @pytest.mark.parametrize("engine", [sample_pool, _by_length, _one_by_one])

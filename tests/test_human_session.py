@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from terminals import QUIET, Terminal
+from support.terminals import QUIET, Terminal
 
 SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",

@@ -27,7 +27,7 @@ from prefloop import (
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
 from prefloop.runs.ledger import Later
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 LOSSES = {
     "sigmoid": {},

@@ -14,7 +14,7 @@ from mlx_lm import load as mlx_lm_load
 from prefloop import Policy, Prompt, UserError
 from prefloop.config import AdapterConfig, ModelConfig
 from prefloop.models import load_model
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 TOKENS = mx.array([[5, 9, 20, 33, 7]])
 

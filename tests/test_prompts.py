@@ -14,7 +14,7 @@ from prefloop import embedded
 from prefloop.config.schema import PromptsConfig
 from prefloop.errors import UserError
 from prefloop.prompts.loading import PromptSet, load_prompts
-from tiny import CHATML, build_tokenizer
+from support.tiny_tokenizer import CHATML, build_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 
 from prefloop import Completion, Policy, PreferenceBatch, Prompt
 from prefloop.scoring.scorer import Scorer, lay_out, lay_out_batch, reference_scores, score
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 PROMPTS = (Prompt((5, 6, 7, 8), "a"), Prompt((9,), "b"), Prompt((10, 11), "c"))
 CHOSEN = (Completion((20, 21, 22), "x"), Completion((23,), "y"), Completion((24, 25, 26, 27, 28), "z"))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import click
-    from problem_files import Files
+
+    from support.config_files import Files
 
 
 def run(group: click.Group, *arguments: str | Path) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_plugins import Committee, Draws, Kl, Llm, NearLength, Plain, Sigmoid, Tracker
 
 from prefloop.config import (
     AdapterConfig,
@@ -21,11 +20,11 @@ from prefloop.config import (
 )
 from prefloop.errors import UserError
 from prefloop.optim import optimizer_classes
+from support.fake_plugins import Committee, Draws, Kl, Llm, NearLength, Plain, Sigmoid, Tracker
 
 if TYPE_CHECKING:
-    from problem_files import Files
-
     from prefloop.registry import Registry
+    from support.config_files import Files
 
 
 START = "model: m\nprompts: p.jsonl\n"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from attrs import NOTHING, Factory, field, frozen
-from fake_plugins import Draws, Llm, Plain
 
 from prefloop.config import ModelConfig, ScheduleConfig, load_config
 from prefloop.config.components import Components
@@ -18,6 +17,7 @@ from prefloop.config.suggest import Suggestions
 from prefloop.config.tree import InvalidError, Place, from_plain
 from prefloop.errors import UserError
 from prefloop.types import Bonus, Loss
+from support.fake_plugins import Draws, Llm, Plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_plugins import Committee, Kl, Llm, Plain, Sigmoid
 
 from prefloop.config import OptimizerConfig, load_config
 from prefloop.errors import UserError
+from support.fake_plugins import Committee, Kl, Llm, Plain, Sigmoid
 
 if TYPE_CHECKING:
-    from problem_files import Files
+    from support.config_files import Files
 
 START = "model: m\nprompts: p\n"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_plugins import Draws, DrawsFromReference, Kl, Llm, Plain, Sigmoid
 
 from prefloop.config import dump_config, load_config
+from support.fake_plugins import Draws, DrawsFromReference, Kl, Llm, Plain, Sigmoid
 
 if TYPE_CHECKING:
     from prefloop.registry import Registry

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from fake_plugins import Kl, Xpo
 
 from prefloop.config import Config, load_config
 from prefloop.config.options import options_of, section_of
 from prefloop.config.template import template
 from prefloop.errors import UserError
+from support.fake_plugins import Kl, Xpo
 
 if TYPE_CHECKING:
     from pathlib import Path

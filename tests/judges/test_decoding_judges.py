@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import pytest
-from judging import WritingModel, loaded, pair, quoted, random_model, save_model
 
 from prefloop import Pair, UserError
 from prefloop_plugins.judges.decoding import decode
 from prefloop_plugins.judges.llm import LlmJudge
 from prefloop_plugins.judges.thinking import Thinker
-from tiny import ANSWER, CHATML, END, THINK, TURN, build_tokenizer
+from support.judge_models import WritingModel, loaded, pair, quoted, random_model, save_model
+from support.tiny_tokenizer import ANSWER, CHATML, END, THINK, TURN, build_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from judging import pair
 
 from prefloop import UserError, Verdict
 from prefloop.errors import StopRun
 from prefloop_plugins.judges.function import FunctionJudge
+from support.judge_models import pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from judging import pair
 
 from prefloop import UserError
 from prefloop_plugins.judges.human import HumanJudge
-from terminals import KEYS_SHOWN, QUIET, Terminal
+from support.judge_models import pair
+from support.terminals import KEYS_SHOWN, QUIET, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import define, field
-from judging import pair
 
 from prefloop import Pair, StopRun, UserError, Verdict
 from prefloop.config import dump_config, load_config
 from prefloop_plugins.judges.cascade import CascadeJudge
 from prefloop_plugins.judges.committee import CommitteeJudge
 from prefloop_plugins.judges.rule import RuleJudge
+from support.judge_models import pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

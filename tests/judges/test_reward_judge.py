@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from judging import SIZES, pair, random_model
 from mlx.utils import tree_flatten
 
 from prefloop import Completion, Pair, Prompt, UserError
 from prefloop.config import load_config
 from prefloop_plugins.judges.reward import RewardJudge
 from prefloop_plugins.judges.reward_model import last_token, load_scorer
-from tiny import END, PAD, TURN, build_tokenizer, tokenizer_files
+from support.judge_models import SIZES, pair, random_model
+from support.tiny_tokenizer import END, PAD, TURN, build_tokenizer, tokenizer_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

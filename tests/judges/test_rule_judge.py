@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import pytest
-from judging import pair
 
 from prefloop_plugins.judges.rule import RuleJudge
+from support.judge_models import pair
 
 
 def probability(judge: RuleJudge, first: str, second: str) -> float:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mistakes import FILE, MISTAKES, PROMPTS, RIGHT, Mistake, page
 from prefloop import Policy, load_model
 from prefloop.cli import main
 from prefloop.config import AdapterConfig
-from tiny_models import ModelFolder, build
+from support.tiny_models import ModelFolder, build
+from support.user_mistakes import FILE, MISTAKES, PROMPTS, RIGHT, Mistake, page
 
 ALL = [mistake for group in MISTAKES.values() for mistake in group]
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,5 +146,5 @@ def test_every_mistake_is_another_one() -> None:
 
 def test_the_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "mistakes.md").read_text("utf-8") == page(), (
-        "run: python tests/mistakes.py > docs/mistakes.md"
+        "run: python tests/support/user_mistakes.py > docs/mistakes.md"
     )
