@@ -29,7 +29,7 @@ from prefloop import hooks, types
 from prefloop.registry import KINDS, Registry
 from prefloop.testing import outcomes
 from prefloop.testing.checking import SUITES
-from test_third_party import Prefloop
+from support.packages import Prefloop, add_metadata
 
 TESTS = Path(__file__).resolve().parent
 
@@ -108,10 +108,7 @@ run()
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the plugin counts as installed."""
     folder = tmp_path_factory.mktemp("site")
-    info = folder / "first_version-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: first-version\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[prefloop]\nfirst = first_version\n")
+    add_metadata(folder, "first-version", "first_version")
     return folder
 
 

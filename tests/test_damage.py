@@ -10,7 +10,7 @@ import pytest
 
 from prefloop import UserError, load_config, resume, train
 from prefloop.runs.files import append_lines, read_lines
-from test_resume import settings_for
+from support.small_runs import settings_for
 
 PROMPTS = [{"prompt": f"What does animal number {i} say?"} for i in range(30)]
 

@@ -21,7 +21,7 @@ import pytest
 from prefloop import Verdict, hooks, load_config, train
 from prefloop.registry import KINDS, Registry
 from support import family_traits
-from test_third_party import Prefloop
+from support.packages import Prefloop, pip_install
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -92,9 +92,7 @@ def test_the_judge_on_its_page_installs_and_judges(tmp_path: Path) -> None:
     elsewhere.mkdir()
     for text, name in FILE.findall((DOCS / "kinds" / "judges.md").read_text(encoding="utf-8")):
         (source / name).write_text(text, encoding="utf-8")
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(site), str(source)]
-    subprocess.run(pip, check=True)
+    pip_install(site, [source])
     command = Prefloop(elsewhere)
     rows = [line.split() for line in command.out("plugins", "list", path=[site]).splitlines()]
     assert ["judge", "near-length", "prefloop-judge-near-length", "0.1.0"] in rows

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import frozen
 
-from prefloop import Run, Step, StopRun, UserError, load_config, resume, train
+from prefloop import Run, StopRun, UserError, load_config, resume, train
 from prefloop.runs.patience import stale
+from support.small_runs import StopsAfter, lines
 
 STILL: dict[str, Any] = {
     "model": "embedded:policy",
@@ -45,8 +44,8 @@ def run_in(path: Path, settings: dict[str, Any], **training: Any) -> dict[str, A
 
 
 def rates(run: Run) -> dict[int, float]:
-    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    return {m["step"]: m["evaluation"]["win_rate"]["rate"] for m in lines if "evaluation" in m}
+    metrics = lines(run.path / "metrics.jsonl")
+    return {m["step"]: m["evaluation"]["win_rate"]["rate"] for m in metrics if "evaluation" in m}
 
 
 def adapters(folder: Path) -> bytes:
@@ -93,15 +92,6 @@ def test_a_run_that_gets_no_better_ends_early_and_can_go_on(tmp_path: Path) -> N
     assert "reason" not in further.manifest
 
 
-@frozen
-class StopsAfter:
-    step: int
-
-    def step_finished(self, step: Step) -> None:
-        if step.progress.step == self.step:
-            raise StopRun("enough for today")
-
-
 def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
     run = train(load_config(run_in(tmp_path / "whole", WORSE)))
     seen = rates(run)
@@ -116,7 +106,9 @@ def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
     assert adapters(run.path) != adapters(run.path / "checkpoints" / "0000005")
     assert run.summary["win_rate"]["after"]["rate"] == seen[best]
 
-    parts = train(load_config(run_in(tmp_path / "parts", WORSE)), observers=[StopsAfter(4)])
+    parts = train(
+        load_config(run_in(tmp_path / "parts", WORSE)), observers=[StopsAfter(4, StopRun("enough"))]
+    )
     assert parts.status == "stopped"
     assert adapters(parts.path) == adapters(parts.path / "checkpoints" / "0000004")
     parts = resume(parts.path)

@@ -23,6 +23,7 @@ from prefloop.testing import (
     SamplerSuite,
     outcomes,
 )
+from support.packages import add_metadata
 
 Pairs = Sequence[Pair]
 
@@ -256,10 +257,7 @@ def install(folder: Path, name: str, code: str) -> None:
     """A distribution as pip leaves it, with one module."""
     module = name.replace("-", "_")
     (folder / f"{module}.py").write_text(code)
-    info = folder / f"{module}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[prefloop]\n{name} = {module}\n")
+    add_metadata(folder, name, module)
 
 
 HEAVY = """

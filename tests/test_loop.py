@@ -27,6 +27,7 @@ from prefloop import (
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
 from prefloop.runs.ledger import Later
+from support.loops import Longer, make_loop, prompts_of
 from support.tiny_models import ModelFolder
 
 LOSSES = {
@@ -52,17 +53,6 @@ TYPES = {
 
 
 @frozen
-class Longer:
-    """Prefers the longer completion, then the larger token ids, so that every pair has a winner."""
-
-    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        return [
-            Verdict.from_scores(*(len(c.tokens) + sum(c.tokens) / 1e6 for c in (p.first, p.second)))
-            for p in pairs
-        ]
-
-
-@frozen
 class Fixed:
     """Gives the verdicts it was told to give."""
 
@@ -70,24 +60,6 @@ class Fixed:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         return list(itertools.islice(itertools.cycle(self.verdicts), len(pairs)))
-
-
-def prompts_of(policy: Policy, count: int = 8) -> list[Prompt]:
-    return [policy.encode(f"What does animal number {i} say?") for i in range(count)]
-
-
-def make_loop(policy: Policy, judge: Any = None, sampler: str = "policy", **options: Any) -> Loop:
-    training = TrainingConfig(
-        **{"batch_size": 2, "learning_rate": 1e-2, "iters": 3, **options.pop("training", {})}
-    )
-    return Loop(
-        policy,
-        prompts_of(policy),
-        judge=judge or Longer(),
-        sampler=component("sampler", sampler)(max_completion_length=6, temperature=1.0, top_p=1.0),
-        training=training,
-        **options,
-    )
 
 
 def tensors(module: Any) -> dict[str, mx.array]:

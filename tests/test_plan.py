@@ -17,9 +17,9 @@ from prefloop.runs.memory import Estimator, Memory
 from prefloop.runs.plan import SHARE, Division, divide
 from prefloop.runs.preparation import prepare
 from prefloop.runs.training import resume, train
+from support.loops import make_loop
+from support.small_runs import StopsAfter, outcome, settings_for
 from support.tiny_models import ModelFolder
-from test_loop import make_loop
-from test_resume import StopsAfter, outcome, settings_for
 
 SMALL = {"batch_size": 6, "iters": 4, "save_every": 2, "learning_rate": 1e-3}
 

@@ -25,7 +25,7 @@ from prefloop.report.rates import _edges
 from prefloop.report.reading import read_run
 from prefloop.report.records import RunFiles
 from prefloop.runs.files import sealed_lines
-from test_train import SETTINGS
+from support.small_runs import SETTINGS
 
 PHASES = ("sampling", "judging", "scoring", "update")
 CONFIG = """\

@@ -13,7 +13,7 @@ import pytest
 from prefloop import UserError
 from prefloop.registry import KINDS
 from prefloop.scaffold import write
-from test_third_party import Prefloop
+from support.packages import Prefloop, pip_install
 
 NAME = "brevity-first"
 
@@ -41,9 +41,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def site(tmp_path_factory: pytest.TempPathFactory, sources: dict[str, Path]) -> Path:
     """All six packages installed, as pip installs them."""
     target = tmp_path_factory.mktemp("site")
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    folders = map(str, sources.values())
-    run("pip", "install", "--quiet", *offline, "--target", str(target), *folders, folder=target, path=target)
+    pip_install(target, sources.values())
     return target
 
 

@@ -22,7 +22,7 @@ from prefloop.errors import StopRun
 from prefloop.runs.files import discard, sweep
 from prefloop.runs.run import choose_path
 from prefloop.text import one_line, printable, printable_json
-from test_resume import settings_for
+from support.small_runs import settings_for
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [p for folder in ("core", "plugins", "contrib/*/src") for p in ROOT.glob(f"{folder}/**/*.py")]

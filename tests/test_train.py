@@ -11,13 +11,12 @@ import pytest
 from attrs import frozen
 
 from prefloop import Config, Evaluation, Pair, Run, Step, StopRun, UserError, Verdict, load_config, train
+from support import small_runs
+from support.small_runs import lines
 
 SETTINGS: dict[str, Any] = {
-    "model": "embedded:policy",
-    "prompts": {"path": "embedded:prompts", "limit": 40},
-    "judge": {"use": "rule", "prefer": ["Sure", "hope"], "avoid": ["Really"], "length": "longer"},
+    **small_runs.SETTINGS,
     "sampler": {"max_completion_length": 12},
-    "adapter": {"rank": 2, "layers": 1},
     "training": {"batch_size": 4, "iters": 3, "save_every": 2, "evaluate_every": 2, "learning_rate": 1e-2},
     "evaluation": {"held_out": 4, "answer": "answer"},
 }
@@ -25,10 +24,6 @@ SETTINGS: dict[str, Any] = {
 
 def config_for(path: Path, **changes: Any) -> Config:
     return load_config({**SETTINGS, **changes, "output": {"path": str(path), "report": False}})
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class Ear:
