@@ -165,7 +165,7 @@ def test_the_first_plugin_trains_where_the_bundled_ones_are_disabled(site: Path,
     }
 
 
-def test_the_first_plugin_does_the_same_when_records_have_grown(now: Path, grown: Path) -> None:
+def test_the_first_plugin_does_the_same_when_records_have_more_fields(now: Path, grown: Path) -> None:
     assert (now / "witness").read_text() == "None\n" * 2
     assert (grown / "witness").read_text() == "new\n" * 2  # the fields were really there
     for file in ("diary.jsonl", "run/adapters.safetensors"):
@@ -179,7 +179,7 @@ def _judged(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "crc")} for line in lines]
 
 
-def test_the_first_plugin_registers_when_hooks_have_gained_arguments() -> None:
+def test_the_first_plugin_registers_when_hooks_take_more_arguments() -> None:
     """A later hook is told more; who does not ask for it is called as before, beside one who does."""
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(SimpleNamespace(**{hook: hooks.hookspec(_later_spec()) for hook in KINDS.values()}))
@@ -205,7 +205,7 @@ def _later_plugin() -> Any:
     return impl
 
 
-def test_an_event_of_a_later_version_passes_the_first_observers_by() -> None:
+def test_an_observer_of_the_first_version_ignores_events_that_it_does_not_know() -> None:
     loop = object.__new__(prefloop.Loop)
     loop.observers = (components.Diary(), components.Ear())
     loop.notify("of_a_later_version", "argument", 2)

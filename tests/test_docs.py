@@ -30,14 +30,14 @@ FILE = re.compile(r"^```(?:python|toml)\n(# ([\w.]+)\n.*?)^```$", re.MULTILINE |
 """A block whose first line is a comment that names a file: its text, and the name."""
 
 
-def test_tables_code_and_picture_are_those_of_the_source() -> None:
+def test_generated_tables_code_and_pictures_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_page_on_speed_names_the_models_that_were_tried() -> None:
+def test_the_performance_page_lists_the_tested_model_families() -> None:
     assert family_traits.table() in (DOCS / "performance.md").read_text(encoding="utf-8")
 
 
@@ -101,7 +101,7 @@ def test_the_judge_on_its_page_installs_and_judges(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_files(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not link.startswith(("http", "#")):  # anchors are checked by mkdocs
             assert (page.parent / link.split("#")[0]).exists(), link

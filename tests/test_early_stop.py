@@ -64,11 +64,11 @@ def adapters(folder: Path) -> bytes:
         ([0.5, 0.53, 0.54], 0.05, 2),
     ],
 )
-def test_how_long_nothing_has_become_better(seen: list[float], min_delta: float, count: int) -> None:
+def test_evaluations_without_improvement_are_counted(seen: list[float], min_delta: float, count: int) -> None:
     assert stale(seen, min_delta) == count
 
 
-def test_a_run_that_gets_no_better_ends_early_and_can_go_on(tmp_path: Path) -> None:
+def test_a_run_without_improvement_stops_early_and_can_go_on(tmp_path: Path) -> None:
     run = train(load_config(run_in(tmp_path / "run", STILL)))
     assert (run.status, run.summary["steps"]) == ("finished", 2)
     assert run.manifest["reason"] == (
@@ -92,7 +92,7 @@ def test_a_run_that_gets_no_better_ends_early_and_can_go_on(tmp_path: Path) -> N
     assert "reason" not in further.manifest
 
 
-def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
+def test_load_best_ends_with_the_best_adapters(tmp_path: Path) -> None:
     run = train(load_config(run_in(tmp_path / "whole", WORSE)))
     seen = rates(run)
     best = max((step for step in seen if step), key=lambda step: (seen[step], -step))
@@ -116,14 +116,14 @@ def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
     assert {**parts.summary, "seconds": 0} == {**run.summary, "seconds": 0}
 
 
-def test_without_it_they_are_those_of_the_last_step(tmp_path: Path) -> None:
+def test_without_load_best_the_last_adapters_are_kept(tmp_path: Path) -> None:
     run = train(load_config(run_in(tmp_path / "run", WORSE, load_best=False, iters=3)))
     assert adapters(run.path) == adapters(run.path / "checkpoints" / "0000003")
     assert "adapters_step" not in run.summary
     assert run.summary["win_rate"]["after"]["rate"] == rates(run)[3]
 
 
-def test_nothing_can_be_gone_by_where_nothing_is_held_out(tmp_path: Path) -> None:
+def test_early_stopping_without_an_evaluation_is_refused(tmp_path: Path) -> None:
     settings = run_in(tmp_path / "run", STILL) | {"prompts": {"path": "embedded:prompts", "limit": 9}}
     with pytest.raises(
         UserError, match=r"training.early_stop: nothing is evaluated .* set evaluation.prompts"

@@ -84,7 +84,7 @@ def test_every_family_and_cache(
 
 @pytest.mark.skipif(not slow_exp(), reason="mlx's own attention is fast here")
 @pytest.mark.parametrize("family", TRAITS)
-def test_every_family_with_the_reference_s_attention_in_numpy(
+def test_every_family_with_numpy_attention_for_the_reference(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     calls: list[tuple[int, ...]] = []
@@ -101,7 +101,7 @@ def test_every_family_with_the_reference_s_attention_in_numpy(
     assert bool(calls) == (family not in OWN_ATTENTION)
 
 
-def test_the_families_stay_on_the_fast_path(model_folder: ModelFolder) -> None:
+def test_every_family_takes_the_fast_path(model_folder: ModelFolder) -> None:
     """One that fell back to whole prompts or whole logits would still score well, only slowly."""
     scorers = {family: Policy.load(str(model_folder(family))).reference_scorer for family in FAMILIES}
     for family, scorer in scorers.items():
@@ -112,7 +112,7 @@ def test_the_families_stay_on_the_fast_path(model_folder: ModelFolder) -> None:
 
 
 @pytest.mark.parametrize("case", ADAPTERS)
-def test_every_kind_of_adapter_every_way(model_folder: ModelFolder, case: str, way: str) -> None:
+def test_every_adapter_type_on_every_path(model_folder: ModelFolder, case: str, way: str) -> None:
     family, adapter, quantize = ADAPTERS[case]
     policy = moved_policy(str(model_folder(family)), adapter, quantize)
     assert ("scales" in policy.reference.layers[0].self_attn.q_proj) == (quantize != "none")
@@ -122,7 +122,7 @@ def test_every_kind_of_adapter_every_way(model_folder: ModelFolder, case: str, w
 @pytest.mark.parametrize(
     ("case", "trained"), [("lora", False), ("full, head frozen", False), ("lora on the head", True)]
 )
-def test_a_chunk_is_what_goes_through_the_head(
+def test_the_head_never_sees_more_than_a_chunk(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, case: str, trained: bool, way: str
 ) -> None:
     """The ways are taken: a trained head is never left to NumPy, and no call sees more than a chunk."""
@@ -150,7 +150,7 @@ def test_prompts_of_any_length(model_folder: ModelFolder, family: str, lengths: 
     check(moved_policy(str(model_folder(family)), AdapterConfig(rank=4)), batch(lengths))
 
 
-def test_shared_prompts_are_as_good_as_whole_rows(
+def test_shared_prompts_score_like_whole_rows(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = moved_policy(str(model_folder("qwen3")), AdapterConfig())
@@ -162,7 +162,7 @@ def test_shared_prompts_are_as_good_as_whole_rows(
 
 @pytest.mark.parametrize("family", ["llama", "gpt_oss", "qwen3_next", "recurrent_gemma"])
 @pytest.mark.parametrize("kind", ["lora", "full"])
-def test_gradient_checkpointing(
+def test_gradient_checkpointing_changes_no_gradient(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str, kind: str
 ) -> None:
     policy = moved_policy(str(model_folder(family)), AdapterConfig(type=kind, layers=-1))  # type: ignore[arg-type]
@@ -177,7 +177,9 @@ def test_gradient_checkpointing(
     _compare(fast(policy, batch()), wanted)
 
 
-def test_a_model_that_never_set_itself_up_can_be_trained(model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_a_model_that_skips_its_base_constructor_can_be_trained(
+    model_folder: ModelFolder, tmp_path: Path
+) -> None:
     """mlx-lm's recurrent_gemma does not call its base class's constructor."""
     policy = moved_policy(str(model_folder("recurrent_gemma")), AdapterConfig())
     tokens = mx.array([[5, 6, 7, 8]])

@@ -166,7 +166,7 @@ def test_two_processes_cannot_have_one_run(tmp_path: Path) -> None:
             resume(run.path)
 
 
-def test_settings_that_would_make_it_another_run_are_refused(tmp_path: Path) -> None:
+def test_changed_settings_of_a_started_run_are_refused(tmp_path: Path) -> None:
     config = load_config(settings_for(tmp_path / "run", training={"batch_size": 3, "iters": 2}))
     run = train(config)
     with pytest.raises(UserError, match=r"loss.beta from 0.1 to 0.2.*change only .*training.epochs"):
@@ -187,13 +187,13 @@ def test_a_longer_run_equals_one_that_was_long_from_the_start(tmp_path: Path) ->
     assert adapters[0] == adapters[1]
 
 
-def test_a_schedule_is_not_stretched(tmp_path: Path) -> None:
+def test_a_run_with_a_schedule_cannot_be_lengthened(tmp_path: Path) -> None:
     run = train(load_config(settings_for(tmp_path / "run")), observers=[StopsAfter(1, StopRun("enough"))])
     with pytest.raises(UserError, match="its learning-rate schedule 'cosine_decay' was laid out over it"):
         resume(run.path, overrides=["training.iters=9"])
 
 
-def test_a_snapshot_that_is_sampled_from_survives_a_kill(tmp_path: Path) -> None:
+def test_a_sampler_s_snapshot_survives_a_kill(tmp_path: Path) -> None:
     """Refreshed before steps 1, 4 and 7, saved after step 4, killed after step 5."""
     sampler = {"max_completion_length": 8, "refresh_every": 3}
     run, whole = tmp_path / "run", tmp_path / "whole"
@@ -239,7 +239,7 @@ class Hesitant:
         self.calls[:] = [1] * int(state["calls"].item())
 
 
-def test_any_component_may_have_a_state(tmp_path: Path) -> None:
+def test_the_state_of_any_component_is_restored(tmp_path: Path) -> None:
     plain = settings_for(tmp_path / "whole", bonuses=[])
     train(evolve(load_config(plain), bonuses=(Hesitant(),)))
     config = load_config(settings_for(tmp_path / "run", bonuses=[]))
@@ -249,7 +249,7 @@ def test_any_component_may_have_a_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dora", "full"])
-def test_every_kind_of_fine_tuning_goes_on_exactly(tmp_path: Path, kind: str) -> None:
+def test_dora_and_full_fine_tuning_resume_exactly(tmp_path: Path, kind: str) -> None:
     adapters = []
     for name, observers in (("whole", []), ("parts", [StopsAfter(3, StopRun("enough"))])):
         settings = settings_for(tmp_path / name, adapter={"type": kind, "rank": 2, "layers": 1})

@@ -90,7 +90,7 @@ def test_the_exact_kl_is_summed_over_the_completions_positions(policy: Policy) -
             assert found[i].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_nobody_needs_is_none(policy: Policy) -> None:
+def test_scores_that_nothing_needs_are_none(policy: Policy) -> None:
     rows = lay_out_batch(BATCH)
     assert reference_scores(policy.reference_scorer, rows, frozenset()) is None
     scores = score(policy.scorer, rows, BATCH, None, frozenset())

@@ -76,7 +76,7 @@ def prefloop(tmp_path: Path) -> Prefloop:
     return Prefloop(tmp_path)
 
 
-def test_list(prefloop: Prefloop, acme: Path) -> None:
+def test_plugins_list_shows_installed_and_broken_packages(prefloop: Prefloop, acme: Path) -> None:
     lines = prefloop.out("plugins", "list", path=[acme]).splitlines()
     rows = [line.split() for line in lines]
     assert ["judge", "brevity", "acme-judges", "1.2"] in rows
@@ -87,7 +87,7 @@ def test_list(prefloop: Prefloop, acme: Path) -> None:
     )
 
 
-def test_list_as_json(prefloop: Prefloop, acme: Path) -> None:
+def test_plugins_list_as_json(prefloop: Prefloop, acme: Path) -> None:
     listed = json.loads(prefloop.out("plugins", "list", "--json", path=[acme]))
     judge = {"kind": "judge", "name": "brevity", "distribution": "acme-judges", "version": "1.2"}
     assert judge in listed["components"]
@@ -95,7 +95,7 @@ def test_list_as_json(prefloop: Prefloop, acme: Path) -> None:
     assert listed["disabled"] == []
 
 
-def test_show(prefloop: Prefloop, acme: Path) -> None:
+def test_plugins_show_describes_the_component(prefloop: Prefloop, acme: Path) -> None:
     assert prefloop.out("plugins", "show", "judge", "brevity", path=[acme]) == dedent("""\
         judge acme-judges:brevity (1.2)
 
@@ -106,7 +106,7 @@ def test_show(prefloop: Prefloop, acme: Path) -> None:
         """)
 
 
-def test_dry_run_by_name(prefloop: Prefloop, acme: Path) -> None:
+def test_a_dry_run_with_a_judge_by_name(prefloop: Prefloop, acme: Path) -> None:
     shown = prefloop.out("train", "--dry-run", "--set", "judge=brevity", path=[acme])
     assert "Everything is ready to train." in shown
     assert list(prefloop.folder.iterdir()) == []
@@ -140,7 +140,7 @@ def test_a_step_with_a_judge_and_a_loss_by_name(prefloop: Prefloop, acme: Path) 
     assert (run / "adapters.safetensors").stat().st_size > 0
 
 
-def test_two_packages_with_one_name(prefloop: Prefloop, acme: Path, rival: Path) -> None:
+def test_two_packages_with_one_component_name_clash(prefloop: Prefloop, acme: Path, rival: Path) -> None:
     done = prefloop("train", "--set", "judge=brevity", path=[acme, rival])
     assert done.returncode == 2
     assert done.stderr == (

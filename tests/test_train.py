@@ -154,7 +154,7 @@ class Breaks:
         raise RuntimeError("the server is gone")
 
 
-def test_a_run_that_breaks_says_so_in_its_manifest(tmp_path: Path) -> None:
+def test_a_failed_run_has_the_reason_in_its_manifest(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the server is gone"):
         train(embedded_judge(config_for(tmp_path / "run"), Breaks()))
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -162,7 +162,7 @@ def test_a_run_that_breaks_says_so_in_its_manifest(tmp_path: Path) -> None:
     assert manifest["reason"] == "the server is gone"
 
 
-def test_a_folder_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
     run = train(config_for(tmp_path / "run"))
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="holds a run already"):
