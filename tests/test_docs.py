@@ -45,7 +45,7 @@ def test_known_limits_names_the_families_that_were_tried() -> None:
     page = (DOCS / "known-limits.md").read_text(encoding="utf-8")
     listed = re.search(r"layers of 64: ([\w, \n]+)\.", page)
     assert listed is not None
-    assert sorted(re.findall(r"\w+", listed[1])) == sorted(family_traits.FAMILIES)
+    assert sorted(re.findall(r"\w+", listed[1])) == sorted(family_traits.TRAITS)
 
 
 def test_the_page_on_runs_has_the_metrics_that_a_run_writes(tmp_path: Path) -> None:
