@@ -1,4 +1,4 @@
-"""The kit catches what authors get wrong, with a message that names the mistake."""
+"""The conformance kit finds faulty components and plugins, with a message that names the fault."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Doubling:
         return [longer(p) for p in pairs]
 
 
-MISTAKES: list[tuple[type[ComponentSuite], Any, str, str]] = [
+FAULTS: list[tuple[type[ComponentSuite], Any, str, str]] = [
     (JudgeSuite, OneForAll, "test_one_verdict_per_pair", "judge() gave 1 verdicts for 4 pairs"),
     (
         JudgeSuite,
@@ -231,10 +231,10 @@ def _others(suite: type, tests: Sequence[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("suite", "mistake", "test", "message"), MISTAKES, ids=lambda x: getattr(x, "__name__", "")
+    ("suite", "faulty", "test", "message"), FAULTS, ids=lambda x: getattr(x, "__name__", "")
 )
-def test_a_fault_is_named(suite: type[ComponentSuite], mistake: Any, test: str, message: str) -> None:
-    planted = type("Planted", (suite,), {"component": mistake(), "registered": False})
+def test_a_fault_is_named(suite: type[ComponentSuite], faulty: Any, test: str, message: str) -> None:
+    planted = type("Planted", (suite,), {"component": faulty(), "registered": False})
     assert message in failures(planted, test).get(test, "it passed")
 
 
@@ -295,4 +295,4 @@ def test_a_plugin_that_does_not_import_fails(tmp_path: Path, monkeypatch: pytest
     suite = type("Planted", (PluginSuite,), {"distribution": "acme-broken"})
     messages = failures(suite)
     assert "set aside as broken (ModuleNotFoundError" in messages["test_it_is_installed_and_imports"]
-    assert "none of its components can be used" in messages["test_listing_it_imports_nothing_heavy"]
+    assert "no component of it can be used" in messages["test_listing_it_imports_nothing_heavy"]
