@@ -68,7 +68,7 @@ def step_metrics(
     tokens = sum(len(c.tokens) for p in pairs for c in (p.first, p.second))
     return {
         "epoch": progress.epoch,
-        **_means(sums, getattr(loop.loss, "beta", 1.0), bool(loop.bonuses)),
+        **_means(sums, loop.loss.reward_scale, bool(loop.bonuses)),
         **_sampled(pairs),
         **_judged(verdicts),
         "learning_rate": number(loop.optimizer.learning_rate),
@@ -87,13 +87,16 @@ def number(scalar: mx.array) -> float:
     return value
 
 
-def _means(sums: Mapping[str, float], beta: float, with_bonus: bool) -> dict[str, float]:
-    """Means over the labelled pairs. A reward is beta times the log-ratio to the reference."""
+def _means(sums: Mapping[str, float], reward_scale: float, with_bonus: bool) -> dict[str, float]:
+    """Means over the labelled pairs. A reward is `reward_scale` times the log-ratio to the reference."""
     if not sums:
         return {"labelled": 0.0}
     pairs = sums["pairs"]
     means = {name: value / pairs for name, value in sums.items() if name != "pairs"}
-    chosen, rejected = beta * means.pop("log_ratio_chosen"), beta * means.pop("log_ratio_rejected")
+    chosen, rejected = (
+        reward_scale * means.pop("log_ratio_chosen"),
+        reward_scale * means.pop("log_ratio_rejected"),
+    )
     bonus = means.pop("bonus")
     if with_bonus:
         means["exploration_bonus"] = bonus
