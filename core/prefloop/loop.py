@@ -18,16 +18,14 @@ from attrs import evolve
 from mlx.utils import tree_map
 
 from prefloop.components import Bonus, Judge, Loss, Sampler
-from prefloop.config import TrainingConfig
 from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import checkpoint_layers
 from prefloop.optim import build_optimizer
-from prefloop.prompts.loading import PromptOrder
-from prefloop.registry import Registry
+from prefloop.prompts.order import PromptOrder
 from prefloop.scoring.scorer import ReferenceScores, Rows, lay_out_batch, reference_scores, score
-from prefloop.settings import DEFAULT_ITERS
+from prefloop.settings import DEFAULT_ITERS, TrainingConfig
 from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
 
 DEFAULT_NEEDS = frozenset({"reference"})
@@ -67,8 +65,8 @@ class Loop:
         self.stream = prompts if isinstance(prompts, Iterator) else None
         self.prompts: Sequence[Prompt] = () if isinstance(prompts, Iterator) else prompts
         self.judge = judge
-        self.sampler: Sampler = sampler or Registry().component("sampler", "policy")()
-        self.loss: Loss = loss or Registry().component("loss", "sigmoid")()
+        self.sampler: Sampler = sampler or _default("sampler")
+        self.loss: Loss = loss or _default("loss")
         self.bonuses = tuple(bonuses)
         self.training = training or TrainingConfig()
         self.ties: Ties = ties
@@ -266,6 +264,13 @@ class Loop:
             self.optimizer.update(self.policy.model, gradient)
             mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
         return length
+
+
+def _default(kind: str) -> Any:
+    """The component of a kind that is used where none is given."""
+    from prefloop.registry import DEFAULTS, component
+
+    return component(kind, DEFAULTS[kind])()
 
 
 def pairs_at_once(pairs: int, tokens: int) -> int:

@@ -17,10 +17,12 @@ from prefloop.config import (
     PromptsConfig,
     ScheduleConfig,
     TrainingConfig,
+    dump_config,
     load_config,
 )
 from prefloop.errors import UserError
 from prefloop.optim import optimizer_classes
+from prefloop.registry import Origin
 
 if TYPE_CHECKING:
     from problem_files import Files
@@ -47,7 +49,8 @@ def test_defaults(registry: Registry) -> None:
     assert (config.reference, config.bonuses, config.observers) == ("base", (), ())
     assert (config.sampler, config.judge, config.loss) == (Draws(), Llm(), Sigmoid())
     assert config.evaluation.held_out == 64
-    assert config.registry is registry
+    assert config.origins[Llm] == Origin("prefloop:llm", "1.2")
+    assert "origins" not in dump_config(config)
 
 
 def test_short_forms(registry: Registry) -> None:

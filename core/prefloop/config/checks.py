@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, get_args
 
+from prefloop.config.dump import origin_of
 from prefloop.config.tree import Node, Problem
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, Registry
@@ -13,12 +14,12 @@ from prefloop.types import Need
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prefloop.settings import Config
+    from prefloop.config.schema import Config
 
 
-def cross_checks(config: Config, root: Node) -> list[Problem]:
-    """One problem for each pair of settings that do not go together."""
-    found = [*_needs(config), *_full_training(config), *_warmup(config), *_evaluation(config)]
+def cross_checks(config: Config, root: Node, registry: Registry) -> list[Problem]:
+    """One problem for each pair of settings that do not go together. `registry` is asked for remedies."""
+    found = [*_needs(config, registry), *_full_training(config), *_warmup(config), *_evaluation(config)]
     found += _ties(config)
     return [_problem(root, path, message) for path, message in found]
 
@@ -38,7 +39,7 @@ def _problem(root: Node, path: tuple[str, ...], message: str) -> Problem:
 Finding = tuple[tuple[str, ...], str]
 
 
-def _needs(config: Config) -> Iterator[Finding]:
+def _needs(config: Config, registry: Registry) -> Iterator[Finding]:
     """Everything that a loss or bonus asks for is known, and the sampler draws what is needed."""
     bonuses = ((("bonuses", str(i)), bonus) for i, bonus in enumerate(config.bonuses))
     for path, component in [(("loss",), config.loss), *bonuses]:
@@ -46,9 +47,9 @@ def _needs(config: Config) -> Iterator[Finding]:
         for unknown in sorted(needs - set(get_args(Need))):
             yield path, f"its class asks for '{unknown}', which scoring does not know."
         if "reference_samples" in needs and not getattr(config.sampler, "reference_samples", False):
-            sampler = config.registry.name_of(config.sampler) or type(config.sampler).__name__
+            sampler = origin_of(config.sampler, "sampler", config.origins).name
             message = f"needs completions from the reference, and sampler '{sampler}' draws none."
-            yield path, message + _remedy(config.registry)
+            yield path, message + _remedy(registry)
 
 
 def _remedy(registry: Registry) -> str:

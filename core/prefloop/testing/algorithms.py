@@ -35,7 +35,7 @@ class AlgorithmSuite(ComponentSuite):
         settings: dict[str, object] = {
             "model": "embedded:policy",
             "prompts": "embedded:prompts",
-            "algorithm": {"use": f"conformance:{name}"} | self._saved(registry),
+            "algorithm": {"use": f"conformance:{name}"} | self._saved(),
         }
         if self.judge is not None:
             settings["judge"] = self.judge
