@@ -1,4 +1,4 @@
-"""How core is built: its size, what importing the loop loads, and import circles. ``python scripts/structure.py``.
+"""How core is built: size, what importing the loop loads, import circles. ``python scripts/structure.py``.
 
 Imports are read from the source, those inside functions left out of what is loaded; those for type checkers
 count when circles are looked for.

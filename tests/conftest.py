@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tiny_models import ModelFolder
+    from support.tiny_models import ModelFolder
+
+
+pytest.register_assert_rewrite("support")
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     """``model_folder("llama")``: a tiny model of that family."""
-    from tiny_models import build
+    from support.tiny_models import build
 
     built: dict[str, Path] = {}
 

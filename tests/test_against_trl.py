@@ -26,7 +26,7 @@ def test_values_and_gradients_are_those_of_trl(found: Comparison) -> None:
     assert found.gradient_difference < 1e-5
 
 
-def test_the_answers_cover_what_they_should() -> None:
+def test_the_fixture_covers_every_compared_loss() -> None:
     covered = {(c.trainer, c.loss) for c in COMPARISONS}
     assert {("DPOTrainer", loss) for loss in ("sigmoid", "hinge", "ipo")} < covered
     assert ("OnlineDPOTrainer", "ipo") in covered
@@ -36,7 +36,7 @@ def test_the_answers_cover_what_they_should() -> None:
     assert all(np.abs(c["gradient"]).max() > 1e-3 for c in ANSWERS["cases"])
 
 
-def test_the_two_meanings_of_ipo_are_told_apart() -> None:
+def test_both_meanings_of_ipo_are_compared() -> None:
     """TRL's offline trainer takes means over tokens, its online trainer sums."""
     tables = {name: mx.array(value) for name, value in ANSWERS["tables"].items()}
     means, _ = value_and_gradient(build("DPOTrainer", "ipo", 0.1), tables)
@@ -57,7 +57,7 @@ def test_spread_is_the_interval_of_the_mean_by_students_t() -> None:
     assert found["half"] == pytest.approx(2.776 * np.std([0.5, 0.6, 0.7, 0.8, 0.9], ddof=1) / 5**0.5)
 
 
-def test_the_best_rate_wins_most_without_losing_the_facts() -> None:
+def test_the_best_learning_rate_wins_most_without_losing_the_facts() -> None:
     def row(tool: str, rate: float, win_rate: float, facts: float) -> dict[str, Any]:
         end = {"win_rate": {"mean": win_rate}, "facts_right": {"mean": facts}}
         return {"tool": tool, "learning_rate": rate, "evaluations": {"30": end}}

@@ -35,12 +35,16 @@ PRESETS = [
 
 
 @pytest.mark.parametrize(("name", "options", "expected"), PRESETS)
-def test_settings(name: str, options: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_an_algorithm_sets_its_components(
+    name: str, options: dict[str, Any], expected: dict[str, Any]
+) -> None:
     assert component("algorithm", name)(**options).settings() == expected
 
 
 @pytest.mark.parametrize(("name", "options", "expected"), PRESETS)
-def test_everything_in_a_preset_exists(name: str, options: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_components_named_by_an_algorithm_exist(
+    name: str, options: dict[str, Any], expected: dict[str, Any]
+) -> None:
     settings, registry = component("algorithm", name)(**options).settings(), Registry()
     assert settings.keys() == expected.keys()
     for kind in ("sampler", "judge", "loss"):

@@ -29,7 +29,7 @@ from prefloop import hooks, types
 from prefloop.registry import KINDS, Registry
 from prefloop.testing import outcomes
 from prefloop.testing.checking import SUITES
-from test_third_party import Prefloop
+from support.packages import Prefloop, add_metadata
 
 HOOKS = [kind.hook for kind in KINDS.values()]
 TESTS = Path(__file__).resolve().parent
@@ -110,10 +110,7 @@ run()
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the plugin counts as installed."""
     folder = tmp_path_factory.mktemp("site")
-    info = folder / "first_version-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: first-version\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[prefloop]\nfirst = first_version\n")
+    add_metadata(folder, "first-version", "first_version")
     return folder
 
 
@@ -170,7 +167,7 @@ def test_the_first_plugin_trains_where_the_bundled_ones_are_disabled(site: Path,
     }
 
 
-def test_the_first_plugin_does_the_same_when_records_have_grown(now: Path, grown: Path) -> None:
+def test_the_first_plugin_does_the_same_when_records_have_more_fields(now: Path, grown: Path) -> None:
     assert (now / "witness").read_text() == "None\n" * 2
     assert (grown / "witness").read_text() == "new\n" * 2  # the fields were really there
     for file in ("diary.jsonl", "run/adapters.safetensors"):
@@ -184,7 +181,7 @@ def _judged(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "crc")} for line in lines]
 
 
-def test_the_first_plugin_registers_when_hooks_have_gained_arguments() -> None:
+def test_the_first_plugin_registers_when_hooks_take_more_arguments() -> None:
     """A later hook is told more; who does not ask for it is called as before, beside one who does."""
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(SimpleNamespace(**{hook: hooks.hookspec(_later_spec()) for hook in HOOKS}))
@@ -210,7 +207,7 @@ def _later_plugin() -> Any:
     return impl
 
 
-def test_an_event_of_a_later_version_passes_the_first_observers_by() -> None:
+def test_an_observer_of_the_first_version_ignores_events_that_it_does_not_know() -> None:
     loop = object.__new__(prefloop.Loop)
     loop.observers = (components.Diary(), components.Ear())
     loop.notify("of_a_later_version", "argument", 2)

@@ -109,7 +109,7 @@ def numeric_gradient(of: Callable[[Array], float], at: Array, h: float = 1e-6) -
     return found
 
 
-def test_the_toy_completions_are_all_there_are() -> None:
+def test_the_probabilities_of_all_toy_completions_add_up_to_one() -> None:
     assert np.exp(sequence_logprobs(POLICY)).sum() == pytest.approx(1.0)
     assert np.exp(sequence_logprobs(REFERENCE)).sum() == pytest.approx(1.0)
 
@@ -132,7 +132,7 @@ def test_exact_and_k2_have_the_gradient_of_the_divergence(estimator: str) -> Non
 
 
 @pytest.mark.parametrize("estimator", ["exact", "k2"])
-def test_only_the_change_of_the_visited_prefixes_is_left_out(estimator: str) -> None:
+def test_the_kl_gradient_leaves_out_only_the_change_of_prefix_probabilities(estimator: str) -> None:
     """The whole gradient of KL(pi(y), ref(y)) is what they have plus the one of `reached`."""
     whole = numeric_gradient(lambda logits: 2 * float(reached(logits) @ context_kl(logits)), POLICY)
     prefixes = numeric_gradient(lambda logits: 2 * float(reached(logits) @ context_kl(POLICY)), POLICY)
@@ -169,7 +169,7 @@ def test_kl_values_agree_with_numpy(estimator: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_k2_by_hand_and_blind_to_padding() -> None:
+def test_k2_by_hand_ignores_padding() -> None:
     tokens = TokenScores(
         policy=mx.array([[-1.0, -2.0, -9.0]]),
         reference=mx.array([[-2.0, -5.0, 0.0]]),
@@ -208,7 +208,7 @@ def test_optimism_by_hand() -> None:
     np.testing.assert_allclose(found, [1.5, 1.0, 0.0])
 
 
-def test_optimism_pushes_down_the_reference_sample_alone() -> None:
+def test_optimism_lowers_only_completions_of_the_reference() -> None:
     scores = evolve(
         one_pair(), chosen_from_reference=mx.array([0.0]), rejected_from_reference=mx.array([1.0])
     )
@@ -266,7 +266,7 @@ def test_needs_follow_the_estimator() -> None:
         ("optimism", {}, "reference_samples"),
     ],
 )
-def test_scores_made_without_a_need_are_refused(name: str, options: dict[str, Any], need: str) -> None:
+def test_scores_that_lack_a_need_are_refused(name: str, options: dict[str, Any], need: str) -> None:
     scores = evolve(one_pair(), reference_chosen=None, reference_rejected=None)
     with pytest.raises(ValueError, match=f"where '{need}' is among the needs"):
         make(name, **options)(scores, START)
@@ -285,7 +285,7 @@ def test_an_unknown_estimator_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["kl", "optimism"])
-def test_every_option_explains_itself(name: str) -> None:
+def test_every_option_has_help(name: str) -> None:
     options = fields(component("bonus", name))
     assert options.alpha.default == 1e-5
     assert all(option.metadata["help"].endswith(".") for option in options)

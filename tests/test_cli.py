@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 PROMPTS = [{"prompt": f"What does animal number {i} say?"} for i in range(8)]
 
@@ -33,7 +33,7 @@ def prompts(tmp_path: Path) -> str:
     return file.name
 
 
-def test_the_dry_run_proves_learning_and_writes_nothing(tmp_path: Path) -> None:
+def test_the_dry_run_checks_every_gradient_and_writes_nothing(tmp_path: Path) -> None:
     done = prefloop("train", "--dry-run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "a gradient reaches each of 42 tensors; the reference stays" in done.stdout
@@ -47,7 +47,7 @@ def test_the_dry_run_does_not_ask_a_person(tmp_path: Path) -> None:
     assert "a person, who is not asked now" in done.stdout
 
 
-def test_the_dry_run_refuses_what_cannot_learn(tmp_path: Path) -> None:
+def test_the_dry_run_refuses_equal_completions(tmp_path: Path) -> None:
     done = prefloop("train", "--dry-run", "--set", "sampler.temperature=0", folder=tmp_path)
     assert done.returncode == 2
     assert "both completions of every prompt come out equal" in done.stderr

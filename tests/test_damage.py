@@ -10,7 +10,7 @@ import pytest
 
 from prefloop import UserError, load_config, resume, train
 from prefloop.runs.files import append_lines, read_lines
-from test_resume import settings_for
+from support.small_runs import settings_for
 
 PROMPTS = [{"prompt": f"What does animal number {i} say?"} for i in range(30)]
 
@@ -65,7 +65,7 @@ def test_a_changed_configuration_is_noticed(copy: Path) -> None:
         resume(copy)
 
 
-def test_other_prompts_are_noticed(run: Path, copy: Path) -> None:
+def test_changed_prompts_are_noticed(run: Path, copy: Path) -> None:
     data = run.parent / "p.jsonl"
     before = data.read_text()
     data.write_text(before.replace("number 7", "number seven"))
@@ -79,13 +79,13 @@ def test_other_prompts_are_noticed(run: Path, copy: Path) -> None:
 
 @pytest.mark.parametrize("line", ["[]", "1", "null", '{"step": "one"}', "{}", "[" * 100_000])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "judgements.jsonl"])
-def test_a_line_that_is_none_of_ours_is_named(copy: Path, name: str, line: str) -> None:
+def test_a_line_that_is_no_record_is_named(copy: Path, name: str, line: str) -> None:
     (copy / name).write_text(line + "\n")
     with pytest.raises(UserError, match=rf"{name}:1: this line is damaged .*remove it to go on"):
         resume(copy)
 
 
-def test_a_sealed_line_reads_as_it_was_written(tmp_path: Path) -> None:
+def test_a_line_with_checksum_reads_as_it_was_written(tmp_path: Path) -> None:
     rows = [{"text": 'é", "crc": "00000000"}'}, {"text": ""}]
     append_lines(tmp_path / "l.jsonl", rows)
     sealed = (tmp_path / "l.jsonl").read_text().splitlines()

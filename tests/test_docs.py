@@ -18,10 +18,10 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-import tried
 from prefloop import Verdict, hooks, load_config, train
 from prefloop.registry import KINDS, Registry
-from test_third_party import Prefloop
+from support import family_traits
+from support.packages import Prefloop, pip_install
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -30,22 +30,22 @@ FILE = re.compile(r"^```(?:python|toml)\n(# ([\w.]+)\n.*?)^```$", re.MULTILINE |
 """A block whose first line is a comment that names a file: its text, and the name."""
 
 
-def test_tables_code_and_picture_are_those_of_the_source() -> None:
+def test_generated_tables_code_and_pictures_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_page_on_speed_names_the_models_that_were_tried() -> None:
-    assert tried.table() in (DOCS / "performance.md").read_text(encoding="utf-8")
+def test_the_performance_page_lists_the_tested_model_families() -> None:
+    assert family_traits.table() in (DOCS / "performance.md").read_text(encoding="utf-8")
 
 
 def test_known_limits_names_the_families_that_were_tried() -> None:
     page = (DOCS / "known-limits.md").read_text(encoding="utf-8")
     listed = re.search(r"layers of 64: ([\w, \n]+)\.", page)
     assert listed is not None
-    assert sorted(re.findall(r"\w+", listed[1])) == sorted(tried.FAMILIES)
+    assert sorted(re.findall(r"\w+", listed[1])) == sorted(family_traits.TRAITS)
 
 
 def test_the_page_on_runs_has_the_metrics_that_a_run_writes(tmp_path: Path) -> None:
@@ -99,9 +99,7 @@ def test_the_judge_on_its_page_installs_and_judges(tmp_path: Path) -> None:
     elsewhere.mkdir()
     for text, name in FILE.findall((DOCS / "plugins.md").read_text(encoding="utf-8")):
         (source / name).write_text(text, encoding="utf-8")
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(site), str(source)]
-    subprocess.run(pip, check=True)
+    pip_install(site, [source])
     command = Prefloop(elsewhere)
     rows = [line.split() for line in command.out("plugins", "list", path=[site]).splitlines()]
     assert ["judge", "near-length", "prefloop-judge-near-length", "0.1.0"] in rows
@@ -110,7 +108,7 @@ def test_the_judge_on_its_page_installs_and_judges(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_files(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not link.startswith(("http", "#")):  # anchors are checked by mkdocs
             assert (page.parent / link.split("#")[0]).exists(), link

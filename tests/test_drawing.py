@@ -59,7 +59,9 @@ def chi_square(drawn: Any, expected: Any) -> float:
 
 @pytest.mark.parametrize("host", [True, False], ids=["numpy", "mlx"])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_tokens_come_as_often_as_they_should(name: str, host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_frequencies_match_their_probabilities(
+    name: str, host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sampling = SETTINGS[name]
     monkeypatch.setattr(drawing, "WORTH_WAITING", 0 if host else 1 << 40)
     drawer = Drawer(sampling, seed=11)
@@ -71,7 +73,7 @@ def test_tokens_come_as_often_as_they_should(name: str, host: bool, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["nucleus", "nucleus, cooler", "all"])
-def test_what_is_kept_of_a_large_vocabulary(name: str) -> None:
+def test_filters_keep_the_right_number_of_tokens_of_a_large_vocabulary(name: str) -> None:
     random = np.random.default_rng(2)
     rows = [random.normal(size=30_000) * spread for spread in (0.05, 1.0, 4.0)]  # flat, usual, sharp
     logits = np.stack(rows).astype(np.float32)
@@ -83,7 +85,7 @@ def test_what_is_kept_of_a_large_vocabulary(name: str) -> None:
     assert kept == pytest.approx(wanted, rel=1e-4, abs=1)
 
 
-def test_blocks_lose_no_token() -> None:
+def test_every_token_of_a_partial_block_can_be_drawn() -> None:
     """Each token of a vocabulary that fills no whole block can be drawn, the last one too."""
     drawn = HostDraw(Sampling(1.0, 1.0), seed=0)(np.zeros((20_000, 301), dtype=np.float32))
     assert sorted(set(drawn.tolist())) == list(range(301))
@@ -106,7 +108,7 @@ def test_zero_temperature_is_greedy_whatever_else_is_set() -> None:
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0.8, 1.0), Sampling(0.8, 0.9)], ids=["plain", "filtered"])
-def test_a_seed_decides(sampling: Sampling) -> None:
+def test_draws_are_decided_by_the_seed(sampling: Sampling) -> None:
     logits = mx.array(np.repeat(LOGITS, 50, axis=0))
 
     def drawn(seed: int) -> list[Any]:

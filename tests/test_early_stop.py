@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import frozen
 
-from prefloop import Run, Step, StopRun, UserError, load_config, resume, train
+from prefloop import Run, StopRun, UserError, load_config, resume, train
 from prefloop.runs.early_stopping import stale
+from support.small_runs import StopsAfter, lines
 
 STILL: dict[str, Any] = {
     "model": "embedded:policy",
@@ -45,8 +44,8 @@ def run_in(path: Path, settings: dict[str, Any], **training: Any) -> dict[str, A
 
 
 def rates(run: Run) -> dict[int, float]:
-    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    return {m["step"]: m["evaluation"]["win_rate"]["rate"] for m in lines if "evaluation" in m}
+    metrics = lines(run.path / "metrics.jsonl")
+    return {m["step"]: m["evaluation"]["win_rate"]["rate"] for m in metrics if "evaluation" in m}
 
 
 def adapters(folder: Path) -> bytes:
@@ -65,11 +64,11 @@ def adapters(folder: Path) -> bytes:
         ([0.5, 0.53, 0.54], 0.05, 2),
     ],
 )
-def test_how_long_nothing_has_become_better(seen: list[float], min_delta: float, count: int) -> None:
+def test_evaluations_without_improvement_are_counted(seen: list[float], min_delta: float, count: int) -> None:
     assert stale(seen, min_delta) == count
 
 
-def test_a_run_that_gets_no_better_ends_early_and_can_go_on(tmp_path: Path) -> None:
+def test_a_run_without_improvement_stops_early_and_can_go_on(tmp_path: Path) -> None:
     run = train(load_config(run_in(tmp_path / "run", STILL)))
     assert (run.status, run.summary["steps"]) == ("finished", 2)
     assert run.manifest["reason"] == (
@@ -93,16 +92,7 @@ def test_a_run_that_gets_no_better_ends_early_and_can_go_on(tmp_path: Path) -> N
     assert "reason" not in further.manifest
 
 
-@frozen
-class StopsAfter:
-    step: int
-
-    def step_finished(self, step: Step) -> None:
-        if step.progress.step == self.step:
-            raise StopRun("enough for today")
-
-
-def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
+def test_load_best_ends_with_the_best_adapters(tmp_path: Path) -> None:
     run = train(load_config(run_in(tmp_path / "whole", WORSE)))
     seen = rates(run)
     best = max((step for step in seen if step), key=lambda step: (seen[step], -step))
@@ -116,7 +106,9 @@ def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
     assert adapters(run.path) != adapters(run.path / "checkpoints" / "0000005")
     assert run.summary["win_rate"]["after"]["rate"] == seen[best]
 
-    parts = train(load_config(run_in(tmp_path / "parts", WORSE)), observers=[StopsAfter(4)])
+    parts = train(
+        load_config(run_in(tmp_path / "parts", WORSE)), observers=[StopsAfter(4, StopRun("enough"))]
+    )
     assert parts.status == "stopped"
     assert adapters(parts.path) == adapters(parts.path / "checkpoints" / "0000004")
     parts = resume(parts.path)
@@ -124,14 +116,14 @@ def test_the_best_adapters_are_those_of_the_end(tmp_path: Path) -> None:
     assert {**parts.summary, "seconds": 0} == {**run.summary, "seconds": 0}
 
 
-def test_without_it_they_are_those_of_the_last_step(tmp_path: Path) -> None:
+def test_without_load_best_the_last_adapters_are_kept(tmp_path: Path) -> None:
     run = train(load_config(run_in(tmp_path / "run", WORSE, load_best=False, iters=3)))
     assert adapters(run.path) == adapters(run.path / "checkpoints" / "0000003")
     assert "adapters_step" not in run.summary
     assert run.summary["win_rate"]["after"]["rate"] == rates(run)[3]
 
 
-def test_nothing_can_be_gone_by_where_nothing_is_held_out(tmp_path: Path) -> None:
+def test_early_stopping_without_an_evaluation_is_refused(tmp_path: Path) -> None:
     settings = run_in(tmp_path / "run", STILL) | {"prompts": {"path": "embedded:prompts", "limit": 9}}
     with pytest.raises(
         UserError, match=r"training.early_stop: nothing is evaluated .* set evaluation.prompts"

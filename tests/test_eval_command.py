@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from prefloop import load_config, train
 from prefloop.cli import main
-from tiny_models import ModelFolder, build
+from support.tiny_models import ModelFolder, build
 
 SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",
@@ -62,7 +62,7 @@ def read(file: Path) -> dict[str, Any]:
     return found
 
 
-def test_by_default_it_is_the_evaluation_with_which_the_run_ended() -> None:
+def test_by_default_it_repeats_the_last_evaluation_of_the_run() -> None:
     found = evaluated(file="run/evaluations/final-against-start.json")
     assert (found.pop("policy"), found.pop("prompts")[:13]) == ("step 2 (final)", "held out from")
     assert found.pop("their_metrics")["completion_length"] > 0
@@ -80,7 +80,7 @@ def test_nothing_is_asked_or_written_twice() -> None:
     assert len(before.splitlines()) == 6
 
 
-def test_the_summary_says_what_it_was_and_what_it_is_worth() -> None:
+def test_the_summary_has_settings_rates_and_intervals() -> None:
     done = evaluate("--against", "base", "--checkpoint", "1", "--prompts", "prompts.jsonl")
     assert done.exit_code == 0, done.stderr
     head, *rest = done.stdout.splitlines()
@@ -98,7 +98,7 @@ def test_the_summary_says_what_it_was_and_what_it_is_worth() -> None:
     assert ("cannot be told from the base model" in done.stdout) == (rate["low"] <= 0.5 <= rate["high"])
 
 
-def test_few_pairs_are_called_few() -> None:
+def test_few_pairs_are_pointed_out() -> None:
     assert "6 pairs are few" in evaluate().stdout
 
 
@@ -117,7 +117,7 @@ def test_settings_of_the_run_that_matter_can_be_changed() -> None:
     assert "accuracy" not in found["metrics"]
 
 
-def test_another_run_and_the_best_checkpoint() -> None:
+def test_against_another_run_at_its_best_checkpoint() -> None:
     best = read(Path("run/run.json"))["summary"]["best"]
     found = evaluated("--against", "run", "--checkpoint", "best")
     assert (found["against"], found["step"]) == ("run", best["step"])
@@ -126,7 +126,7 @@ def test_another_run_and_the_best_checkpoint() -> None:
     assert [pair["theirs"]["text"] for pair in found["pairs"]] != ours  # drawn with another seed
 
 
-def test_a_model_with_another_tokenizer(tmp_path: Path, model_folder: ModelFolder) -> None:
+def test_against_a_model_with_another_tokenizer(tmp_path: Path, model_folder: ModelFolder) -> None:
     build(tmp_path / "other", vocabulary=300)
     found = evaluated("--against", str(tmp_path / "other"))
     assert len(found["pairs"]) == 6
@@ -138,7 +138,7 @@ def test_a_model_with_another_tokenizer(tmp_path: Path, model_folder: ModelFolde
     assert "all 60 prompts are longer than prompts.max_length, 20 tokens" in done.stderr
 
 
-def test_a_judge_that_cares_for_places_is_asked_twice_and_gains_nothing() -> None:
+def test_a_judge_with_position_bias_is_asked_in_both_orders() -> None:
     Path("place.py").write_text("def first(prompt, first, second):\n    return 0.8\n")
     Path("place.yaml").write_text("judge: {use: function, call: 'place:first'}\n")
     found = evaluated("--judge", "place.yaml")
@@ -148,7 +148,7 @@ def test_a_judge_that_cares_for_places_is_asked_twice_and_gains_nothing() -> Non
     assert "The judge leans to the answer shown first" in done.stdout
 
 
-def test_one_that_stops_goes_on_where_it_was() -> None:
+def test_a_stopped_evaluation_goes_on_where_it_was() -> None:
     Path("weary.py").write_text(
         "from pathlib import Path\n"
         "from prefloop import StopRun\n"
@@ -190,7 +190,7 @@ def test_one_that_stops_goes_on_where_it_was() -> None:
         (("--output", "no/such/file.json"), "cannot write to 'no/such"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(arguments: Sequence[str], problem: str) -> None:
+def test_errors_are_one_line(arguments: Sequence[str], problem: str) -> None:
     Path("other.jsonl").write_text('{"prompt": "Say it."}\n')
     before = sorted(Path().rglob("*"))
     done = evaluate(*arguments)
@@ -238,7 +238,7 @@ def test_prompts_that_have_changed_are_not_taken_for_held_out_ones(trained: Path
         source.write_text(PROMPTS)
 
 
-def test_a_run_that_held_nothing_out_says_so(tmp_path: Path) -> None:
+def test_a_run_without_held_out_prompts_is_refused(tmp_path: Path) -> None:
     training = {"batch_size": 4, "iters": 1}
     train(load_config({**SETTINGS, "training": training, "evaluation": {"held_out": 0}, "output": "blind"}))
     done = CliRunner().invoke(main, ["eval", "blind"])

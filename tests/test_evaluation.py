@@ -16,7 +16,7 @@ from prefloop import Completion, Evaluation, Pair, Policy, Prompt, Rate, Samplin
 from prefloop.evaluation import Evaluator, length_controlled, metrics, wilson, win_rate
 from prefloop.evaluation.asking import ask
 from prefloop.evaluation.record import record
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 
 def test_wilson_by_hand() -> None:
@@ -33,7 +33,7 @@ def test_wilson_at_the_ends_stays_between_0_and_1(wins: int, low: float, high: f
     assert (rate.low, rate.high) == pytest.approx((low, high), abs=1e-4)
 
 
-def test_without_pairs_nothing_is_known() -> None:
+def test_without_pairs_the_interval_is_0_to_1() -> None:
     rate = wilson(0, 0)
     assert (rate.low, rate.high, rate.pairs) == (0.0, 1.0, 0)
 
@@ -68,7 +68,7 @@ class PrefersTexts:
         return [Verdict(0.9 if p.first.text in self.liked else 0.1) for p in pairs]
 
 
-def test_position_bias_does_not_win(model_folder: ModelFolder) -> None:
+def test_position_bias_gives_a_win_rate_of_one_half(model_folder: ModelFolder) -> None:
     policy = Policy.load(str(model_folder("qwen3")))
     prompts = [policy.encode(f"number {i}") for i in range(6)]
     evaluation = Evaluator(policy, prompts, PrefersPlaceA(), Sampling(max_tokens=4))(0)
@@ -172,7 +172,7 @@ def test_length_controlled_rate_against_a_search(seed: int) -> None:
         [(7, 1.0), (7, 0.0), (7, 1.0)],  # all differ alike
     ],
 )
-def test_a_length_controlled_rate_that_is_not_identified(rows: list[tuple[int, float]]) -> None:
+def test_a_length_controlled_rate_that_is_not_identified_is_nan(rows: list[tuple[int, float]]) -> None:
     found = length_controlled(*outcomes(rows))
     assert all(math.isnan(value) for value in (found.rate, found.low, found.high))
 
@@ -199,7 +199,7 @@ class Asked:
         return [self.answer] * len(pairs)
 
 
-def test_a_judge_is_asked_in_both_orders_only_where_that_tells_something() -> None:
+def test_a_judge_is_asked_in_both_orders_only_where_it_may_have_position_bias() -> None:
     pairs = [pair("a", "b"), pair("c", "d")]
     plain = Asked(Verdict(0.9))
     assert ask(plain, pairs) == [Verdict.tie(orders=(0.9, pytest.approx(0.1)))] * 2
@@ -214,7 +214,7 @@ def test_a_judge_is_asked_in_both_orders_only_where_that_tells_something() -> No
     assert (ask(person, pairs), person.seen) == ([Verdict(0.75), Verdict(0.25)], ["a", "d"])
 
 
-def test_a_person_who_leaves_has_said_something_of_the_right_answers() -> None:
+def test_verdicts_of_a_person_who_leaves_belong_to_the_right_answers() -> None:
     with pytest.raises(StopRun) as left:
         ask(Asked(Verdict(1.0), interactive=True, patience=2), [pair("a", "b")] * 3)
     assert [v.probability for v in left.value.verdicts] == [1.0, 0.0]
@@ -236,7 +236,7 @@ def test_two_orders_are_averaged_and_an_error_in_one_is_an_error() -> None:
     assert found[2].status == "error"
 
 
-def test_health_by_hand() -> None:
+def test_judge_statistics_by_hand() -> None:
     pairs = [pair("a", "b"), pair("a", "b"), pair("same", "same"), pair("a", "b"), pair("a", "b")]
     verdicts = [
         Verdict(0.6, orders=(0.8, 0.4)),  # the one shown first, twice
@@ -254,7 +254,7 @@ def test_health_by_hand() -> None:
     assert math.isnan(alone["first_place"])
 
 
-def test_lengths_and_variety() -> None:
+def test_lengths_stop_rate_and_distinct_n_by_hand() -> None:
     texts = [(1, 2, 1, 2, 9), (1, 2), (3, 9)]  # 9 is the stop token
     said = [Completion(t, "", stopped=t[-1] == 9) for t in texts]
     found = metrics.answers(said)
@@ -294,7 +294,7 @@ def test_divergence_against_float64(model_folder: ModelFolder) -> None:
     assert abs(np.mean(ratios)) > 0.01
 
 
-def test_the_record_is_json_without_nan() -> None:
+def test_an_evaluation_is_written_as_json_without_nan() -> None:
     both = Pair(Prompt((), "?", id="p:1"), Completion((1, 2), "yes"), Completion((3,), "n", stopped=False))
     evaluation = Evaluation(
         3, Rate(1.0, 0.2, 1.0, 1), {"kl": math.nan}, [both], [Verdict(0.9, orders=(1.0, 0.8))], "p:rule"

@@ -70,14 +70,14 @@ def test_chat_rows_hold_labelled_training_pairs_as_last_judged() -> None:
     ]
 
 
-def test_what_is_left_out_is_counted() -> None:
+def test_pairs_that_are_left_out_are_counted() -> None:
     done = export("runs/one")
     assert done.stderr == (
         "Wrote 3 pairs. Left out: 1 judged again later, 1 of evaluations, 1 ties, 1 abstentions, 1 errors.\n"
     )
 
 
-def test_text_rows() -> None:
+def test_the_text_format_has_plain_prompt_chosen_and_rejected() -> None:
     first, *_ = rows("runs/one", "--format", "text")
     assert first == {"prompt": "What does a cow say?", "chosen": "Moo.", "rejected": "Woof."}
 
@@ -94,7 +94,7 @@ def test_text_rows_keep_the_system_message_apart_and_say_when_turns_are_lost(run
     assert rows("runs/one")[-1]["prompt"] == [SYSTEM, USER, said, USER]
 
 
-def test_details_and_ties() -> None:
+def test_details_and_ties_are_exported_on_request() -> None:
     found = rows("runs/one", "--details", "--include-ties")
     assert [row["chosen"][0]["content"] for row in found] == ["Moo.", "“Muh”, says a cow.", "a", "h"]
     assert [row["probability"] for row in found] == pytest.approx([0.9, 0.75, 0.5, 0.7])
@@ -102,13 +102,13 @@ def test_details_and_ties() -> None:
     assert {row["judge"] for row in found} == {"prefloop:rule"}
 
 
-def test_ties_are_refused_where_they_would_pass_for_labels() -> None:
+def test_ties_without_details_are_refused() -> None:
     done = export("runs/one", "--include-ties")
     assert done.exit_code == 2
     assert "give --details as well" in done.stderr
 
 
-def test_a_file_is_written_once() -> None:
+def test_an_existing_file_is_not_overwritten() -> None:
     assert export("runs/one", "--output", "pairs.jsonl").exit_code == 0
     before = Path("pairs.jsonl").read_bytes()
     assert before.decode() == export("runs/one").stdout
@@ -133,7 +133,7 @@ def test_the_datasets_library_reads_the_columns(format: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("format", ["chat", "text"])
-def test_what_is_exported_can_be_judged(format: str) -> None:
+def test_exported_pairs_can_be_judged(format: str) -> None:
     exported = export("runs/one", "--format", format, "--details", "--include-ties", "--output", "out.jsonl")
     assert exported.exit_code == 0
     found = read_pairs("out.jsonl")
@@ -158,7 +158,7 @@ def test_what_is_exported_can_be_judged(format: str) -> None:
     assert (report["pairs"], report["labelled"]) == (4, 4)
 
 
-def test_the_ledger_itself_can_be_named_and_is_left_alone(run: Path) -> None:
+def test_the_ledger_file_may_be_given_and_is_not_changed(run: Path) -> None:
     ledger = run / "judgements.jsonl"
     with ledger.open("a") as file:
         file.write('{"step": 4, "prom')  # a run that is still writing
@@ -174,7 +174,7 @@ def test_the_ledger_itself_can_be_named_and_is_left_alone(run: Path) -> None:
         ("runs", "runs: holds no judgements.jsonl"),
     ],
 )
-def test_no_run(path: str, problem: str) -> None:
+def test_a_path_without_a_run_is_named(path: str, problem: str) -> None:
     done = export(path)
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {problem}")

@@ -1,7 +1,7 @@
 """The fast scoring path against a plain one: log-probabilities, exact KL and every gradient.
 
-The plain one is in `plain_scoring`. What is fast: prompts computed once for both completions, only completion
-positions through the output head, chunks of them, NumPy for large vocabularies, gradients by hand.
+The plain one is in `support.plain_scoring`. What is fast: prompts computed once for both completions, only
+completion positions through the output head, chunks of them, NumPy for large vocabularies, gradients by hand.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
-from plain_scoring import batch, error, fast, moved_policy, plain
 from prefloop import Policy, PreferenceBatch
 from prefloop.config import AdapterConfig
-from prefloop.cpu import attention, slow_exp
+from prefloop.cpu import attention
 from prefloop.cpu import token_terms as host_terms
+from prefloop.cpu.backend import slow_exp
 from prefloop.model import weight_sharing as modules
 from prefloop.scoring import token_terms
-from tiny_models import FAMILIES, ModelFolder
-from tried import FAMILIES as TRIED
+from support.family_traits import TRAITS
+from support.plain_scoring import batch, error, fast, moved_policy, plain
+from support.tiny_models import FAMILIES, ModelFolder
 
 OWN_ATTENTION = {"gemma2", "mamba2", "gpt_oss", "deepseek_v3"}
 """Their attention is no call of mlx's, or one with more to it than a softmax of scores."""
@@ -75,7 +76,7 @@ def _compare(found: Any, wanted: Any) -> None:
     assert max(errors.values()) < 1e-3, max(errors, key=errors.__getitem__)
 
 
-@pytest.mark.parametrize("family", TRIED)
+@pytest.mark.parametrize("family", TRAITS)
 def test_every_family_and_cache(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
@@ -84,8 +85,8 @@ def test_every_family_and_cache(
 
 
 @pytest.mark.skipif(not slow_exp(), reason="mlx's own attention is fast here")
-@pytest.mark.parametrize("family", TRIED)
-def test_every_family_with_the_reference_s_attention_in_numpy(
+@pytest.mark.parametrize("family", TRAITS)
+def test_every_family_with_numpy_attention_for_the_reference(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     calls: list[tuple[int, ...]] = []
@@ -102,18 +103,18 @@ def test_every_family_with_the_reference_s_attention_in_numpy(
     assert bool(calls) == (family not in OWN_ATTENTION)
 
 
-def test_the_families_stay_on_the_fast_path(model_folder: ModelFolder) -> None:
+def test_every_family_takes_the_fast_path(model_folder: ModelFolder) -> None:
     """One that fell back to whole prompts or whole logits would still score well, only slowly."""
     scorers = {family: Policy.load(str(model_folder(family))).reference_scorer for family in FAMILIES}
     for family, scorer in scorers.items():
         caches = {type(cache).__name__ for cache in make_prompt_cache(scorer.trunk.model)}
-        assert caches == set(TRIED[family].caches.split()), family
-        assert scorer.shares_prompts == TRIED[family].shares_prompts, family
+        assert caches == set(TRAITS[family].caches.split()), family
+        assert scorer.shares_prompts == TRAITS[family].shares_prompts, family
     assert [family for family, scorer in scorers.items() if not scorer.trunk.divided] == []
 
 
 @pytest.mark.parametrize("case", ADAPTERS)
-def test_every_kind_of_adapter_every_way(model_folder: ModelFolder, case: str, way: str) -> None:
+def test_every_adapter_type_on_every_path(model_folder: ModelFolder, case: str, way: str) -> None:
     family, adapter, quantize = ADAPTERS[case]
     policy = moved_policy(str(model_folder(family)), adapter, quantize)
     assert ("scales" in policy.reference.layers[0].self_attn.q_proj) == (quantize != "none")
@@ -123,7 +124,7 @@ def test_every_kind_of_adapter_every_way(model_folder: ModelFolder, case: str, w
 @pytest.mark.parametrize(
     ("case", "trained"), [("lora", False), ("full, head frozen", False), ("lora on the head", True)]
 )
-def test_a_chunk_is_what_goes_through_the_head(
+def test_the_head_never_sees_more_than_a_chunk(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, case: str, trained: bool, way: str
 ) -> None:
     """The ways are taken: a trained head is never left to NumPy, and no call sees more than a chunk."""
@@ -151,7 +152,7 @@ def test_prompts_of_any_length(model_folder: ModelFolder, family: str, lengths: 
     check(moved_policy(str(model_folder(family)), AdapterConfig(rank=4)), batch(lengths))
 
 
-def test_shared_prompts_are_as_good_as_whole_rows(
+def test_shared_prompts_score_like_whole_rows(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = moved_policy(str(model_folder("qwen3")), AdapterConfig())
@@ -163,7 +164,7 @@ def test_shared_prompts_are_as_good_as_whole_rows(
 
 @pytest.mark.parametrize("family", ["llama", "gpt_oss", "qwen3_next", "recurrent_gemma"])
 @pytest.mark.parametrize("kind", ["lora", "full"])
-def test_gradient_checkpointing(
+def test_gradient_checkpointing_changes_no_gradient(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str, kind: str
 ) -> None:
     policy = moved_policy(str(model_folder(family)), AdapterConfig(type=kind, layers=-1))  # type: ignore[arg-type]
@@ -173,12 +174,14 @@ def test_gradient_checkpointing(
         monkeypatch.setattr(layer, "__call__", layer.__call__)
         monkeypatch.setattr(layer, modules._CHECKPOINTED, False, raising=False)
     modules.checkpoint_layers(policy.model)
-    assert shared == TRIED[family].shares_prompts
+    assert shared == TRAITS[family].shares_prompts
     assert not policy.scorer.shares_prompts
     _compare(fast(policy, batch()), wanted)
 
 
-def test_a_model_that_never_set_itself_up_can_be_trained(model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_a_model_that_skips_its_base_constructor_can_be_trained(
+    model_folder: ModelFolder, tmp_path: Path
+) -> None:
     """mlx-lm's recurrent_gemma does not call its base class's constructor."""
     policy = moved_policy(str(model_folder("recurrent_gemma")), AdapterConfig())
     tokens = mx.array([[5, 6, 7, 8]])

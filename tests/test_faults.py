@@ -20,7 +20,7 @@ CAMPAIGN = Path(__file__).resolve().parent.parent / "benchmarks" / "faults.py"
     ],
     ids=["kills", "files"],
 )
-def test_nothing_is_lost(faults: tuple[str, ...]) -> None:
+def test_no_fault_loses_a_label(faults: tuple[str, ...]) -> None:
     done = subprocess.run([sys.executable, str(CAMPAIGN), *faults], capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

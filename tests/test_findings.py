@@ -92,7 +92,7 @@ def test_whether_the_run_finished(manifest: dict[str, Any], level: str, text: st
     assert told(finished, run(manifest=manifest)) == (level, text)
 
 
-def test_the_claim() -> None:
+def test_the_level_of_the_win_rate_finding() -> None:
     def level(low: float, high: float, **before: Rate) -> str:
         return told(claim, compared({}, {}, low=low, high=high, **before))[0]
 
@@ -105,7 +105,7 @@ def test_the_claim() -> None:
     assert claim(run(evaluations=(Evaluated(0, Rate(0.5, 0.4, 0.6, 100)),))).level == "unknown"
 
 
-def test_the_claim_has_its_numbers() -> None:
+def test_the_win_rate_finding_has_its_numbers() -> None:
     assert told(claim, compared({}, {}, low=0.44, high=0.76)) == (
         "warning",
         (
@@ -118,7 +118,7 @@ def test_the_claim_has_its_numbers() -> None:
 
 
 @pytest.mark.parametrize(("rate", "pairs"), [(0.6, 96), (0.4, 96), (0.55, 384), (1.0, 4), (0.502, None)])
-def test_pairs_that_a_win_rate_needs(rate: float, pairs: int | None) -> None:
+def test_how_many_pairs_a_win_rate_needs(rate: float, pairs: int | None) -> None:
     """At that number, the half width of the widest normal interval is the distance from one half."""
     assert pairs_needed(rate) == pairs
     if pairs:
@@ -136,14 +136,16 @@ def test_pairs_that_a_win_rate_needs(rate: float, pairs: int | None) -> None:
         (11.9, 0.50, "fine"),
     ],
 )
-def test_a_win_rate_that_came_with_length(tokens: float, controlled: float | None, level: str) -> None:
+def test_a_win_rate_that_came_with_length_is_a_warning(
+    tokens: float, controlled: float | None, level: str
+) -> None:
     after = {"completion_length": tokens}
     if controlled is not None:
         after["length_controlled_win_rate"] = controlled
     assert told(length, compared({"completion_length": 10.0}, after))[0] == level
 
 
-def test_length_has_its_numbers() -> None:
+def test_the_length_finding_has_its_numbers() -> None:
     found = compared(
         {"completion_length": 10.0}, {"completion_length": 15.0, "length_controlled_win_rate": 0.5}
     )
@@ -160,7 +162,7 @@ def orders(*pairs: tuple[float, float]) -> RunFiles:
     return run(judged=tuple(Judged(1, (5, 6), (a + b) / 2, orders=(a, b)) for a, b in pairs))
 
 
-def test_a_judge_that_goes_by_place() -> None:
+def test_a_judge_with_position_bias_is_a_warning() -> None:
     assert told(judge_consistency, orders(*[(0.9, 0.71), (0.1, 0.29)] * 20))[0] == "fine"
     assert told(judge_consistency, orders(*[(0.9, 0.7), (0.1, 0.3)] * 20))[0] == "warning"  # a gap of 0.2
     leaning = [(0.55, 0.45)] * 12 + [(0.6, 0.6), (0.4, 0.4)] * 14  # first got 26 + 26 of 80
@@ -178,7 +180,7 @@ def test_a_judge_that_goes_by_place() -> None:
     )
 
 
-def test_a_judge_that_is_asked_once() -> None:
+def test_position_bias_of_a_judge_asked_once_shows_in_its_share_of_first_places() -> None:
     def once(first: int, second: int, **more: Any) -> RunFiles:
         shown = [Judged(1, (5, 6), 0.9, **more)] * first + [Judged(1, (5, 6), 0.1, **more)] * second
         return run(judged=tuple(shown))
@@ -196,7 +198,7 @@ def steps(**metrics: float) -> RunFiles:
     )
 
 
-def test_pairs_without_a_label() -> None:
+def test_many_pairs_without_a_label_are_a_warning() -> None:
     assert told(judge_decided, steps(ties=0.39))[0] == "fine"
     assert judge_decided(steps(ties=0.4)).title == "Many ties"
     assert told(judge_decided, steps(errors=0.049))[0] == "fine"
@@ -215,7 +217,9 @@ def test_pairs_without_a_label() -> None:
         ("stop_rate", 1.0, 0.91, 0.9),
     ],
 )
-def test_collapse(metric: str, before: float, enough: float, too_far: float) -> None:
+def test_a_collapse_of_variety_is_a_warning(
+    metric: str, before: float, enough: float, too_far: float
+) -> None:
     assert told(collapse, compared({metric: before}, {metric: enough}))[0] == "fine"
     assert told(collapse, compared({metric: before}, {metric: too_far}))[0] == "warning"
     assert told(collapse, run())[0] == "unknown"
@@ -234,7 +238,7 @@ def answered(same: int, prompts: int, before: int = 1) -> RunFiles:
     return run(evaluations=(Evaluated(10, Rate(0.7, 0.6, 0.8, prompts), pairs=pairs),))
 
 
-def test_one_answer_to_many_prompts() -> None:
+def test_one_answer_to_many_prompts_is_a_warning() -> None:
     assert told(collapse, answered(2, 10))[0] == "fine"
     assert told(collapse, answered(3, 10)) == (
         "warning",
@@ -244,19 +248,19 @@ def test_one_answer_to_many_prompts() -> None:
     assert told(collapse, answered(7, 7))[0] == "unknown"  # too few prompts to say
 
 
-def test_right_answers() -> None:
+def test_fewer_right_answers_are_a_warning() -> None:
     assert told(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.851}))[0] == "fine"
     assert told(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.85}))[0] == "warning"
     assert right_answers(run()) is None
 
 
-def test_who_judged() -> None:
+def test_the_same_judge_in_training_and_evaluation_is_a_note() -> None:
     assert told(who_judged, compared({}, {}))[0] == "note"
     assert who_judged(compared({}, {}, settings={"evaluation.judge.use": "prefloop:rule"})) is None
     assert who_judged(run()) is None
 
 
-def test_the_best_of_several() -> None:
+def test_choosing_the_best_of_several_evaluations_is_a_note() -> None:
     rates = tuple(Evaluated(step, Rate(0.6, 0.5, 0.7, 50)) for step in (0, 5, 10))
     manifest = {"status": "finished", "summary": {"steps": 10, "adapters_step": 5}}
     chosen = run(manifest=manifest, evaluations=rates)
@@ -265,7 +269,7 @@ def test_the_best_of_several() -> None:
     assert selection(run(evaluations=rates)) is None
 
 
-def test_warnings_come_first_and_damage_is_one() -> None:
+def test_warnings_come_first_and_damage_is_a_warning() -> None:
     found = findings(run(problems=("3 damaged lines of metrics.jsonl are left out.",)))
     levels = [finding.level for finding in found]
     assert levels == sorted(levels, key=["warning", "note", "unknown", "fine"].index)
@@ -282,20 +286,20 @@ JUDGED = (
 )
 
 
-def test_longer_answers() -> None:
+def test_how_often_the_longer_answer_wins() -> None:
     rate = longer_wins(JUDGED)
     assert rate is not None and (rate.rate, rate.pairs) == (2 / 3, 3)
     assert length_differences(JUDGED) == [4, -4, 4, 0]
     assert longer_wins(JUDGED[3:]) is None
 
 
-def test_stretches_of_a_run() -> None:
+def test_a_run_is_divided_into_stretches() -> None:
     assert [(step, len(part)) for step, part in stretches(JUDGED, 4, parts=2)] == [(1.5, 2), (3.5, 4)]
     assert [step for step, _ in stretches(JUDGED, 4, parts=4)] == [1.0, 2.0, 3.0, 4.0]
     assert stretches((), 0) == []
 
 
-def test_means_over_steps() -> None:
+def test_means_are_taken_over_steps() -> None:
     rows = [
         {"step": float(i), "pairs": float(i), "ties": i / 10, "seconds_judging": 2.0} for i in range(1, 5)
     ]

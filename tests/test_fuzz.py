@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-import fuzzing
 from prefloop import UserError, load_config
 from prefloop.config import Config, dump_config
 from prefloop.config.tree import Place, to_plain
@@ -23,6 +22,7 @@ from prefloop.config.yaml_core import read_text
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Registry
 from prefloop.settings import OptimizerConfig, PromptsConfig, ScheduleConfig
+from support import fuzzing
 
 REGISTRY = Registry()
 CASES = {

@@ -16,8 +16,8 @@ from prefloop.sampling import Generator
 from prefloop.sampling.generator import _by_length, _one_by_one
 from prefloop.sampling.pool import Request, sample_pool
 from prefloop.sampling.token_sampler import Drawer
-from tiny_models import ModelFolder
-from tried import FAMILIES
+from support.family_traits import TRAITS
+from support.tiny_models import ModelFolder
 
 LONG = Sampling(temperature=1.0, top_p=1.0, max_tokens=12)
 
@@ -77,8 +77,8 @@ RAGGED = [tuple(range(7, 7 + count)) for count in (5, 1, 19, 12, 5, 3)]
 ENGINES = {"one pool": sample_pool, "pools of equal length": _by_length, "one by one": _one_by_one}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: str) -> None:
+@pytest.mark.parametrize("family", TRAITS)
+def test_greedy_pool_sampling_equals_the_model_alone(model_folder: ModelFolder, family: str) -> None:
     """Forked caches, padding and rows that leave change nothing, whatever the model keeps."""
     policy = Policy.load(str(model_folder(family)), AdapterConfig(type="full", layers=-1))
     stop = _stop_for_some(policy, RAGGED)
@@ -87,12 +87,12 @@ def test_a_pool_is_greedy_as_the_model_alone(model_folder: ModelFolder, family: 
     assert len(set(map(len, expected))) > 1  # some rows leave early
     generator = Generator(policy.model, policy.tokenizer)
     assert generator._sample(twice, GREEDY, {stop}, 0) == expected
-    assert generator._engines[0] is ENGINES[FAMILIES[family].sampling]
+    assert generator._engines[0] is ENGINES[TRAITS[family].sampling]
 
 
 @pytest.mark.parametrize("engine", [sample_pool, _by_length, _one_by_one])
 @pytest.mark.parametrize("room", [1, ROOM])
-def test_every_engine_is_greedy_alike(policy: Policy, engine: Any, room: int) -> None:
+def test_every_engine_gives_the_same_greedy_completions(policy: Policy, engine: Any, room: int) -> None:
     expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
     assert engine(policy.model, Request(RAGGED, Drawer(GREEDY, 0), set(), room)) == expected
 
@@ -135,7 +135,7 @@ class Counting(nn.Module):
         return logits
 
 
-def test_an_equal_prompt_is_read_once_and_rows_leave(policy: Policy) -> None:
+def test_equal_prompts_are_read_once_and_finished_rows_leave_the_batch(policy: Policy) -> None:
     asked = (RAGGED[0], RAGGED[4], RAGGED[2])  # two of them are equal
     stop = _stop_for_some(policy, asked)
     model = Counting(policy.model)
@@ -167,7 +167,7 @@ def test_a_model_that_cannot_take_ragged_rows_is_sampled_by_length(model_folder:
     assert policy._generators["policy"]._engines[0] is _by_length
 
 
-def test_a_mask_that_happens_to_fit_is_found_out(model_folder: ModelFolder) -> None:
+def test_a_wrongly_broadcast_attention_mask_is_detected(model_folder: ModelFolder) -> None:
     """Gemma 2's mask is broadcast along the wrong axis where there are as many rows as key heads."""
     policy = Policy.load(str(model_folder("gemma2")))
     two = [RAGGED[0], RAGGED[2]]
@@ -199,7 +199,7 @@ def test_a_cache_that_cannot_be_batched_is_sampled_one_by_one(policy: Policy, pr
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_adapters_are_folded_in_where_that_loses_nothing(
+def test_adapters_are_merged_for_sampling_where_that_loses_nothing(
     model_folder: ModelFolder, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = Policy.load(str(model_folder("qwen3")), AdapterConfig(type=kind, rank=4))
@@ -217,7 +217,7 @@ def test_adapters_are_folded_in_where_that_loses_nothing(
     assert merged(policy.model) is policy.model
 
 
-def test_adapters_stay_apart_where_folding_would_round_them_away(model_folder: ModelFolder) -> None:
+def test_adapters_stay_unmerged_where_merging_would_round_them_away(model_folder: ModelFolder) -> None:
     policy = Policy.load(str(model_folder("qwen3")))
     policy.model.set_dtype(mx.bfloat16)
     assert merged(policy.model) is policy.model
@@ -225,7 +225,7 @@ def test_adapters_stay_apart_where_folding_would_round_them_away(model_folder: M
     assert merged(plain.model) is plain.model
 
 
-def test_completions_of_the_reference_say_so(policy: Policy, prompts: list[Prompt]) -> None:
+def test_completions_of_the_reference_have_it_as_source(policy: Policy, prompts: list[Prompt]) -> None:
     assert {c.source for c in policy.generate(prompts, LONG, seed=0, source="reference")} == {"reference"}
 
 

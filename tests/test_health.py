@@ -49,7 +49,7 @@ BIASED = Verdict.tie(orders=(0.97, 0.04))
         (PAIR, Verdict(0.05, orders=(0.0, 0.1)), None),
     ],
 )
-def test_kinds(pair: Pair, verdict: Verdict, kind: str | None) -> None:
+def test_verdicts_are_sorted_into_kinds(pair: Pair, verdict: Verdict, kind: str | None) -> None:
     assert kind_of(pair, verdict) == kind
 
 
@@ -80,12 +80,12 @@ def watch(guard: JudgeGuard, verdicts: Sequence[Verdict], size: int = 4) -> str 
         ([FIRST, SECOND] * 10 + [BIASED] * 20, "shown first"),
     ],
 )
-def test_a_window_of_twenty(verdicts: list[Verdict], message: str | None) -> None:
+def test_a_guard_with_a_window_of_twenty(verdicts: list[Verdict], message: str | None) -> None:
     said = watch(JudgeGuard(JudgingConfig(window=20)), verdicts)
     assert said is None if message is None else message in (said or "")
 
 
-def test_the_message_says_what_and_what_to_do() -> None:
+def test_the_message_names_the_problem_and_the_fix() -> None:
     assert watch(JudgeGuard(JudgingConfig(window=4, max_errors=0.25)), [FIRST, ERROR, SECOND, ERROR]) == (
         "judge: 2 of its last 4 verdicts are errors, more than judging.max_errors (0.25) allows. "
         "The last one: no room"
@@ -97,20 +97,20 @@ def test_the_message_says_what_and_what_to_do() -> None:
     )
 
 
-def test_it_can_be_switched_off() -> None:
+def test_the_guard_can_be_switched_off() -> None:
     assert watch(JudgeGuard(JudgingConfig(window=0)), [ERROR] * 500) is None
     assert watch(JudgeGuard(JudgingConfig(window=4, max_errors=1.0)), [ERROR] * 500) is None
     assert watch(JudgeGuard(JudgingConfig(window=4, max_one_kind=1.0)), [TIE] * 500) is None
 
 
-def test_settings() -> None:
+def test_the_guard_s_settings_are_loaded_and_checked() -> None:
     judging = {"window": 50, "max_errors": 0.2, "max_one_kind": 0.8}
     assert load_config({"model": "m", "prompts": "p", "judging": judging}).judging == JudgingConfig(**judging)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"judging\.max_errors: must be <= 1, not 50"):
         load_config({"model": "m", "prompts": "p", "judging": {"max_errors": 50}})
 
 
-def test_a_person_is_not_watched() -> None:
+def test_a_human_judge_has_no_guard() -> None:
     config = load_config({"model": "m", "prompts": "p", "judge": "human"})
     assert guards(config) == ()
     (guard,) = guards(evolve(config, judge=Says(TIE), judging=JudgingConfig(window=3)))
@@ -128,7 +128,7 @@ class Says:
 
 
 @pytest.mark.parametrize(("verdict", "words"), [(ERROR, "are errors"), (BIASED, "shown first")])
-def test_a_run_with_such_a_judge_stops(
+def test_a_run_whose_judge_fails_the_guard_stops(
     verdict: Verdict, words: str, tmp_path: Path, model_folder: Any
 ) -> None:
     from prefloop.runs.training import train

@@ -53,7 +53,7 @@ def masks(length: int, keys: int) -> dict[str, mx.array | str | None]:
 @pytest.mark.parametrize("queries", [1, 3, 64])
 @pytest.mark.parametrize("name", masks(1, 1))
 @pytest.mark.parametrize(("length", "keys"), [(7, 7), (7, 12), (1, 5)])
-def test_attention_is_the_formula(
+def test_numpy_attention_matches_the_formula(
     monkeypatch: pytest.MonkeyPatch, queries: int, name: str, length: int, keys: int
 ) -> None:
     monkeypatch.setattr(attention, "QUERIES", queries)
@@ -70,7 +70,7 @@ def test_attention_is_the_formula(
     )
 
 
-def test_a_query_that_sees_nothing_does_no_harm() -> None:
+def test_a_fully_masked_query_gives_finite_values() -> None:
     """Padding before a prompt: its own rows are never looked at, but must not be undefined."""
     q, k, v = inputs(4, 4)
     mask = mx.array(np.tri(4, dtype=bool) & (np.arange(4) >= 2))
@@ -95,7 +95,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def test_it_takes_what_is_worth_it_and_what_it_knows(taken: list[Any]) -> None:
+def test_numpy_attention_handles_only_supported_and_large_calls(taken: list[Any]) -> None:
     q, k, v = inputs(5, 5)
     with without_gradient():
         now = mx.fast.scaled_dot_product_attention
@@ -110,14 +110,16 @@ def test_it_takes_what_is_worth_it_and_what_it_knows(taken: list[Any]) -> None:
     assert mx.fast.scaled_dot_product_attention is PLAIN
 
 
-def test_it_ends_with_its_block_whatever_happens(taken: list[Any]) -> None:
+def test_numpy_attention_ends_with_its_block_even_after_an_error(taken: list[Any]) -> None:
     with pytest.raises(RuntimeError, match="stopped"), without_gradient():
         assert mx.fast.scaled_dot_product_attention is not PLAIN
         raise RuntimeError("stopped")
     assert mx.fast.scaled_dot_product_attention is PLAIN
 
 
-def test_other_processors_keep_mlx_s_own(taken: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processors_with_fast_exp_keep_mlx_attention(
+    taken: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "slow_exp", lambda: False)
     with without_gradient():
         assert mx.fast.scaled_dot_product_attention is PLAIN
@@ -132,7 +134,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return told
 
 
-def test_small_products_have_one_thread(counts: list[int]) -> None:
+def test_small_products_run_on_one_thread(counts: list[int]) -> None:
     model = nn.Sequential(nn.Linear(8, 100, bias=True), nn.Linear(100, 16, bias=True))  # 800 and 1600: 1200
     rows = threads.SMALL // 1200
     with pytest.raises(RuntimeError, match="stopped"), threads.threads_for(model, rows):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from terminals import QUIET, Terminal
+from support.terminals import QUIET, Terminal
 
 SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",
@@ -39,7 +39,7 @@ def pairs_of(rows: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_session_with_every_kind_of_trouble(tmp_path: Path) -> None:
+def test_a_human_session_survives_undo_garbage_kill_and_interrupt(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(json.dumps(SETTINGS))
 
     person = sit_down(tmp_path)

@@ -93,7 +93,7 @@ def test_two_judges_side_by_side() -> None:
     assert (found["file"], found["pairs"]) == ("pairs.jsonl", 2)
 
 
-def test_one_judge_has_no_between_and_undefined_numbers_are_null() -> None:
+def test_undefined_numbers_are_null() -> None:
     write({"prompt": "?", "first": "same", "second": "same"}, name="same.jsonl")
     found = judged("rule", "same.jsonl", *ASKED, "--against", "longer.yaml")
     assert found["between"]["kappa"] is None
@@ -118,7 +118,7 @@ def test_the_table_shows_both_judges_and_what_stands_out() -> None:
     assert "cannot be told from a coin's" in done.stdout
 
 
-def test_a_judge_that_goes_by_place_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_position_bias_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("place.py").write_text("def first(prompt, first, second):\n    print('hm')\n    return 0.8\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
     Path("place.yaml").write_text("judge: {use: function, call: 'place:first'}\n")
@@ -165,7 +165,7 @@ def test_a_judge_that_stops_reports_on_what_it_judged() -> None:
         (("longer.yaml", "pairs.jsonl", "--against", "rul"), "there is no judge 'rul'"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(arguments: Sequence[str], problem: str) -> None:
+def test_errors_are_one_line(arguments: Sequence[str], problem: str) -> None:
     done = judge(*arguments)
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
@@ -183,7 +183,7 @@ def test_bad_rows_are_named_by_file_and_line() -> None:
     ]
 
 
-def test_the_judge_of_a_whole_configuration_is_the_one_it_would_train_with() -> None:
+def test_a_whole_configuration_gives_its_judge() -> None:
     quick, _ = load_judge("embedded:quickstart")
     alone, origin = load_judge("warm.yaml")
     assert quick == alone

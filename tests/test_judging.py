@@ -56,7 +56,7 @@ def test_kappa_by_hand() -> None:
     assert (rate.rate, rate.pairs) == (0.7, 50)
 
 
-def test_kappa_at_its_ends() -> None:
+def test_kappa_is_1_minus_1_and_0_by_hand() -> None:
     assert cohens_kappa(["first", "second"], ["first", "second"]) == 1.0
     assert cohens_kappa(["first", "second"], ["second", "first"]) == -1.0
     assert cohens_kappa(["first", "first"], ["first", "second"]) == 0.0
@@ -84,7 +84,7 @@ def test_kappa_equals_that_of_the_confusion_matrix(rows: list[tuple[Side | None,
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_what_a_score_test_would_not_reject(counts: tuple[int, int]) -> None:
+def test_the_agreement_interval_is_wilson_s(counts: tuple[int, int]) -> None:
     """Wilson's ends are where ``|p_hat - p| = z sqrt(p (1 - p) / n)``."""
     hits, pairs = counts
     rate = agreement(times(pairs, "first"), times(hits, "first") + times(pairs - hits, "second"))
@@ -114,13 +114,13 @@ def test_a_tie_agrees_with_a_tie_only_and_errors_do_not_count() -> None:
     assert found.pairs_per_second == 3.0
 
 
-def test_without_labels_or_verdicts_there_is_no_number() -> None:
+def test_without_labels_or_verdicts_numbers_are_none() -> None:
     found = report(labelled(None), judged(Verdict.error("no")))
     assert {found.agreement, found.position, found.length, found.calibration} == {None}
     assert report(labelled("first"), judged()).pairs == 0
 
 
-def test_two_judges_are_compared_where_both_spoke() -> None:
+def test_two_judges_are_compared_on_pairs_that_both_labelled() -> None:
     one = [Verdict(0.9), Verdict(0.1), Verdict.tie(), Verdict.error("?")]
     found = between(one, [Verdict(0.6), Verdict(0.8), Verdict.tie()])
     assert found.agreement is not None
@@ -133,7 +133,7 @@ def test_two_judges_are_compared_where_both_spoke() -> None:
 # Position
 
 
-def test_a_judge_that_goes_by_place_is_seen_by_its_own_two_orders() -> None:
+def test_position_bias_shows_in_a_judge_s_own_two_orders() -> None:
     always_first = Verdict.tie(orders=(0.9, 0.1))
     found = position(labelled("first", "second"), judged(always_first, always_first))
     assert found is not None
@@ -143,14 +143,14 @@ def test_a_judge_that_goes_by_place_is_seen_by_its_own_two_orders() -> None:
     assert rates == [0.5, 0.5]
 
 
-def test_a_judge_that_goes_by_place_is_seen_when_asked_again() -> None:
+def test_position_bias_shows_when_asked_again_with_swapped_answers() -> None:
     found = position(labelled("first"), judged(Verdict(0.9), swapped=[Verdict(0.2)]))
     assert found is not None
     assert (found.consistency.rate, found.first_place, found.consistency.pairs) == (0.0, 1.0, 1)
     assert found.gap == pytest.approx(0.7)
 
 
-def test_a_judge_that_follows_the_answer_is_consistent_and_fair() -> None:
+def test_a_judge_without_position_bias_is_consistent() -> None:
     found = position(
         labelled("first", "second", "second"),
         judged(
@@ -167,7 +167,7 @@ def test_a_judge_that_follows_the_answer_is_consistent_and_fair() -> None:
     assert found.agreement[0].rate == pytest.approx(2 / 3)
 
 
-def test_equal_answers_and_verdicts_without_a_second_one_say_nothing_about_position() -> None:
+def test_equal_answers_and_single_verdicts_do_not_count_for_position_bias() -> None:
     same = LabelledPair(pair("a", "a"), None)
     biased = Verdict.tie(orders=(0.9, 0.1))
     assert position([same], judged(biased)) is None
@@ -210,7 +210,7 @@ def test_calibration_by_hand() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.booleans()), min_size=1))
 @example([(101, False), (150, True)])  # a confidence on the edge of a bin belongs to the upper one
-def test_calibration_equals_the_reference_and_does_not_depend_on_the_order(
+def test_calibration_equals_a_plain_version_in_any_order_of_pairs(
     rows: list[tuple[int, bool]],
 ) -> None:
     thousandths = np.array([probability for probability, _ in rows])
@@ -266,7 +266,7 @@ def test_a_person_is_asked_once_about_all_pairs_together() -> None:
     assert set(found.swapped) == {None}
 
 
-def test_only_verdicts_of_one_order_are_asked_for_again() -> None:
+def test_only_single_order_verdicts_are_asked_again() -> None:
     class Mixed(Counting):
         def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
             self.calls.append(list(pairs))
@@ -280,7 +280,7 @@ def test_only_verdicts_of_one_order_are_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize("reason", [StopRun("the budget is spent", [Verdict(0.9)]), KeyboardInterrupt()])
-def test_a_judge_that_stops_leaves_what_was_judged(reason: BaseException) -> None:
+def test_verdicts_before_a_stop_are_kept(reason: BaseException) -> None:
     class Stops:
         def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
             raise reason

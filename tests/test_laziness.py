@@ -99,7 +99,7 @@ def test_plugins_use_only_what_is_public(package: Path) -> None:
     assert private == []
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     assert sorted(set(prefloop.__all__)) == sorted(prefloop.__all__)
     for name in prefloop.__all__:
         assert getattr(prefloop, name) is not None
@@ -107,6 +107,6 @@ def test_every_public_name_is_there() -> None:
         assert importlib.util.find_spec(module)
 
 
-def test_an_unknown_name_of_the_package() -> None:
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'prefloop' has no attribute 'Lopp'"):
         prefloop.Lopp  # noqa: B018

@@ -27,7 +27,8 @@ from prefloop import (
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
 from prefloop.runs.ledger import Later
-from tiny_models import ModelFolder
+from support.loops import Longer, make_loop, prompts_of
+from support.tiny_models import ModelFolder
 
 LOSSES = {
     "sigmoid": {},
@@ -52,17 +53,6 @@ TYPES = {
 
 
 @frozen
-class Longer:
-    """Prefers the longer completion, then the larger token ids, so that every pair has a winner."""
-
-    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        return [
-            Verdict.from_scores(*(len(c.tokens) + sum(c.tokens) / 1e6 for c in (p.first, p.second)))
-            for p in pairs
-        ]
-
-
-@frozen
 class Fixed:
     """Gives the verdicts it was told to give."""
 
@@ -70,24 +60,6 @@ class Fixed:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         return list(itertools.islice(itertools.cycle(self.verdicts), len(pairs)))
-
-
-def prompts_of(policy: Policy, count: int = 8) -> list[Prompt]:
-    return [policy.encode(f"What does animal number {i} say?") for i in range(count)]
-
-
-def make_loop(policy: Policy, judge: Any = None, sampler: str = "policy", **options: Any) -> Loop:
-    training = TrainingConfig(
-        **{"batch_size": 2, "learning_rate": 1e-2, "iters": 3, **options.pop("training", {})}
-    )
-    return Loop(
-        policy,
-        prompts_of(policy),
-        judge=judge or Longer(),
-        sampler=component("sampler", sampler)(max_completion_length=6, temperature=1.0, top_p=1.0),
-        training=training,
-        **options,
-    )
 
 
 def tensors(module: Any) -> dict[str, mx.array]:
@@ -137,7 +109,7 @@ def test_pairs_without_a_label_move_nothing_and_are_counted(model_folder: ModelF
     assert step.metrics["errors"] == step.metrics["abstentions"] == 0.25
 
 
-def test_a_judge_that_answers_elsewhere_works_while_the_rest_is_sampled(model_folder: ModelFolder) -> None:
+def test_an_asynchronous_judge_works_while_the_rest_is_sampled(model_folder: ModelFolder) -> None:
     events: list[str] = []
 
     class Elsewhere(Longer):
@@ -156,7 +128,7 @@ def test_a_judge_that_answers_elsewhere_works_while_the_rest_is_sampled(model_fo
     assert len({p.first.tokens for p in step.pairs}) == 3
 
 
-def test_a_part_that_stops_the_run_does_not_lose_the_other(model_folder: ModelFolder) -> None:
+def test_a_stop_in_one_half_of_the_batch_still_waits_for_the_other(model_folder: ModelFolder) -> None:
     waited: list[int] = []
 
     class Stops(Longer):
@@ -190,7 +162,7 @@ def test_an_unlabelled_pair_changes_no_gradient(model_folder: ModelFolder) -> No
 
 
 @pytest.mark.parametrize(("loss", "ties"), [("sigmoid", "half"), ("hinge", "half"), ("soft", "keep")])
-def test_a_tie_that_counts_pulls_both_ways(model_folder: ModelFolder, loss: str, ties: str) -> None:
+def test_a_counted_tie_pulls_both_ways(model_folder: ModelFolder, loss: str, ties: str) -> None:
     """By symmetry the gradient of a tie vanishes while policy and reference are equal."""
     policy = Policy.load(str(model_folder("qwen3")))
     component_of = component("loss", "sigmoid" if loss == "soft" else loss)
@@ -202,7 +174,7 @@ def test_a_tie_that_counts_pulls_both_ways(model_folder: ModelFolder, loss: str,
     assert metrics["loss"] == pytest.approx({"hinge": 1.0}.get(loss, math.log(2)), rel=1e-5)
 
 
-def test_half_a_tie_weighs_half_a_label() -> None:
+def test_a_tie_counts_half_in_each_direction() -> None:
     pair = Pair(Prompt((1,), "p"), Completion((2,), "a"), Completion((3,), "b"))
     batch = PreferenceBatch.from_verdicts([pair, pair], [Verdict(0.2), Verdict.tie()], "half")
     assert [c.text for c in batch.chosen] == ["b", "a", "b"]
@@ -260,7 +232,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(model_folder: ModelFo
         assert mx.allclose(value, moved[1][name], rtol=1e-4, atol=1e-7), name
 
 
-def test_the_remainder_of_an_epoch_is_not_lost(model_folder: ModelFolder) -> None:
+def test_prompts_left_over_at_the_end_of_an_epoch_are_used(model_folder: ModelFolder) -> None:
     policy = Policy.load(str(model_folder("qwen3")))
     loop = make_loop(policy, training={"batch_size": 3, "epochs": 2.0, "iters": None})
     seen = [pair.prompt.text for step in loop for pair in step.pairs]
@@ -270,7 +242,7 @@ def test_the_remainder_of_an_epoch_is_not_lost(model_folder: ModelFolder) -> Non
     assert [round(loop.progress(n).epoch, 3) for n in (1, 4)] == [0.0, 1.125]
 
 
-def test_observers_are_told_and_need_not_have_every_method(model_folder: ModelFolder) -> None:
+def test_observers_need_not_have_every_method(model_folder: ModelFolder) -> None:
     class Ear:
         def __init__(self) -> None:
             self.heard: list[Step] = []
@@ -376,7 +348,7 @@ def test_an_iterator_of_prompts_has_no_epochs(model_folder: ModelFolder) -> None
         streaming(policy, iter(prompts_of(policy)), epochs=1.0)
 
 
-def test_a_run_has_no_step_after_its_last(model_folder: ModelFolder) -> None:
+def test_a_finished_loop_takes_no_further_step(model_folder: ModelFolder) -> None:
     loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"iters": 1})
     loop.step()
     assert list(loop) == []

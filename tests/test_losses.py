@@ -223,7 +223,7 @@ def test_sigmoid_by_hand() -> None:
     assert both == pytest.approx(0.7 * right + 0.3 * wrong)
 
 
-def test_soft_labels_are_content_where_the_margin_says_the_same_as_the_judge() -> None:
+def test_the_soft_label_minimum_is_at_the_judge_s_log_odds() -> None:
     margin = math.log(0.8 / 0.2) / 0.1  # sigmoid(beta d) = 0.8
     values = {"policy_chosen": [margin], "policy_rejected": [0.0], "probability": [0.8]}
     found = gradient(make("sigmoid", soft_labels=True), values)
@@ -257,7 +257,7 @@ def test_dpop_is_dpo_while_the_chosen_completion_has_not_become_less_likely(pena
         np.testing.assert_array_equal(found[side], dpo[side])
 
 
-def test_dpop_by_hand_once_it_has() -> None:
+def test_dpop_by_hand_once_the_chosen_completion_has_become_less_likely() -> None:
     values = {"policy_chosen": [-0.5], "policy_rejected": [-1.0]}  # d = 0.5, drop = 0.5
     inside, outside = (loss_of("dpop", values, delta=3.0, penalty=p) for p in ("inside", "outside"))
     assert inside == pytest.approx(math.log(1 + math.exp(0.1)))
@@ -270,7 +270,7 @@ def test_dpop_without_weight_is_dpo() -> None:
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "hinge", "ipo", "dpop"])
-def test_without_the_reference_it_says_what_is_missing(name: str) -> None:
+def test_scores_without_the_reference_are_refused(name: str) -> None:
     ones = mx.ones(2)
     with pytest.raises(ValueError, match="add 'reference' to the component's needs"):
         make(name)(Scores(ones, ones, None, None, ones, ones, ones))
@@ -295,7 +295,7 @@ def test_bad_options_are_refused(name: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "hinge", "ipo", "dpop"])
-def test_every_option_explains_itself(name: str) -> None:
+def test_every_option_has_help(name: str) -> None:
     options = fields(component("loss", name))
     assert options.beta.default == 0.1
     assert all(option.metadata["help"].endswith(".") for option in options)

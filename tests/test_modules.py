@@ -21,7 +21,7 @@ class Twins(nn.Module):
         return self.again(self.layers[1](self.layers[0](x)))
 
 
-def test_a_view_shares_arrays_and_keeps_them_when_the_model_moves_on() -> None:
+def test_a_view_shares_arrays_and_keeps_them_when_the_model_is_updated() -> None:
     model = Twins()
     picture = view(model)
     x = mx.ones((1, 4))

@@ -27,7 +27,7 @@ def rates(schedule: ScheduleConfig | None, steps: int, rate: float = 0.1) -> np.
     return np.array(used)
 
 
-def test_the_catalogues() -> None:
+def test_optimizers_and_schedules_of_mlx_are_listed() -> None:
     assert {"adam", "adamw", "adafactor", "lion", "muon", "sgd", "rmsprop"} <= set(optimizer_classes())
     assert not {"optimizer", "multioptimizer"} & set(optimizer_classes())
     assert set(schedule_functions()) == {
@@ -68,7 +68,7 @@ def test_adafactor_uses_the_learning_rate() -> None:
     assert optimizer.relative_step is True
 
 
-def test_no_schedule_keeps_the_rate() -> None:
+def test_without_a_schedule_the_rate_is_constant() -> None:
     np.testing.assert_allclose(rates(None, 4), 0.1, rtol=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_step_and_exponential_decay() -> None:
     np.testing.assert_allclose(rates(decayed, 3), [0.1, 0.05, 0.025], rtol=1e-4)
 
 
-def test_a_length_of_null_is_the_rest_of_the_run() -> None:
+def test_a_schedule_length_of_null_is_the_rest_of_the_run() -> None:
     schedule = make_schedule(ScheduleConfig("cosine_decay", options={"decay_steps": None}), 0.1, 8)
     assert schedule(mx.array(8)).item() == pytest.approx(0.0, abs=1e-7)
     assert schedule(mx.array(4)).item() == pytest.approx(0.05, rel=1e-5)
@@ -117,6 +117,6 @@ def test_a_warmup_as_long_as_the_run() -> None:
 
 
 @pytest.mark.parametrize(("name", "length"), [("cosine_decay", "decay_steps"), ("step_decay", "step_size")])
-def test_lengths_below_one(name: str, length: str) -> None:
+def test_schedule_lengths_below_one_are_refused(name: str, length: str) -> None:
     with pytest.raises(ValueError, match=f"{length} must be at least 1, not 0"):
         make_schedule(ScheduleConfig(name, options={length: 0}), 0.1, 8)

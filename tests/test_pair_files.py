@@ -59,7 +59,7 @@ def judgement(**more: Any) -> dict[str, Any]:
         judgement(prompt=COW, first={"text": "Woof."}, second={"text": "Moo."}, probability=0.1),
     ],
 )
-def test_every_format_says_the_same(row: dict[str, Any]) -> None:
+def test_every_format_gives_the_same_pairs(row: dict[str, Any]) -> None:
     (found,) = read_pairs(write(row))
     assert found.label in ("first", "second")
     better, worse = found.pair.first.text, found.pair.second.text
@@ -73,18 +73,18 @@ def test_every_format_says_the_same(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("label", "expected"), [("tie", "tie"), (0, "first"), (1, "second"), (None, None), ("second", "second")]
 )
-def test_labels_of_plain_pairs(label: object, expected: str | None) -> None:
+def test_labels_of_plain_pairs_are_read(label: object, expected: str | None) -> None:
     (found,) = read_pairs(write({"prompt": COW, "first": "a", "second": "b", "label": label}))
     assert found.label == expected
 
 
-def test_a_pair_without_a_label_and_with_other_columns() -> None:
+def test_other_columns_become_fields_of_the_prompt() -> None:
     (found,) = read_pairs(write({"prompt": COW, "first": "a", "second": "", "answer": "moo"}))
     assert found.label is None
     assert found.pair.prompt.fields == {"answer": "moo"}
 
 
-def test_chosen_stands_first_half_the_time_and_swapping_the_columns_moves_only_the_label() -> None:
+def test_the_order_of_chosen_and_rejected_is_random_and_independent_of_the_label() -> None:
     texts = [(f"better {i}", f"worse {i}") for i in range(400)]
     straight = read_pairs(write(*({"prompt": COW, "chosen": a, "rejected": b} for a, b in texts)))
     turned = read_pairs(write(*({"prompt": COW, "chosen": b, "rejected": a} for a, b in texts)))
@@ -111,7 +111,7 @@ def test_a_ledger_keeps_tokens_and_has_its_own_verdicts_as_labels() -> None:
     assert (first.tokens, first.stopped, first.source) == ((5, 6), False, "reference")
 
 
-def test_of_a_pair_judged_twice_by_one_judge_the_last_line_counts() -> None:
+def test_of_two_verdicts_of_one_judge_the_last_counts() -> None:
     rows = read_pairs(write(judgement(), judgement(judge="other:judge"), judgement(probability=0.2)))
     assert [row.label for row in rows] == ["first", "second"]
     assert rows[1].pair.prompt.id == "pairs.jsonl:3"
@@ -125,7 +125,7 @@ def test_a_run_is_read_while_its_last_line_is_still_being_written() -> None:
     assert ledger.read_bytes() == before
 
 
-def test_no_more_rows_than_asked_for() -> None:
+def test_the_limit_of_rows_is_kept() -> None:
     rows = [{"prompt": COW, "chosen": f"a{i}", "rejected": "b"} for i in range(5)]
     assert len(read_pairs(write(*rows), limit=2)) == 2
 
@@ -176,20 +176,20 @@ def test_a_bad_row_is_named_by_file_and_line(row: Any, problem: str) -> None:
     assert problem in said
 
 
-def test_the_first_bad_rows_are_told_together() -> None:
+def test_the_first_bad_rows_are_reported_together() -> None:
     with pytest.raises(UserError) as caught:
         read_pairs(write(*[{"prompt": COW}] * 8))
     assert len(caught.value.problems) == 6
     assert caught.value.problems[-1] == "… and 3 more"
 
 
-def test_a_file_that_is_not_there_is_guessed() -> None:
+def test_a_missing_file_gets_a_suggestion() -> None:
     write({"prompt": COW})
     with pytest.raises(UserError, match=r"no file or folder 'pair\.jsonl'.*Did you mean 'pairs\.jsonl'"):
         read_pairs("pair.jsonl")
 
 
-def test_an_empty_ledger() -> None:
+def test_an_empty_ledger_is_refused() -> None:
     write(name="runs/one/judgements.jsonl")
     with pytest.raises(UserError, match="the run has judged nothing yet"):
         read_pairs("runs/one")

@@ -17,9 +17,9 @@ from prefloop.runs.memory import Estimator, Memory
 from prefloop.runs.plan import SHARE, Division, divide
 from prefloop.runs.preparation import prepare
 from prefloop.runs.training import resume, train
-from test_loop import make_loop
-from test_resume import StopsAfter, outcome, settings_for
-from tiny_models import ModelFolder
+from support.loops import make_loop
+from support.small_runs import StopsAfter, outcome, settings_for
+from support.tiny_models import ModelFolder
 
 SMALL = {"batch_size": 6, "iters": 4, "save_every": 2, "learning_rate": 1e-3}
 
@@ -55,13 +55,13 @@ def flat(gradient: Any) -> Any:
     return np.concatenate([np.asarray(g).ravel() for _, g in sorted(tree_flatten(gradient))]).astype(float)
 
 
-def test_a_batch_that_fits_stays_as_it_is(model_folder: ModelFolder) -> None:
+def test_a_batch_that_fits_is_not_divided(model_folder: ModelFolder) -> None:
     loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"batch_size": 6})
     (part,) = loop._micro_batches(batch_of(loop, [5, 2, 9, 2, 7, 4]))
     assert [len(c.tokens) for c in part.chosen] == [5, 2, 9, 2, 7, 4]
 
 
-def test_more_tokens_than_are_worth_it_are_scored_in_parts_of_one_size(
+def test_a_batch_with_too_many_tokens_is_divided_into_equal_parts(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"batch_size": 6})
@@ -82,7 +82,7 @@ def test_more_tokens_than_are_worth_it_are_scored_in_parts_of_one_size(
         (120.0, 3, 3, 20),
     ],
 )
-def test_as_many_pairs_as_fit_the_budget(
+def test_micro_batches_have_as_many_pairs_as_fit_the_budget(
     model_folder: ModelFolder, budget: float, asked: int | None, micro_batch: int, pool: int
 ) -> None:
     """A hundred bytes are held, and each pair takes ten more while it is scored."""
@@ -96,7 +96,7 @@ def test_as_many_pairs_as_fit_the_budget(
 
 
 @pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="measured on mlx's CPU back end")
-def test_the_plan_is_what_scoring_takes(model_folder: ModelFolder) -> None:
+def test_planned_scoring_memory_matches_the_measured_peak(model_folder: ModelFolder) -> None:
     loop = make_loop(
         Policy.load(str(model_folder("qwen3"))), training={"batch_size": 8, "micro_batch_size": 8}
     )
@@ -113,7 +113,7 @@ def test_the_plan_is_what_scoring_takes(model_folder: ModelFolder) -> None:
 
 @pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="measured on mlx's CPU back end")
 @pytest.mark.parametrize("limit", [None, 0.015])
-def test_an_evaluation_keeps_to_the_plan(limit: float | None) -> None:
+def test_planned_cache_memory_matches_the_peak_of_an_evaluation(limit: float | None) -> None:
     training = {"memory_limit_gb": limit, "batch_size": 8}
     judge = {"use": "llm", "model": "embedded:judge"}
     config = load_config(
@@ -130,9 +130,7 @@ def test_an_evaluation_keeps_to_the_plan(limit: float | None) -> None:
     assert memory.caches == pytest.approx(mx.get_peak_memory() - before, rel=0.2)
 
 
-def test_a_run_goes_on_in_the_micro_batches_it_began_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_keeps_its_micro_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever memory there is by then: rounding depends on how a step is divided."""
     config = load_config(settings_for(tmp_path / "run", training=SMALL))
     assert prepare(config).plan.division.micro_batch == 6
@@ -150,7 +148,7 @@ def test_a_run_goes_on_in_the_micro_batches_it_began_with(
     assert outcome(resumed.path) == outcome(whole.path)
 
 
-def test_an_explicit_micro_batch_is_taken_as_it_is(model_folder: ModelFolder) -> None:
+def test_an_explicit_micro_batch_size_is_kept(model_folder: ModelFolder) -> None:
     loop = make_loop(
         Policy.load(str(model_folder("qwen3"))), training={"batch_size": 4, "micro_batch_size": 9}
     )

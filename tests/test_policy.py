@@ -14,7 +14,7 @@ from mlx_lm import load as mlx_lm_load
 from prefloop import Policy, Prompt, UserError
 from prefloop.config import AdapterConfig, ModelConfig
 from prefloop.model.loading import load_model
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 TOKENS = mx.array([[5, 9, 20, 33, 7]])
 
@@ -81,7 +81,7 @@ def test_quantized_bases_take_adapters(model_folder: ModelFolder, quantize: str)
     assert all(name.rsplit(".", 1)[-1] in ("lora_a", "lora_b") for name in policy.trainable())
 
 
-def test_the_number_of_layers_and_their_keys(model_folder: ModelFolder) -> None:
+def test_adapters_go_to_the_given_layers_and_keys(model_folder: ModelFolder) -> None:
     adapter = AdapterConfig(layers=1, keys=("self_attn.q_proj", "self_attn.v_proj"))
     policy = Policy.load(str(model_folder("qwen3")), adapter)
     assert sorted(policy.trainable()) == [
@@ -112,7 +112,7 @@ def test_mlx_lm_loads_what_is_saved(model_folder: ModelFolder, tmp_path: Path, k
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "full"])
-def test_the_fused_model_is_a_whole_model(model_folder: ModelFolder, tmp_path: Path, kind: str) -> None:
+def test_a_fused_model_loads_on_its_own(model_folder: ModelFolder, tmp_path: Path, kind: str) -> None:
     policy = moved(Policy.load(str(model_folder("llama")), AdapterConfig(type=kind)))
     policy.save_model(tmp_path / "whole")
     loaded, _ = mlx_lm_load(str(tmp_path / "whole"))

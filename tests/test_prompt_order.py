@@ -29,7 +29,7 @@ def test_every_epoch_visits_every_prompt_once_whatever_the_batch_size(
 
 
 @given(count=sizes, start=st.integers(0, 200), taken=st.integers(0, 60), seed=st.integers(0, 99))
-def test_drawing_goes_on_exactly_from_any_position(count: int, start: int, taken: int, seed: int) -> None:
+def test_the_order_continues_exactly_from_any_position(count: int, start: int, taken: int, seed: int) -> None:
     whole = PromptOrder(count, seed).indices(0, start + taken)
     assert PromptOrder(count, seed).indices(start, taken) == whole[start:]
 
@@ -46,7 +46,7 @@ def test_the_order_never_changes_between_versions() -> None:
     assert PromptOrder(8, 7).indices(0, 16) == [4, 0, 1, 7, 3, 6, 2, 5, 1, 2, 6, 4, 7, 5, 3, 0]
 
 
-def test_impossible_requests_are_refused() -> None:
+def test_an_empty_order_and_negative_positions_are_refused() -> None:
     with pytest.raises(ValueError, match="count"):
         PromptOrder(0, 0)
     with pytest.raises(ValueError, match="at least 0"):

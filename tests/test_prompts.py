@@ -14,7 +14,7 @@ from prefloop import embedded
 from prefloop.errors import UserError
 from prefloop.prompts.loading import PromptSet, load_prompts
 from prefloop.settings import PromptsConfig
-from tiny import CHATML, build_tokenizer
+from support.tiny_tokenizer import CHATML, build_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_text_becomes_a_user_turn_of_the_chat_template(tmp_path: Path, load: Loa
     assert prompt.fields == {"answer": "moo", "tags": ["a", {"n": 1}]}
 
 
-def test_thinking_is_on_only_where_asked_for(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+def test_thinking_is_off_unless_asked_for(tmp_path: Path, load: Load, tokenizer: Any) -> None:
     write(tmp_path / "p.jsonl", {"prompt": COW})
     thinking = load("p.jsonl", thinking=True).prompts[0].tokens
     assert tokenizer.decode(list(thinking)).endswith("<|im_start|>assistant\n")
@@ -139,7 +139,7 @@ def test_a_model_without_chat_template_reads_plain_text(tmp_path: Path) -> None:
         ("p.tsv", "id\tprompt\n1\ta\n2\tb\n", [":2", ":3"]),
     ],
 )
-def test_each_text_format_knows_its_lines(
+def test_each_text_format_numbers_rows_by_line(
     tmp_path: Path, load: Load, name: str, content: str, places: list[str]
 ) -> None:
     (tmp_path / name).write_bytes(content.encode())
@@ -243,7 +243,7 @@ def test_long_prompts_are_dropped_and_counted(tmp_path: Path, load: Load, tokeni
     assert (found.dropped, found.cut) == (2, 0)
 
 
-def test_or_cut_from_the_left(tmp_path: Path, load: Load) -> None:
+def test_long_prompts_may_be_cut_from_the_left(tmp_path: Path, load: Load) -> None:
     write(tmp_path / "p.jsonl", {"prompt": "x" * 50 + "end"}, {"prompt": "a"})
     long, short = load("p.jsonl").prompts
     limit = len(short.tokens)
@@ -253,7 +253,7 @@ def test_or_cut_from_the_left(tmp_path: Path, load: Load) -> None:
     assert (found.dropped, found.cut) == (0, 1)
 
 
-def test_nothing_left_is_refused(tmp_path: Path, load: Load, refuse: Any) -> None:
+def test_a_data_set_with_no_prompt_left_is_refused(tmp_path: Path, load: Load, refuse: Any) -> None:
     write(tmp_path / "p.jsonl", {"prompt": "abcdef"}, {"prompt": "x" * 50})
     shortest = len(load("p.jsonl").prompts[0].tokens)
     assert refuse("p.jsonl", max_length=4) == (
@@ -301,7 +301,7 @@ LIST_OR_TEXT = "not text or a list of messages"
         ("null", 'is null, not an object like {"prompt": "…"}'),
     ],
 )
-def test_a_bad_row_is_one_line(tmp_path: Path, refuse: Any, line: str, problem: str) -> None:
+def test_a_bad_row_is_reported_in_one_line(tmp_path: Path, refuse: Any, line: str, problem: str) -> None:
     (tmp_path / "p.jsonl").write_text('{"prompt": "good"}\n' + line + '\n{"prompt": "good"}\n')
     assert refuse("p.jsonl") == (f"p.jsonl:2 {problem}",)
 
@@ -316,7 +316,7 @@ def test_bytes_that_are_no_utf8_are_named(tmp_path: Path, refuse: Any) -> None:
     assert refuse("p.json") == (f"p.json:1 {problem}",)
 
 
-def test_the_first_few_bad_rows_are_told_together(tmp_path: Path, refuse: Any) -> None:
+def test_the_first_bad_rows_are_reported_together(tmp_path: Path, refuse: Any) -> None:
     write(tmp_path / "d/p.jsonl", {"prompt": "good"}, *({"prompt": None} for _ in range(8)))
     lines = refuse("d/p.jsonl")
     assert [line.split(" ")[0] for line in lines[:5]] == [f"d/p.jsonl:{n}" for n in range(2, 7)]
@@ -380,14 +380,14 @@ def test_columns_to_keep_must_be_there(tmp_path: Path, load: Load, refuse: Any) 
         ("prompt\n", "p.csv is empty: it holds no rows"),
     ],
 )  # fmt: skip
-def test_bad_csv(tmp_path: Path, refuse: Any, content: str, problem: str) -> None:
+def test_bad_csv_is_refused(tmp_path: Path, refuse: Any, content: str, problem: str) -> None:
     (tmp_path / "p.csv").write_text(content)
     assert refuse("p.csv") == (problem,)
 
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.csv"])
 @pytest.mark.parametrize("content", ["", "\n \n"])
-def test_an_empty_file(tmp_path: Path, refuse: Any, name: str, content: str) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path, refuse: Any, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     if name == "p.csv" and content:
         assert refuse(name) == ("p.csv:1 must name every column of the CSV file, each once",)
@@ -402,13 +402,13 @@ def test_a_broken_json_list_names_its_line(tmp_path: Path, refuse: Any) -> None:
     assert refuse("p.json") == ("p.json is empty: it holds no rows",)
 
 
-def test_broken_parquet(tmp_path: Path, refuse: Any) -> None:
+def test_broken_parquet_is_refused(tmp_path: Path, refuse: Any) -> None:
     (tmp_path / "p.parquet").write_text("nope")
     (line,) = refuse("p.parquet")
     assert line.startswith("p.parquet cannot be read as Parquet: Parquet file size is 4 bytes")
 
 
-def test_an_unreadable_file(tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -424,7 +424,7 @@ def test_other_endings_are_refused(tmp_path: Path, refuse: Any) -> None:
     )
 
 
-def test_no_such_file(tmp_path: Path, refuse: Any) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, refuse: Any) -> None:
     write(tmp_path / "data/prompts.jsonl", {"prompt": "a"})
     assert refuse("data/promts.jsonl") == (
         (
@@ -453,7 +453,7 @@ def test_a_file_has_one_split_and_no_configurations(tmp_path: Path, refuse: Any)
     )
 
 
-def test_bad_folders(tmp_path: Path, refuse: Any) -> None:
+def test_folders_that_hold_no_data_set_are_refused(tmp_path: Path, refuse: Any) -> None:
     write(tmp_path / "data/train.jsonl", {"prompt": "a"})
     assert refuse("data", split="tset") == ("prompts.split: data has no split 'tset'; it has 'train'",)
     assert refuse("data", name="main") == (
@@ -491,7 +491,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[tuple[Any, ..
     return asked
 
 
-def test_a_hub_data_set(load: Load, refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_data_set_is_read(load: Load, refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from datasets import Dataset, DatasetDict
 
     asked = stand_in(monkeypatch, DatasetDict({"train": Dataset.from_list([{"prompt": "a"}])}))
@@ -512,7 +512,7 @@ def test_what_exists_here_comes_before_the_hub(
     assert not asked
 
 
-def test_an_unreachable_hub(tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "owner/names").mkdir(parents=True)
@@ -524,7 +524,9 @@ def test_an_unreachable_hub(tmp_path: Path, refuse: Any, monkeypatch: pytest.Mon
     assert line.endswith(". Connect, or give a local file or folder. Did you mean 'names'?")
 
 
-def test_a_data_set_that_is_absent_or_closed(refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_that_the_hub_lacks_or_cannot_load_is_reported(
+    refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from datasets.exceptions import DatasetNotFoundError
 
     stand_in(monkeypatch, DatasetNotFoundError("Dataset 'owner/name' doesn't exist on the Hub.\nmore"))

@@ -57,7 +57,7 @@ ARGUMENTS = ["--help", "--set", "training.iters=0", "nonsense"]
 """Those of the program that embeds the loop: none of ours to read."""
 
 
-def test_the_public_names() -> None:
+def test_the_public_names_are_pinned() -> None:
     assert sorted(prefloop.__all__) == sorted(NAMES)
     assert dir(prefloop) == prefloop.__all__
 
@@ -68,7 +68,7 @@ def test_a_deprecated_name_works_and_says_what_replaces_it(name: str) -> None:
         assert getattr(prefloop, name) is not None
 
 
-def test_the_names_of_the_conformance_kit() -> None:
+def test_the_names_of_the_conformance_kit_are_pinned() -> None:
     assert sorted(prefloop.testing.__all__) == sorted(KIT)
     for name in KIT:
         assert getattr(prefloop.testing, name).__name__ == name
@@ -83,7 +83,7 @@ def test_the_kit_of_a_judge_loads_no_model_library() -> None:
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
-def test_nothing_is_printed_written_or_read_that_nobody_asked_for(tmp_path: Path) -> None:
+def test_embedded_training_prints_nothing_and_writes_only_its_run(tmp_path: Path) -> None:
     """A program that embeds the loop: its terminal, its folder, its home and its arguments are its own."""
     folder, home = tmp_path / "folder", tmp_path / "home"
     folder.mkdir()

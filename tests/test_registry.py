@@ -128,7 +128,7 @@ def test_where_a_component_comes_from(install: Install) -> None:
     assert registry.origin_of(Long(), "loss") == Origin(f"{__name__}:Long")
 
 
-def test_an_unknown_name_with_a_close_one(install: Install) -> None:
+def test_an_unknown_name_gets_a_suggestion(install: Install) -> None:
     install(("acme", offering("judge", near_length=Short)))
     registry = Registry()
     expected = "there is no judge 'near-lenght'. Did you mean 'near-length'?"
@@ -137,7 +137,7 @@ def test_an_unknown_name_with_a_close_one(install: Install) -> None:
     assert complaint(lambda: registry.component("judge", "amce:near-length")) == expected
 
 
-def test_an_unknown_name_with_none_close(install: Install) -> None:
+def test_an_unknown_name_far_from_all_gets_no_suggestion(install: Install) -> None:
     install(("acme", offering("judge", near=Short, far=Long)))
     assert complaint(lambda: component("judge", "xyz")) == "there is no judge 'xyz'. Known: far, near."
     assert complaint(lambda: component("loss", "xyz")) == "there is no loss 'xyz'."
@@ -233,13 +233,13 @@ def test_disabling_one_side_settles_a_clash(install: Install) -> None:
         ("json:Near", "AttributeError: module 'json' has no attribute 'Near'"),
     ],
 )
-def test_a_component_that_cannot_be_loaded(install: Install, target: str, problem: str) -> None:
+def test_a_component_that_cannot_be_loaded_is_named(install: Install, target: str, problem: str) -> None:
     install(("acme", offering("judge", near=target)))
     expected = f"judge 'acme:near' cannot be loaded from '{target}': {problem}"
     assert complaint(lambda: component("judge", "near")) == expected
 
 
-def test_a_target_that_is_no_class(install: Install) -> None:
+def test_a_target_that_is_no_class_is_refused(install: Install) -> None:
     install(("acme", offering("judge", near="json:dumps")))
     assert complaint(lambda: component("judge", "near")) == "judge 'acme:near': 'json:dumps' is not a class"
 

@@ -25,7 +25,7 @@ from prefloop_plugins.report.formats import duration, number
 from prefloop_plugins.report.rates import _edges
 from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.records import RunFiles
-from test_train import SETTINGS
+from support.small_runs import SETTINGS
 
 PHASES = ("sampling", "judging", "scoring", "update")
 CONFIG = """\
@@ -158,7 +158,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report_of(write_run(folder / "one"), write_run(folder / "two", config=other, status="stopped"))
 
 
-def test_what_is_said_of_a_run(html: str) -> None:
+def test_the_report_states_results_and_settings(html: str) -> None:
     text = Page(html).text
     for expected in (
         "online_dpo of my-model, judged by llm (my-judge): 30 steps, finished.",
@@ -176,7 +176,7 @@ def test_what_is_said_of_a_run(html: str) -> None:
         assert expected in text, expected
 
 
-def test_every_chart_is_there_and_told_in_words(html: str) -> None:
+def test_every_chart_has_a_text_alternative(html: str) -> None:
     found = Page(html)
     told = [a["aria-label"] or "" for tag, a in found.elements if a.get("role") == "img"]
     titles = [label.partition(".")[0] for label in told]
@@ -213,7 +213,7 @@ def test_examples_are_the_best_the_worst_and_some_at_random(html: str) -> None:
     assert len(shown) == 12 and len(set(shown)) == 12
 
 
-def test_several_runs_side_by_side(compared: str) -> None:
+def test_several_runs_are_compared_in_one_report(compared: str) -> None:
     text = Page(compared).text
     assert "2 runs compared" in text
     assert "training.learning_rate 1.0e-5 2.0e-5" in text
@@ -224,7 +224,7 @@ def test_several_runs_side_by_side(compared: str) -> None:
 
 
 @pytest.mark.parametrize("made", ["html", "compared"])
-def test_it_stands_alone(made: str, request: pytest.FixtureRequest) -> None:
+def test_the_report_fetches_and_runs_nothing(made: str, request: pytest.FixtureRequest) -> None:
     """No script, nothing that is fetched from anywhere, and a content policy that forbids both."""
     text = request.getfixturevalue(made)
     found = Page(text)
@@ -246,7 +246,7 @@ def test_it_stands_alone(made: str, request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.parametrize("made", ["html", "compared"])
-def test_ids_are_there_once_and_links_lead_to_them(made: str, request: pytest.FixtureRequest) -> None:
+def test_ids_are_unique_and_links_lead_to_them(made: str, request: pytest.FixtureRequest) -> None:
     text = request.getfixturevalue(made)
     elements = Page(text).elements
     ids = [a["id"] for _, a in elements if "id" in a]
@@ -260,7 +260,7 @@ def test_ids_are_there_once_and_links_lead_to_them(made: str, request: pytest.Fi
 EVIL = '</style></pre><script>alert(1)</script><img src=x onerror="alert(2)">\'"{{ 7 * 7 }}$x$\u202e\x1b[2J'
 
 
-def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
+def test_texts_of_a_run_are_escaped(tmp_path: Path) -> None:
     run = write_run(
         tmp_path / 'r<b onclick="x">&$y$',
         status=EVIL,
@@ -297,7 +297,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path, html: str) -> None:
     assert report_of(run) == html  # an interruption changes the order, and an error is asked about again
 
 
-def test_it_only_reads(tmp_path: Path) -> None:
+def test_reading_a_run_changes_no_file(tmp_path: Path) -> None:
     run = write_run(tmp_path / "one")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 31, "loss": 0.')  # a run that is still writing
@@ -307,7 +307,7 @@ def test_it_only_reads(tmp_path: Path) -> None:
     assert read_run(run).problems == ()
 
 
-def test_a_run_with_nothing_but_its_manifest(tmp_path: Path) -> None:
+def test_a_run_with_only_a_manifest_is_reported(tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "run.json").write_text('{"summary": {}}')
     text = Page(report_of(tmp_path / "bare")).text
@@ -317,7 +317,7 @@ def test_a_run_with_nothing_but_its_manifest(tmp_path: Path) -> None:
         assert part in text
 
 
-def test_a_run_of_an_older_version(tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_is_reported(tmp_path: Path) -> None:
     """Without evaluations/ its examples are those of the summary."""
     example = {"prompt": "Say moo.", "before": "No.", "after": "Moo!"}
     run = write_run(tmp_path / "old", summary={"steps": 30, "examples": [example]})
@@ -336,7 +336,7 @@ DAMAGE: Mapping[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_what_is_damaged_is_left_out_and_said(tmp_path: Path, name: str) -> None:
+def test_damaged_files_are_left_out_and_named(tmp_path: Path, name: str) -> None:
     run = write_run(tmp_path / "one")
     content, said = DAMAGE[name]
     (run / name).write_text(content)
@@ -359,7 +359,7 @@ def test_long_runs_and_long_texts_stay_small(tmp_path: Path, html: str) -> None:
     assert "more characters]" in Page(text).text
 
 
-def test_curves_are_means() -> None:
+def test_thinned_curves_are_means() -> None:
     values = np.random.default_rng(0).normal(size=1000)
     rows = [(float(i + 1), float(v)) for i, v in enumerate(values)]
     thin = thinned(rows)
@@ -373,7 +373,7 @@ def test_curves_are_means() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (-3, 5), (1, 40), (-500, -2), (-1000, 1000)])
-def test_bars_cover_all_differences_and_one_is_around_zero(low: int, high: int) -> None:
+def test_histogram_bars_cover_all_differences_and_one_is_centred_on_zero(low: int, high: int) -> None:
     edges = np.array(_edges(low, high))
     widths = np.diff(edges)
     assert edges[0] <= low and high <= edges[-1] and len(widths) <= 33
@@ -381,7 +381,7 @@ def test_bars_cover_all_differences_and_one_is_around_zero(low: int, high: int) 
     assert ((edges[:-1] < 0) & (edges[1:] > 0)).sum() == 1
 
 
-def test_small_things() -> None:
+def test_durations_numbers_and_cut_texts_are_formatted() -> None:
     assert [duration(s) for s in (4.04, 9.96, 99, 100, 3599, 3600, 12_000)] == [
         *("4.0 s", "10 s", "99 s", "2 min", "1 h 0 min", "1 h 0 min", "3 h 20 min")
     ]
@@ -395,7 +395,7 @@ def invoke(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_run(Path("one"))
     (tmp_path / "x").mkdir()
@@ -406,7 +406,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke("one") == (0, f"Wrote {Path('one') / 'report.html'}.\n")  # in the place of the old one
 
 
-def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = write_run(Path("one"))
     Path("thesis.html").write_text("<h1>My life's work</h1>")

@@ -17,45 +17,8 @@ import mlx.core as mx
 import pytest
 from attrs import evolve, field, frozen
 
-from prefloop import Pair, Run, Step, StopRun, UserError, Verdict, load_config, resume, train
-
-SETTINGS: dict[str, Any] = {
-    "model": "embedded:policy",
-    "prompts": {"path": "embedded:prompts", "limit": 40},
-    "judge": {"use": "rule", "prefer": ["Sure", "hope"], "avoid": ["Really"], "length": "longer"},
-    "sampler": {"max_completion_length": 8},
-    "adapter": {"rank": 2, "layers": 1},
-    "training": {
-        "batch_size": 3,
-        "iters": 7,
-        "save_every": 2,
-        "evaluate_every": 3,
-        "learning_rate": 1e-3,
-        "schedule": {"use": "cosine_decay", "warmup": 2},
-    },
-    "evaluation": {"held_out": 4},
-}
-TIMES = ("seconds", "tokens_per_second", "peak_memory_gb", "crc")
-
-
-def settings_for(path: Path, **changes: Any) -> dict[str, Any]:
-    return {**SETTINGS, **changes, "output": {"path": str(path), "report": False}}
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines without what differs between any two runs: how long they took."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{k: v for k, v in record.items() if not k.startswith(TIMES)} for record in records]
-
-
-def outcome(run: Path) -> tuple[bytes, list[dict[str, Any]], list[dict[str, Any]], dict[str, bytes]]:
-    """Everything that a run must have in common with its uninterrupted twin."""
-    judged = {json.dumps(row, sort_keys=True) for row in lines(run / "judgements.jsonl")}
-    assert len(judged) == len(lines(run / "judgements.jsonl")), "a pair was judged twice"
-    metrics = lines(run / "metrics.jsonl")
-    evaluations = {file.name: file.read_bytes() for file in (run / "evaluations").iterdir()}
-    adapters = (run / "adapters.safetensors").read_bytes()
-    return adapters, metrics, sorted(map(json.loads, judged), key=str), evaluations
+from prefloop import Pair, Run, StopRun, UserError, Verdict, load_config, resume, train
+from support.small_runs import SETTINGS, StopsAfter, lines, outcome, settings_for, timeless
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +26,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     run = train(load_config(settings_for(tmp_path_factory.mktemp("whole") / "run")))
     assert run.status == "finished"
     return outcome(run.path)
-
-
-@frozen
-class StopsAfter:
-    """Stops the run after a step, cleanly or as a crash would."""
-
-    step: int
-    error: Exception
-
-    def step_finished(self, step: Step) -> None:
-        if step.progress.step == self.step:
-            raise self.error
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 6, 7])
@@ -215,7 +166,7 @@ def test_two_processes_cannot_have_one_run(tmp_path: Path) -> None:
             resume(run.path)
 
 
-def test_settings_that_would_make_it_another_run_are_refused(tmp_path: Path) -> None:
+def test_changed_settings_of_a_started_run_are_refused(tmp_path: Path) -> None:
     config = load_config(settings_for(tmp_path / "run", training={"batch_size": 3, "iters": 2}))
     run = train(config)
     with pytest.raises(UserError, match=r"loss.beta from 0.1 to 0.2.*change only .*training.epochs"):
@@ -236,13 +187,13 @@ def test_a_longer_run_equals_one_that_was_long_from_the_start(tmp_path: Path) ->
     assert adapters[0] == adapters[1]
 
 
-def test_a_schedule_is_not_stretched(tmp_path: Path) -> None:
+def test_a_run_with_a_schedule_cannot_be_lengthened(tmp_path: Path) -> None:
     run = train(load_config(settings_for(tmp_path / "run")), observers=[StopsAfter(1, StopRun("enough"))])
     with pytest.raises(UserError, match="its learning-rate schedule 'cosine_decay' was laid out over it"):
         resume(run.path, overrides=["training.iters=9"])
 
 
-def test_a_snapshot_that_is_sampled_from_survives_a_kill(tmp_path: Path) -> None:
+def test_a_sampler_s_snapshot_survives_a_kill(tmp_path: Path) -> None:
     """Refreshed before steps 1, 4 and 7, saved after step 4, killed after step 5."""
     sampler = {"max_completion_length": 8, "refresh_every": 3}
     run, whole = tmp_path / "run", tmp_path / "whole"
@@ -288,7 +239,7 @@ class Hesitant:
         self.calls[:] = [1] * int(state["calls"].item())
 
 
-def test_any_component_may_have_a_state(tmp_path: Path) -> None:
+def test_the_state_of_any_component_is_restored(tmp_path: Path) -> None:
     plain = settings_for(tmp_path / "whole", bonuses=[])
     train(evolve(load_config(plain), bonuses=(Hesitant(),)))
     config = load_config(settings_for(tmp_path / "run", bonuses=[]))
@@ -298,7 +249,7 @@ def test_any_component_may_have_a_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dora", "full"])
-def test_every_kind_of_fine_tuning_goes_on_exactly(tmp_path: Path, kind: str) -> None:
+def test_dora_and_full_fine_tuning_resume_exactly(tmp_path: Path, kind: str) -> None:
     adapters = []
     for name, observers in (("whole", []), ("parts", [StopsAfter(3, StopRun("enough"))])):
         settings = settings_for(tmp_path / name, adapter={"type": kind, "rank": 2, "layers": 1})
@@ -313,7 +264,7 @@ def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
     training = {"batch_size": 3, "iters": 8, "save_every": 1, "evaluate_every": 2, "keep_last": 2}
     run = train(load_config(settings_for(tmp_path / "run", training=training)))
     kept = sorted(int(folder.name) for folder in (run.path / "checkpoints").iterdir())
-    metrics = [m for m in lines(run.path / "metrics.jsonl") if "evaluation" in m and m["step"] > 0]
+    metrics = [m for m in timeless(run.path / "metrics.jsonl") if "evaluation" in m and m["step"] > 0]
     best = max(metrics, key=lambda m: m["evaluation"]["win_rate"]["rate"])["step"]
     assert kept == sorted({7, 8, best})
 
@@ -335,7 +286,7 @@ def test_steps_with_an_undefined_gradient_are_left_out_and_end_the_run(tmp_path:
     run = train(evolve(config, loss=Explodes()))
     assert run.status == "failed"
     assert "infinite or undefined for 3 steps in a row" in run.manifest["reason"]
-    metrics = lines(run.path / "metrics.jsonl")
+    metrics = timeless(run.path / "metrics.jsonl")
     assert [m["skipped"] for m in metrics] == [0.0, 1.0, 1.0, 1.0]
     assert metrics[1]["grad_norm"] is None
     trained = mx.load(str(run.path / "adapters.safetensors"))

@@ -39,7 +39,7 @@ def drawn_by(policy: Policy, step: Step) -> list[Pair]:
     return PolicySampler(max_completion_length=LENGTH).sample(policy, prompts, step.progress)
 
 
-def test_a_refresh_at_every_step_is_the_live_policy() -> None:
+def test_refresh_every_1_samples_from_the_live_policy() -> None:
     live, refreshed = loop(0), loop(1)
     assert [s.pairs for s in live] == [s.pairs for s in refreshed]
     same = zip(live.policy.trainable().values(), refreshed.policy.trainable().values(), strict=True)
@@ -97,7 +97,7 @@ def rows(policy: Policy) -> list[Prompt]:
     ]
 
 
-def test_answers_of_a_file_are_encoded_as_the_policy_would_say_them() -> None:
+def test_answers_of_a_file_are_encoded_like_the_policy_s_own() -> None:
     policy = Policy.load("embedded:policy")
     sampled = policy.generate([policy.encode(q) for q in QUESTIONS], Sampling(0.0, max_tokens=32), seed=1)
     for completion in sampled:
@@ -133,7 +133,7 @@ def test_pairs_of_a_file_come_in_either_order_and_keep_their_labels() -> None:
         ({"chosen": "a", "rejected": "a"}, "tie"),
     ],
 )
-def test_a_row_without_a_winner_is_no_label(row: dict[str, Any], outcome: str) -> None:
+def test_a_row_without_a_winner_has_no_label(row: dict[str, Any], outcome: str) -> None:
     policy = Policy.load("embedded:policy")
     pairs = DatasetSampler().sample(policy, [prompt(policy, **row)], progress(0))
     assert [v.status for v in LabelJudge().judge(pairs)] == [outcome]

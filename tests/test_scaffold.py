@@ -13,7 +13,7 @@ import pytest
 from prefloop import UserError
 from prefloop.registry import KINDS
 from prefloop_plugins.scaffold import write
-from test_third_party import Prefloop
+from support.packages import Prefloop, pip_install
 
 NAME = "brevity-first"
 
@@ -41,16 +41,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def site(tmp_path_factory: pytest.TempPathFactory, sources: dict[str, Path]) -> Path:
     """All six packages installed, as pip installs them."""
     target = tmp_path_factory.mktemp("site")
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    folders = map(str, sources.values())
-    run("pip", "install", "--quiet", *offline, "--target", str(target), *folders, folder=target, path=target)
+    pip_install(target, sources.values())
     return target
 
 
 @pytest.mark.parametrize(
     "kind", ["judge", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "judge")]
 )
-def test_its_own_tests_pass(sources: dict[str, Path], site: Path, kind: str) -> None:
+def test_the_tests_of_a_new_package_pass(sources: dict[str, Path], site: Path, kind: str) -> None:
     out = run("pytest", "-p", "no:cacheprovider", folder=sources[kind], path=site)
     assert " passed" in out
     assert "failed" not in out
@@ -58,7 +56,7 @@ def test_its_own_tests_pass(sources: dict[str, Path], site: Path, kind: str) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_passes_lint_and_strict_types(sources: dict[str, Path], site: Path, kind: str) -> None:
+def test_a_new_package_passes_lint_and_strict_types(sources: dict[str, Path], site: Path, kind: str) -> None:
     if not (importlib.util.find_spec("ruff") and importlib.util.find_spec("mypy")):
         pytest.skip("ruff and mypy are not installed")
     run("ruff", "check", "--no-cache", ".", folder=sources[kind], path=site)
@@ -66,7 +64,7 @@ def test_it_passes_lint_and_strict_types(sources: dict[str, Path], site: Path, k
     run("mypy", "--cache-dir", str(site.parent / "mypy"), folder=sources[kind], path=site)
 
 
-def test_a_run_finds_it(tmp_path: Path, site: Path) -> None:
+def test_a_run_finds_the_component_of_a_new_package(tmp_path: Path, site: Path) -> None:
     prefloop = Prefloop(tmp_path)
     shown = prefloop.out("plugins", "show", "judge", NAME, path=[site])
     assert shown.startswith(f"judge prefloop-judge-{NAME}:{NAME} (0.1.0)\n")
@@ -74,13 +72,13 @@ def test_a_run_finds_it(tmp_path: Path, site: Path) -> None:
     assert "Everything is ready to train." in shown
 
 
-def test_check_passes_what_is_right(tmp_path: Path, site: Path) -> None:
+def test_check_passes_a_right_package(tmp_path: Path, site: Path) -> None:
     lines = Prefloop(tmp_path).out("plugins", "check", f"prefloop-judge-{NAME}", path=[site]).splitlines()
     assert lines[0] == f"ok      plugin     prefloop-judge-{NAME}: 4 passed"
     assert lines[1].startswith(f"ok      judge      prefloop-judge-{NAME}:{NAME}: 12 passed, 1 skipped")
 
 
-def test_check_fails_what_is_wrong(tmp_path: Path, site: Path) -> None:
+def test_check_fails_a_wrong_package(tmp_path: Path, site: Path) -> None:
     source = site / "prefloop_judge_brevity_first" / "judge.py"
     wrong = source.read_text().replace("for pair in pairs]", "for pair in pairs[:1]]")
     mine = tmp_path / "prefloop_judge_brevity_first"
@@ -93,13 +91,13 @@ def test_check_fails_what_is_wrong(tmp_path: Path, site: Path) -> None:
     assert "  test_one_verdict_per_pair: judge() gave 1 verdicts for 4 pairs" in done.stdout
 
 
-def test_check_of_what_is_not_installed(tmp_path: Path) -> None:
+def test_check_names_a_package_that_is_not_installed(tmp_path: Path) -> None:
     done = Prefloop(tmp_path)("plugins", "check", "acme-nowhere", path=[])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: no plugin of 'acme-nowhere' is installed")
 
 
-def test_check_of_what_needs_something_says_what(tmp_path: Path, site: Path) -> None:
+def test_check_names_the_option_that_a_component_requires(tmp_path: Path, site: Path) -> None:
     source = site / "prefloop_judge_brevity_first"
     mine = tmp_path / source.name
     mine.mkdir()
@@ -116,7 +114,7 @@ def test_check_of_what_needs_something_says_what(tmp_path: Path, site: Path) -> 
     ]
 
 
-def test_new_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
+def test_new_lists_its_files_and_the_next_steps(tmp_path: Path) -> None:
     out = Prefloop(tmp_path).out("plugins", "new", "loss", "steep", path=[])
     assert "prefloop-loss-steep/src/prefloop_loss_steep/loss.py" in out.splitlines()
     assert out.endswith("  pytest\n  prefloop plugins show loss steep\n")
@@ -124,7 +122,7 @@ def test_new_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
     assert written == set(out.split("\n\n")[0].splitlines())
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_an_existing_package_is_not_overwritten(tmp_path: Path) -> None:
     package = write("bonus", "calm", tmp_path)
     kept = package.files[0].read_text()
     with pytest.raises(UserError, match=r"there is already a .* nothing is overwritten"):
@@ -133,12 +131,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Brevity", "two words", "9lives", "a:b", "../up", "a-", "x" * 29])
-def test_what_cannot_be_a_name(tmp_path: Path, name: str) -> None:
+def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot be the name of a judge: use small letters"):
         write("judge", name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundled_name_is_taken(tmp_path: Path) -> None:
+def test_a_bundled_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is a bundled loss 'ipo', and bundled names win"):
         write("loss", "ipo", tmp_path)

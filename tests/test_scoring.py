@@ -10,7 +10,7 @@ import pytest
 
 from prefloop import Completion, Policy, PreferenceBatch, Prompt
 from prefloop.scoring.scorer import Scorer, lay_out, lay_out_batch, reference_scores, score
-from tiny_models import ModelFolder
+from support.tiny_models import ModelFolder
 
 PROMPTS = (Prompt((5, 6, 7, 8), "a"), Prompt((9,), "b"), Prompt((10, 11), "c"))
 CHOSEN = (Completion((20, 21, 22), "x"), Completion((23,), "y"), Completion((24, 25, 26, 27, 28), "z"))
@@ -90,7 +90,7 @@ def test_the_exact_kl_is_summed_over_the_completions_positions(policy: Policy) -
             assert found[i].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_nobody_needs_is_none(policy: Policy) -> None:
+def test_scores_that_nothing_needs_are_none(policy: Policy) -> None:
     rows = lay_out_batch(BATCH)
     assert reference_scores(policy.reference_scorer, rows, frozenset()) is None
     scores = score(policy.scorer, rows, BATCH, None, frozenset())

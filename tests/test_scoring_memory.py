@@ -56,7 +56,7 @@ def peak(policy: nn.Module, tokens: int, *, backward: bool) -> int:
 @pytest.mark.parametrize(
     ("head", "on_host"), [("frozen", False), ("frozen", True), ("trained", False), ("tied", False)]
 )
-def test_more_tokens_take_no_more_logits(
+def test_memory_for_logits_does_not_grow_with_tokens(
     monkeypatch: pytest.MonkeyPatch, head: str, on_host: bool, backward: bool
 ) -> None:
     monkeypatch.setattr(token_terms, "CHUNK_BYTES", 1)  # so a chunk has the fewest rows

@@ -22,7 +22,7 @@ from prefloop.runs.run import choose_path
 from prefloop.settings import ModelConfig
 from prefloop.text import one_line, printable, printable_json
 from prefloop_plugins.closing import closing_words
-from test_resume import settings_for
+from support.small_runs import settings_for
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [p for folder in ("core", "plugins", "contrib/*/src") for p in ROOT.glob(f"{folder}/**/*.py")]
@@ -35,7 +35,7 @@ STEERING = "\x1b[31m\x07\x08\x7f\x9b2J\x85\u202e\u2066\u200b\ue000"
 """Escape, bell, backspace, delete, two C1 controls, bidirectional overrides, invisible and private ones."""
 
 
-def test_nothing_runs_the_data_it_reads() -> None:
+def test_source_has_no_call_that_executes_data() -> None:
     assert len(SOURCES) > 60
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
@@ -59,7 +59,7 @@ def test_code_that_comes_with_a_model_is_not_trusted() -> None:
     assert ModelConfig("m").trust_remote_code is False
 
 
-def test_what_steers_a_terminal_is_not_printed() -> None:
+def test_terminal_control_characters_are_not_printed() -> None:
     assert printable(f"a{STEERING}b\tc\nd") == "a[31m2Jb\tc\nd"
     assert one_line(f"a\n{STEERING} b") == "a [31m2J b"
 
@@ -79,7 +79,7 @@ class Insolent:
         raise StopRun(f"the server said {STEERING}", failed=True)
 
 
-def test_what_a_judge_says_reaches_neither_terminal_nor_listing(tmp_path: Path) -> None:
+def test_control_characters_of_a_judge_reach_neither_terminal_nor_listing(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"
     config = load_config(
         settings_for(path, evaluation={"held_out": 0}, training={"batch_size": 3, "iters": 2})
@@ -95,14 +95,14 @@ def test_what_a_judge_says_reaches_neither_terminal_nor_listing(tmp_path: Path) 
         assert printable(text) == text
 
 
-def test_errors_are_printed_without_what_steers(tmp_path: Path) -> None:
+def test_errors_are_printed_without_control_characters(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["train", str(tmp_path / f"no{STEERING}.yaml")])
     assert result.exit_code == 2
     assert printable(result.stderr) == result.stderr
 
 
 @pytest.mark.parametrize("manifest", ["[]", "{", '{"summary": 1}', '{"summary": {}, "status": []}', "\xff"])
-def test_a_damaged_manifest_is_listed_as_such(tmp_path: Path, manifest: str) -> None:
+def test_a_damaged_manifest_is_listed_as_damaged(tmp_path: Path, manifest: str) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.json").write_bytes(manifest.encode("latin-1"))
@@ -111,14 +111,14 @@ def test_a_damaged_manifest_is_listed_as_such(tmp_path: Path, manifest: str) -> 
 
 
 @pytest.mark.parametrize("model", ["../../etc", "a/..", "/", "..", "a\\..\\b", "x\n/y z"])
-def test_a_run_named_after_its_model_stays_in_runs(model: str) -> None:
+def test_a_model_name_cannot_move_the_run_folder(model: str) -> None:
     config = load_config({"model": model, "prompts": "p", "judge": "human"})
     path = choose_path(config)
     assert path.parent == Path("runs")
     assert path.name not in (".", "..")
 
 
-def test_only_the_link_is_removed(tmp_path: Path) -> None:
+def test_cleaning_up_follows_no_symlink(tmp_path: Path) -> None:
     """Cleaning up follows no link out of the run."""
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -133,7 +133,7 @@ def test_only_the_link_is_removed(tmp_path: Path) -> None:
     assert (precious / "file").read_text() == "dear"
 
 
-def test_names_in_a_run_are_never_paths(tmp_path: Path) -> None:
+def test_names_in_a_ledger_or_manifest_are_never_used_as_paths(tmp_path: Path) -> None:
     """A ledger and a manifest that name other places change nothing there."""
     path = tmp_path / "run"
     run = train(load_config(settings_for(path, training={"batch_size": 3, "iters": 2})))

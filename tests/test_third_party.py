@@ -6,14 +6,13 @@ Each package is what an author writes: a pyproject.toml with an entry point, and
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 import yaml
+
+from support.packages import Prefloop, pip_install, write_package
 
 BREVITY = '''
 from attrs import frozen
@@ -53,73 +52,23 @@ def prefloop_losses():
 '''
 BROKEN = "import a_library_that_nobody_has\n"
 
-Packages = dict[str, str]
-ACME: Packages = {"acme-judges": BREVITY, "acme-losses": LOSS, "acme-broken": BROKEN}
-RIVAL: Packages = {"rival-judges": BREVITY}
+ACME = {"acme-judges": BREVITY, "acme-losses": LOSS, "acme-broken": BROKEN}
+RIVAL = {"rival-judges": BREVITY}
 
 
-def pip_install(target: Path, sources: Path, packages: Packages) -> Path:
-    """Write the packages below `sources`, and install them into `target`."""
-    for name, code in packages.items():
-        folder = sources / name
-        folder.mkdir()
-        module = name.replace("-", "_")
-        (folder / f"{module}.py").write_text(code.lstrip())
-        (folder / "pyproject.toml").write_text(
-            dedent(f"""\
-            [build-system]
-            requires = ["hatchling"]
-            build-backend = "hatchling.build"
-
-            [project]
-            name = "{name}"
-            version = "1.2"
-            dependencies = ["prefloop"]
-
-            [project.entry-points.prefloop]
-            {name} = "{module}"
-            """)
-        )
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    folders = [str(sources / name) for name in packages]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(target), *folders]
-    done = subprocess.run(pip, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def install(target: Path, sources: Path, packages: dict[str, str]) -> Path:
+    pip_install(target, [write_package(sources / name, name, code) for name, code in packages.items()])
     return target
 
 
 @pytest.fixture(scope="module")
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pip_install(tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("sources"), ACME)
+    return install(tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("sources"), ACME)
 
 
 @pytest.fixture(scope="module")
 def rival(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pip_install(tmp_path_factory.mktemp("rival"), tmp_path_factory.mktemp("sources"), RIVAL)
-
-
-class Prefloop:
-    """The command line in a process of its own, in an empty folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(
-        self, *arguments: str, path: list[Path], disable: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        settings = {"PREFLOOP_DISABLE": disable, "PREFLOOP_STRICT_PLUGINS": "", "HF_HUB_OFFLINE": "1"}
-        return subprocess.run(
-            [sys.executable, "-m", "prefloop", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(map(str, path))},
-            capture_output=True,
-            text=True,
-        )
-
-    def out(self, *arguments: str, path: list[Path]) -> str:
-        done = self(*arguments, path=path)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
+    return install(tmp_path_factory.mktemp("rival"), tmp_path_factory.mktemp("sources"), RIVAL)
 
 
 @pytest.fixture
@@ -127,7 +76,7 @@ def prefloop(tmp_path: Path) -> Prefloop:
     return Prefloop(tmp_path)
 
 
-def test_list(prefloop: Prefloop, acme: Path) -> None:
+def test_plugins_list_shows_installed_and_broken_packages(prefloop: Prefloop, acme: Path) -> None:
     lines = prefloop.out("plugins", "list", path=[acme]).splitlines()
     rows = [line.split() for line in lines]
     assert ["judge", "brevity", "acme-judges", "1.2"] in rows
@@ -138,7 +87,7 @@ def test_list(prefloop: Prefloop, acme: Path) -> None:
     )
 
 
-def test_list_as_json(prefloop: Prefloop, acme: Path) -> None:
+def test_plugins_list_as_json(prefloop: Prefloop, acme: Path) -> None:
     listed = json.loads(prefloop.out("plugins", "list", "--json", path=[acme]))
     judge = {"kind": "judge", "name": "brevity", "distribution": "acme-judges", "version": "1.2"}
     assert judge in listed["components"]
@@ -146,7 +95,7 @@ def test_list_as_json(prefloop: Prefloop, acme: Path) -> None:
     assert listed["disabled"] == []
 
 
-def test_show(prefloop: Prefloop, acme: Path) -> None:
+def test_plugins_show_describes_the_component(prefloop: Prefloop, acme: Path) -> None:
     assert prefloop.out("plugins", "show", "judge", "brevity", path=[acme]) == dedent("""\
         judge acme-judges:brevity (1.2)
 
@@ -157,7 +106,7 @@ def test_show(prefloop: Prefloop, acme: Path) -> None:
         """)
 
 
-def test_dry_run_by_name(prefloop: Prefloop, acme: Path) -> None:
+def test_a_dry_run_with_a_judge_by_name(prefloop: Prefloop, acme: Path) -> None:
     shown = prefloop.out("train", "--dry-run", "--set", "judge=brevity", path=[acme])
     assert "Everything is ready to train." in shown
     assert list(prefloop.folder.iterdir()) == []
@@ -191,7 +140,7 @@ def test_a_step_with_a_judge_and_a_loss_by_name(prefloop: Prefloop, acme: Path) 
     assert (run / "adapters.safetensors").stat().st_size > 0
 
 
-def test_two_packages_with_one_name(prefloop: Prefloop, acme: Path, rival: Path) -> None:
+def test_two_packages_with_one_component_name_clash(prefloop: Prefloop, acme: Path, rival: Path) -> None:
     done = prefloop("train", "--set", "judge=brevity", path=[acme, rival])
     assert done.returncode == 2
     assert done.stderr == (

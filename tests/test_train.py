@@ -11,13 +11,12 @@ import pytest
 from attrs import frozen
 
 from prefloop import Config, Evaluation, Pair, Run, Step, StopRun, UserError, Verdict, load_config, train
+from support import small_runs
+from support.small_runs import lines
 
 SETTINGS: dict[str, Any] = {
-    "model": "embedded:policy",
-    "prompts": {"path": "embedded:prompts", "limit": 40},
-    "judge": {"use": "rule", "prefer": ["Sure", "hope"], "avoid": ["Really"], "length": "longer"},
+    **small_runs.SETTINGS,
     "sampler": {"max_completion_length": 12},
-    "adapter": {"rank": 2, "layers": 1},
     "training": {"batch_size": 4, "iters": 3, "save_every": 2, "evaluate_every": 2, "learning_rate": 1e-2},
     "evaluation": {"held_out": 4, "answer": "answer"},
 }
@@ -25,10 +24,6 @@ SETTINGS: dict[str, Any] = {
 
 def config_for(path: Path, **changes: Any) -> Config:
     return load_config({**SETTINGS, **changes, "output": {"path": str(path), "report": False}})
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class Ear:
@@ -159,7 +154,7 @@ class Breaks:
         raise RuntimeError("the server is gone")
 
 
-def test_a_run_that_breaks_says_so_in_its_manifest(tmp_path: Path) -> None:
+def test_a_failed_run_has_the_reason_in_its_manifest(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the server is gone"):
         train(embedded_judge(config_for(tmp_path / "run"), Breaks()))
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -167,7 +162,7 @@ def test_a_run_that_breaks_says_so_in_its_manifest(tmp_path: Path) -> None:
     assert manifest["reason"] == "the server is gone"
 
 
-def test_a_folder_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
     run = train(config_for(tmp_path / "run"))
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="holds a run already"):

@@ -1,4 +1,4 @@
-"""Fixtures: the plugins of `fake_plugins` in place of the installed ones, and files to load."""
+"""Fixtures: the plugins of `support.fake_plugins` in place of the installed ones, and files to load."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import importlib.metadata
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_plugins import Acme, Bundled, EntryPoint, Rival
-from problem_files import Files
 
 from prefloop.registry import Registry
+from support.config_files import Files
+from support.fake_plugins import Acme, Bundled, EntryPoint, Rival
 
 if TYPE_CHECKING:
     from pathlib import Path

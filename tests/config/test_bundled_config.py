@@ -29,7 +29,7 @@ def test_every_algorithm_round_trips_and_has_a_template(algorithm: str, tmp_path
     assert load_config(path) == load_config({"model": "there", "prompts": "there", "algorithm": algorithm})
 
 
-def test_the_settings_of_the_issue() -> None:
+def test_algorithm_options_components_and_overrides_load_together() -> None:
     config = load_config(
         {
             **START,

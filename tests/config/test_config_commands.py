@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import click
-    from problem_files import Files
+
+    from support.config_files import Files
 
 
 def run(group: click.Group, *arguments: str | Path) -> str:
@@ -57,7 +58,9 @@ def test_validate_raises_every_problem(files: Files) -> None:
     assert len(caught.value.problems) == 2
 
 
-def test_list(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugins_list_shows_components_broken_and_disabled(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PREFLOOP_DISABLE", "rival")
     lines = run(plugins, "list").splitlines()
     assert lines[0].split() == ["KIND", "NAME", "DISTRIBUTION", "VERSION"]
@@ -67,7 +70,7 @@ def test_list(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[-2:] == ["broken: shaky 1.2: ImportError: no module named 'shaky'", "disabled: rival"]
 
 
-def test_list_as_json(installed: None) -> None:
+def test_plugins_list_as_json(installed: None) -> None:
     data = json.loads(run(plugins, "list", "--json"))
     assert {"kind": "judge", "name": "angry", "distribution": "acme", "version": "1.2"} in data["components"]
     assert data["broken"] == [
@@ -76,7 +79,7 @@ def test_list_as_json(installed: None) -> None:
     assert data["disabled"] == []
 
 
-def test_show(installed: None) -> None:
+def test_plugins_show_describes_options(installed: None) -> None:
     assert run(plugins, "show", "loss", "sigmoid") == (
         "loss prefloop:sigmoid (1.2)\n\n"
         "Options:\n"

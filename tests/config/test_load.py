@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_plugins import Committee, Draws, Kl, Llm, NearLength, Plain, Sigmoid, Tracker
 
 from prefloop.config import (
     AdapterConfig,
@@ -23,11 +22,11 @@ from prefloop.config import (
 from prefloop.errors import UserError
 from prefloop.optim import optimizer_classes
 from prefloop.registry import Origin
+from support.fake_plugins import Committee, Draws, Kl, Llm, NearLength, Plain, Sigmoid, Tracker
 
 if TYPE_CHECKING:
-    from problem_files import Files
-
     from prefloop.registry import Registry
+    from support.config_files import Files
 
 
 START = "model: m\nprompts: p.jsonl\n"
@@ -38,7 +37,7 @@ def load(registry: Registry, **settings: Any) -> Config:
     return load_config({"model": "m", "prompts": "p.jsonl", **settings}, registry=registry)
 
 
-def test_defaults(registry: Registry) -> None:
+def test_defaults_of_every_section(registry: Registry) -> None:
     config = load(registry)
     assert config.model == ModelConfig("m", "none", "auto", False)
     assert config.adapter == AdapterConfig("lora", 8, 20.0, 0.0, 16, None, None)
@@ -53,7 +52,7 @@ def test_defaults(registry: Registry) -> None:
     assert "origins" not in dump_config(config)
 
 
-def test_short_forms(registry: Registry) -> None:
+def test_names_stand_for_components_with_default_options(registry: Registry) -> None:
     config = load(
         registry,
         judge="human",
@@ -71,14 +70,14 @@ def test_short_forms(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("text", ["Qwen/Qwen3-0.6B", "./my-judge", "embedded:judge"])
-def test_a_judge_that_is_no_name_is_a_model(registry: Registry, text: str) -> None:
+def test_a_judge_that_is_no_component_name_is_taken_as_a_model(registry: Registry, text: str) -> None:
     assert load(registry, judge=text).judge == Llm(text)
     assert load(registry, evaluation={"judge": text}).evaluation.judge == Llm(text)
     committee = load(registry, judge={"use": "committee", "members": [text, "human"]}).judge
     assert committee == Committee((Llm(text), Plain()))
 
 
-def test_an_existing_folder_is_a_model_but_a_name_goes_first(
+def test_a_component_name_wins_over_a_folder_of_that_name(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -101,7 +100,7 @@ def test_qualified_names_and_clashes(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("empty", [None, ""])
-def test_an_empty_reference_is_the_base(registry: Registry, empty: str | None) -> None:
+def test_an_empty_reference_means_the_base_model(registry: Registry, empty: str | None) -> None:
     assert load(registry, reference=empty).reference == "base"
 
 
@@ -235,7 +234,7 @@ loss: {use: sigmoid, beta: -1, penalty: between}
          "sampler, judge, loss, bonuses.")),
     ],
 )  # fmt: skip
-def test_one_problem(files: Files, line: str, expected: str) -> None:
+def test_each_problem_names_its_line(files: Files, line: str, expected: str) -> None:
     assert files.problems(START + line) == [f"c.yaml:3: {expected}"]
 
 
@@ -297,6 +296,6 @@ def test_disabled_plugins_are_left_out_before_names_are_looked_up(files: Files) 
     ]
 
 
-def test_disabling_has_no_effect_on_a_registry_that_is_given(registry: Registry) -> None:
+def test_plugins_disable_has_no_effect_on_a_given_registry(registry: Registry) -> None:
     with pytest.raises(UserError, match="has no effect on the plugins that the program chose"):
         load(registry, plugins={"disable": ["acme"]})

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from attrs import NOTHING, Factory, field, frozen
-from fake_plugins import Draws, Llm, Plain
 
 from prefloop.components import Bonus, Loss
 from prefloop.config import ModelConfig, ScheduleConfig, load_config
@@ -18,6 +17,7 @@ from prefloop.config.structure import Structurer
 from prefloop.config.suggest import Suggestions
 from prefloop.config.tree import InvalidError, Place, from_plain
 from prefloop.errors import UserError
+from support.fake_plugins import Draws, Llm, Plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def test_options_are_the_public_init_fields() -> None:
     assert options_of(ModelConfig)["path"].required
 
 
-def test_annotations_with_names_for_type_checkers_only() -> None:
+def test_annotations_under_type_checking_do_not_break_options() -> None:
     assert describe(options_of(Tidy)["judges"].type) == "a list of judges"
     with pytest.raises(UserError) as caught:
         options_of(Unresolvable)
@@ -82,7 +82,7 @@ def test_annotations_with_names_for_type_checkers_only() -> None:
     )
 
 
-def test_other_types() -> None:
+def test_enums_paths_sets_tuples_and_aliases_are_structured() -> None:
     plain = {"colour": "blue", "folder": "y", "names": ["a", "b"], "pair": [2, "b"], "anything": {"x": [1]}}
     assert build(Odd, {**plain, "sloppy": None, "aliased": 5}) == Odd(
         Colour.BLUE, Path("y"), frozenset({"a", "b"}), (2, "b"), {"x": [1]}, other=5
@@ -102,7 +102,7 @@ def test_other_types() -> None:
          "express.")),
     ],
 )  # fmt: skip
-def test_other_types_that_do_not_fit(plain: dict[str, Any], expected: str) -> None:
+def test_values_that_do_not_fit_their_type_are_refused(plain: dict[str, Any], expected: str) -> None:
     with pytest.raises(InvalidError) as caught:
         build(Odd, plain)
     assert str(caught.value) == expected
@@ -122,7 +122,7 @@ def test_other_types_that_do_not_fit(plain: dict[str, Any], expected: str) -> No
         (ScheduleConfig | None, "a mapping or text or null"),
     ],
 )
-def test_types_in_words(hint: Any, words: str) -> None:
+def test_types_are_described_in_words(hint: Any, words: str) -> None:
     assert describe(hint) == words
 
 

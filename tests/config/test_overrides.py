@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_plugins import Committee, Kl, Llm, Plain, Sigmoid
 
 from prefloop.config import OptimizerConfig, load_config
 from prefloop.errors import UserError
+from support.fake_plugins import Committee, Kl, Llm, Plain, Sigmoid
 
 if TYPE_CHECKING:
-    from problem_files import Files
+    from support.config_files import Files
 
 START = "model: m\nprompts: p\n"
 
 
-def test_values_are_yaml(files: Files) -> None:
+def test_override_values_are_yaml(files: Files) -> None:
     overrides = [
         "training.learning_rate=1e-4",
         "prompts.system=no",
@@ -32,7 +32,7 @@ def test_values_are_yaml(files: Files) -> None:
     assert config.judge == Llm(system="a = b")
 
 
-def test_below_short_forms(files: Files) -> None:
+def test_overrides_reach_below_short_forms(files: Files) -> None:
     path = files.write(START + "judge: Qwen/Other\nbonuses: kl\ntraining: {optimizer: adamw}\n")
     overrides = [
         "judge.orders=first",
@@ -47,19 +47,19 @@ def test_below_short_forms(files: Files) -> None:
     assert config.training.optimizer == OptimizerConfig("adamw", {"weight_decay": 0.5})
 
 
-def test_inside_nested_components(files: Files) -> None:
+def test_overrides_reach_inside_nested_components(files: Files) -> None:
     path = files.write(START + "judge: {use: committee, members: [human, ./local]}\n")
     config = load_config(path, ["judge.members.1.system=Be kind.", "judge.weights.a=2", "judge.chair=human"])
     assert config.judge == Committee((Plain(), Llm("./local", "Be kind.")), {"a": 2.0}, Plain())
 
 
-def test_whole_components_are_replaced(files: Files) -> None:
+def test_overrides_replace_whole_components(files: Files) -> None:
     path = files.write(START + "judge: {use: llm, orders: first}\n")
     assert load_config(path, ["judge=human"]).judge == Plain()
     assert load_config(path, ["judge=./other"]).judge == Llm("./other")
 
 
-def test_on_top_of_a_preset(files: Files) -> None:
+def test_overrides_go_on_top_of_a_preset(files: Files) -> None:
     path = files.write(START)
     config = load_config(path, ["bonuses.0.alpha=2", "algorithm=xpo", "loss.beta=3", "judge=human"])
     assert config.bonuses == (Kl(2.0),)
@@ -69,12 +69,12 @@ def test_on_top_of_a_preset(files: Files) -> None:
     assert load_config(path, ["judge.use=human", "algorithm=xpo"]).judge == Plain()
 
 
-def test_the_last_one_wins(files: Files) -> None:
+def test_the_last_override_wins(files: Files) -> None:
     assert load_config(files.write(START), ["loss.beta=1", "loss.beta=2"]).loss == Sigmoid(2.0)
 
 
 @pytest.mark.parametrize("text", ["judge", "=1", "judge..model=x", ""])
-def test_malformed(files: Files, text: str) -> None:
+def test_malformed_overrides_are_refused(files: Files, text: str) -> None:
     with pytest.raises(UserError) as caught:
         load_config(files.write(START), [text])
     expected = f"--set {text}: must have the form KEY.PATH=VALUE, such as loss.beta=0.2."
@@ -97,12 +97,12 @@ def test_malformed(files: Files, text: str) -> None:
         ("training.seed.low=1", "'training.seed' is the number 3, so nothing can be set below it."),
     ],
 )
-def test_the_same_checks(files: Files, override: str, expected: str) -> None:
+def test_overrides_are_checked_like_the_file(files: Files, override: str, expected: str) -> None:
     text = START + "training: {seed: 3}\nbonuses: [kl]\n"
     assert files.problems(text, override) == [f"--set {override}: {expected}"]
 
 
-def test_an_algorithm_that_changes_nothing(files: Files) -> None:
+def test_an_algorithm_override_that_changes_nothing(files: Files) -> None:
     text = START + "sampler: policy\njudge: llm\nloss: {use: sigmoid, beta: 1}\nbonuses: []\n"
     full = text.replace("policy", "{use: policy, temperature: 1}").replace("llm", "{use: llm, orders: both}")
     assert files.problems(full, "algorithm=xpo") == [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_plugins import Draws, DrawsFromReference, Kl, Llm, Plain, Sigmoid
 
 from prefloop.config import dump_config, load_config
+from support.fake_plugins import Draws, DrawsFromReference, Kl, Llm, Plain, Sigmoid
 
 if TYPE_CHECKING:
     from prefloop.registry import Registry
@@ -17,7 +17,7 @@ def load(registry: Registry, **settings: Any) -> Any:
     return load_config({"model": "m", "prompts": "p", **settings}, registry=registry)
 
 
-def test_a_preset_alone(registry: Registry) -> None:
+def test_a_preset_sets_its_components(registry: Registry) -> None:
     config = load(registry, algorithm={"use": "xpo", "alpha": 2})
     assert config.sampler == Draws(temperature=1.0)
     assert config.judge == Llm(orders="first")
@@ -39,13 +39,13 @@ def test_a_preset_alone(registry: Registry) -> None:
         ({"bonuses": "kl"}, "bonuses", (Kl(1e-5),)),
     ],
 )
-def test_what_is_given_goes_on_top(
+def test_given_settings_go_on_top_of_a_preset(
     registry: Registry, given: dict[str, Any], key: str, expected: object
 ) -> None:
     assert getattr(load(registry, algorithm={"use": "xpo", "alpha": 2}, **given), key) == expected
 
 
-def test_a_problem_in_a_preset_is_said_to_be_there(registry: Registry) -> None:
+def test_a_problem_in_a_preset_names_the_preset(registry: Registry) -> None:
     from prefloop.errors import UserError
 
     with pytest.raises(UserError) as caught:
@@ -69,7 +69,9 @@ def test_a_problem_in_a_preset_is_said_to_be_there(registry: Registry) -> None:
         {"judge": {"system": "First line.\n\n  - {braces}: yes\nLast: é “quoted” \u2028 #x \n"}},
     ],
 )
-def test_writing_and_reading_back(installed: None, tmp_path: Any, settings: dict[str, Any]) -> None:
+def test_a_dumped_configuration_loads_to_the_same(
+    installed: None, tmp_path: Any, settings: dict[str, Any]
+) -> None:
     config = load_config({"model": "m", "prompts": "p", **settings})
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config), "utf-8")

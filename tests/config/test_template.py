@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from fake_plugins import Kl, Xpo
 
 from prefloop.config import Config, load_config
 from prefloop.config.options import options_of, section_of
 from prefloop.config.template import template
 from prefloop.errors import UserError
+from support.fake_plugins import Kl, Xpo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +24,16 @@ def filled(text: str) -> str:
 
 
 @pytest.mark.parametrize("algorithm", [None, "xpo"])
-def test_it_loads_to_the_defaults(installed: None, tmp_path: Path, algorithm: str | None) -> None:
+def test_a_filled_template_loads_to_the_defaults(
+    installed: None, tmp_path: Path, algorithm: str | None
+) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(filled(template(algorithm)), "utf-8")
     chosen = {} if algorithm is None else {"algorithm": algorithm}
     assert load_config(path) == load_config({"model": "there", "prompts": "there", **chosen})
 
 
-def test_an_unfilled_one_says_what_to_fill(installed: None, tmp_path: Path) -> None:
+def test_an_unfilled_template_names_what_to_fill(installed: None, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(template(), "utf-8")
     with pytest.raises(UserError) as caught:
@@ -43,7 +45,7 @@ def test_an_unfilled_one_says_what_to_fill(installed: None, tmp_path: Path) -> N
     ]
 
 
-def test_every_option_is_there_below_its_help(installed: None) -> None:
+def test_the_template_has_every_option_below_its_help(installed: None) -> None:
     text = template("xpo")
     data = yaml.safe_load(text)
     flat = " ".join(line.strip().removeprefix("#").strip() for line in text.splitlines())
@@ -62,6 +64,6 @@ def test_every_option_is_there_below_its_help(installed: None) -> None:
     assert f"#   # {options_of(Xpo)['alpha'].help}\n#   alpha: 1.0e-05\n" in text
 
 
-def test_an_unknown_algorithm(installed: None) -> None:
+def test_a_template_of_an_unknown_algorithm_is_refused(installed: None) -> None:
     with pytest.raises(UserError, match=r"there is no algorithm 'xpi'\. Did you mean 'xpo'\?"):
         template("xpi")

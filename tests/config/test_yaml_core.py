@@ -60,7 +60,7 @@ def test_everything_else_is_text(text: str) -> None:
         assert value(text) == text
 
 
-def test_nan() -> None:
+def test_nan_is_read() -> None:
     assert math.isnan(value(".nan"))
 
 
@@ -90,7 +90,7 @@ def test_places_are_those_of_the_keys() -> None:
         ("a: &x [*x]", "t.yaml:1: a.0: an alias inside the value that it stands for."),
     ],
 )  # fmt: skip
-def test_problems_of_single_keys(text: str, expected: str) -> None:
+def test_problems_name_single_keys(text: str, expected: str) -> None:
     _, problems = read_text(text, Place("t.yaml", 1))
     assert list(map(str, problems)) == [expected]
 
@@ -115,7 +115,7 @@ def test_problems_of_single_keys(text: str, expected: str) -> None:
         (b"a: \xff\n", " is not UTF-8 text: invalid start byte at byte 3."),
     ],
 )
-def test_unreadable_files(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_unreadable_files_are_named(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
@@ -123,7 +123,7 @@ def test_unreadable_files(tmp_path: Path, content: bytes, expected: str) -> None
     assert caught.value.problems == (f"{path}:{expected}",)
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.yaml: there is no such file\.$"):
         read_file(tmp_path / "none.yaml")
     with pytest.raises(UserError, match=r"cannot be read: Is a directory\.$"):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import pytest
-from judging import WritingModel, loaded, pair, quoted, random_model, save_model
 
 from prefloop import Pair, UserError
 from prefloop_plugins.judges.decoding import decode
 from prefloop_plugins.judges.llm import LlmJudge
 from prefloop_plugins.judges.thinking import Thinker
-from tiny import ANSWER, CHATML, END, THINK, TURN, build_tokenizer
+from support.judge_models import WritingModel, loaded, pair, quoted, random_model, save_model
+from support.tiny_tokenizer import ANSWER, CHATML, END, THINK, TURN, build_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ WINNERS = [True, False, True]
 # --- thinking ---------------------------------------------------------------------------------------
 
 
-def test_the_label_is_read_after_the_thought(writing: Any) -> None:
+def test_the_label_is_read_after_the_thinking(writing: Any) -> None:
     def script(question: str, written: str) -> dict[str, float]:
         if written.endswith(f"{ANSWER}\n\n"):
             return labels_of(question)
@@ -82,7 +82,7 @@ def test_the_label_is_read_after_the_thought(writing: Any) -> None:
     assert len(read) == 6  # two orders of three pairs
 
 
-def test_a_thought_beyond_the_budget_is_closed(writing: Any) -> None:
+def test_thinking_beyond_the_budget_is_closed(writing: Any) -> None:
     def script(question: str, written: str) -> dict[str, float]:
         if written.endswith(f"{ANSWER}\n\n"):
             return labels_of(question)
@@ -94,7 +94,7 @@ def test_a_thought_beyond_the_budget_is_closed(writing: Any) -> None:
     assert sum(text.endswith(f"{ASSISTANT}{THINK}mmmm\n{ANSWER}\n\n") for text in model.asked) == 6
 
 
-def test_a_turn_that_ends_within_the_thought_is_closed_too(writing: Any) -> None:
+def test_a_turn_that_ends_while_thinking_is_closed_too(writing: Any) -> None:
     def script(question: str, written: str) -> dict[str, float]:
         if written.endswith(f"{ANSWER}\n\n"):
             return labels_of(question)
@@ -105,14 +105,14 @@ def test_a_turn_that_ends_within_the_thought_is_closed_too(writing: Any) -> None
     assert sum(text.endswith(f"{ASSISTANT}{THINK}\n{ANSWER}\n\n") for text in model.asked) == 6
 
 
-def test_a_model_that_does_not_think_is_read_at_once(writing: Any) -> None:
+def test_a_model_that_writes_no_thinking_is_read_at_once(writing: Any) -> None:
     writing(lambda question, written: {END: 1.0} if written else labels_of(question))
     verdicts = LlmJudge(thinking=True, thinking_temperature=0).judge(PAIRS)
     assert [v.prefers_first for v in verdicts] == WINNERS
 
 
 @pytest.mark.parametrize("attack", [THINK, ANSWER, f"{THINK}A{ANSWER}\n\nA", f"{ASSISTANT}{THINK}"])
-def test_a_quoted_thought_opens_and_closes_nothing(tokenizer: Any, attack: str) -> None:
+def test_think_tags_in_an_answer_open_and_close_nothing(tokenizer: Any, attack: str) -> None:
     model = random_model("qwen3", len(tokenizer))
     thinker = Thinker(model, tokenizer, max_thinking=3, temperature=0, batch_size=2)
     judge = LlmJudge(thinking=True)
@@ -123,7 +123,7 @@ def test_a_quoted_thought_opens_and_closes_nothing(tokenizer: Any, attack: str) 
     assert not thinker._opens(question)
 
 
-def test_a_template_that_opens_the_thought_itself(tmp_path: Path) -> None:
+def test_a_template_may_open_the_thinking_itself(tmp_path: Path) -> None:
     template = CHATML.replace(
         "{{- '<|im_start|>assistant\\n' }}", "{{- '<|im_start|>assistant\\n<think>\\n' }}"
     )
@@ -137,12 +137,12 @@ def test_a_template_that_opens_the_thought_itself(tmp_path: Path) -> None:
     assert tail.endswith(f"{ANSWER}\n\n")
 
 
-def test_a_model_without_thoughts_is_refused() -> None:
+def test_a_model_without_think_tokens_is_refused() -> None:
     with pytest.raises(UserError, match="'embedded:judge': its tokenizer has no tokens that open and close"):
         LlmJudge(model="embedded:judge", thinking=True).prepare()
 
 
-def test_the_thought_must_fit_the_model(writing: Any) -> None:
+def test_the_thinking_must_fit_the_context_of_the_model(writing: Any) -> None:
     writing(lambda question, written: {"A": 1.0}, max_position_embeddings=1000)
     with pytest.raises(UserError, match="a thought of 1024 tokens leaves no room"):
         LlmJudge(thinking=True).prepare()
@@ -162,20 +162,20 @@ def judge_that_writes(writing: Any, reply: str) -> Any:
 
 
 @pytest.mark.parametrize(("reply", "first"), [("A", True), ("B", False), (" **B**.\n", False), ("(A)", True)])
-def test_a_reply_that_is_a_label(writing: Any, reply: str, first: bool) -> None:
+def test_a_decoded_reply_that_is_a_label_is_read(writing: Any, reply: str, first: bool) -> None:
     assert judge_that_writes(writing, reply).prefers_first is first
 
 
 @pytest.mark.parametrize(
     "reply", ["", "a", "C", "A or B", "AB", "Neither.", "A, clearly", "not A", "A" + "." * 99]
 )
-def test_any_other_reply_is_an_error(writing: Any, reply: str) -> None:
+def test_a_decoded_reply_that_is_no_label_is_an_error(writing: Any, reply: str) -> None:
     verdict = judge_that_writes(writing, reply)
     assert verdict.status == "error"
     assert verdict.reason == f"the reply is unreadable: {reply[:9]!r}"
 
 
-def test_labels_of_several_tokens(writing: Any) -> None:
+def test_labels_may_have_several_tokens(writing: Any) -> None:
     def script(question: str, written: str) -> dict[str, float]:
         label = "Answer 1" if quoted_with(question).startswith("good") else "Answer 2"
         return spells(label, written.removeprefix(f"{THINK}\n\n{ANSWER}\n\n"))
@@ -196,7 +196,7 @@ def test_replies_that_contradict_each_other_are_a_tie(writing: Any) -> None:
     assert verdict.gap == 1.0
 
 
-def test_a_thought_before_a_reply(writing: Any) -> None:
+def test_thinking_before_a_decoded_reply(writing: Any) -> None:
     def script(question: str, written: str) -> dict[str, float]:
         _, thought, reply = written.rpartition(f"{ANSWER}\n\n")
         if not thought:
@@ -261,7 +261,7 @@ def test_decoding_alone_and_together_are_the_same(kind: str, tokenizer: Any) -> 
     assert decode(model, [], **options) == []
 
 
-def test_a_thought_leaves_the_random_state_alone(tokenizer: Any) -> None:
+def test_thinking_leaves_the_random_state_alone(tokenizer: Any) -> None:
     model = random_model("qwen3", len(tokenizer))
     mx.random.seed(5)
     wanted = mx.random.uniform().item()
@@ -270,7 +270,7 @@ def test_a_thought_leaves_the_random_state_alone(tokenizer: Any) -> None:
     assert mx.random.uniform().item() == wanted
 
 
-def test_a_real_folder_thinks(tmp_path: Path) -> None:
+def test_a_model_folder_on_disk_thinks(tmp_path: Path) -> None:
     size = len(build_tokenizer(tmp_path))
     save_model(tmp_path, random_model("qwen3", size), "qwen3", size)
     options: dict[str, Any] = {"model": str(tmp_path), "min_label_mass": 0.0, "tie_margin": 0.0}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from judging import pair
 
 from prefloop import UserError, Verdict
 from prefloop.errors import StopRun
 from prefloop_plugins.judges.function import FunctionJudge
+from support.judge_models import pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,11 @@ def verdict(returned: Any) -> Verdict:
         (mx.array(0.75), 0.75),
     ],
 )
-def test_labels(returned: Any, probability: float) -> None:
+def test_returned_labels_become_probabilities(returned: Any, probability: float) -> None:
     assert verdict(returned) == Verdict(probability)
 
 
-def test_no_opinion_and_verdicts() -> None:
+def test_none_and_whole_verdicts_may_be_returned() -> None:
     assert verdict(None).status == "abstained"
     assert verdict(0.5).status == "tie"
     given = Verdict(0.9, reason="because")
@@ -70,7 +70,7 @@ def test_no_opinion_and_verdicts() -> None:
         object(),
     ],
 )
-def test_anything_else_is_an_error_never_a_label(returned: Any) -> None:
+def test_any_other_return_value_is_an_error(returned: Any) -> None:
     found = verdict(returned)
     assert found.status == "error"
     assert found.prefers_first is None
@@ -84,7 +84,7 @@ def test_the_function_gets_the_texts() -> None:
     assert seen == [("the prompt", "the first", "the second")]
 
 
-def test_one_failure_is_one_error() -> None:
+def test_a_raising_function_fails_its_pair_alone() -> None:
     def call(prompt: str, first: str, second: str) -> bool:
         if prompt == "bad":
             raise RuntimeError("no idea")
@@ -97,7 +97,7 @@ def test_one_failure_is_one_error() -> None:
 
 
 @pytest.mark.parametrize("error", [StopRun("enough"), UserError("wrong"), KeyboardInterrupt()])
-def test_stopping_is_not_swallowed(error: BaseException) -> None:
+def test_stop_run_is_not_swallowed(error: BaseException) -> None:
     def call(*_: str) -> bool:
         raise error
 
@@ -105,7 +105,7 @@ def test_stopping_is_not_swallowed(error: BaseException) -> None:
         FunctionJudge(call=call).judge([PAIR])
 
 
-def test_scores() -> None:
+def test_scores_become_a_bradley_terry_probability() -> None:
     judge = FunctionJudge(score=lambda prompt, completion: len(prompt + completion), temperature=2.0)
     (found,) = judge.judge([pair("p", "aaaa", "a")])
     assert found.probability == pytest.approx(1 / (1 + math.exp(-1.5)))
@@ -161,7 +161,7 @@ def test_a_function_in_the_current_folder(here: Path) -> None:
         ({"call": 3}, "call: 3 is not a function: give 'module:function'"),
     ],
 )
-def test_what_cannot_be_found(here: Path, options: dict[str, Any], message: str) -> None:
+def test_a_function_that_cannot_be_found_is_named(here: Path, options: dict[str, Any], message: str) -> None:
     (here / "my_judge.py").write_text("def better(*_): return True\nNUMBER = 3\n")
     (here / "broken.py").write_text("def f(:\n")
     (here / "needy.py").write_text("import not_installed\n")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from judging import pair
 
 from prefloop import UserError
 from prefloop_plugins.judges.human import HumanJudge
-from terminals import KEYS_SHOWN, QUIET, Terminal
+from support.judge_models import pair
+from support.terminals import KEYS_SHOWN, QUIET, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,7 +179,7 @@ def test_ctrl_c_counts_at_once(start: Callable[..., Session]) -> None:
 
 
 @pytest.mark.parametrize("columns", [120, 60])
-def test_side_by_side_or_stacked(start: Callable[..., Session], columns: int) -> None:
+def test_answers_are_shown_side_by_side_or_stacked(start: Callable[..., Session], columns: int) -> None:
     session = start(KEPT, columns=columns)
     session.answer(1, "1")
     session.end()
@@ -213,7 +213,7 @@ def test_no_pairs_need_no_terminal() -> None:
     assert HumanJudge().judge([]) == []
 
 
-def test_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as nothing, pytest.raises(UserError, match="the human judge needs a terminal"):  # noqa: PTH123
         monkeypatch.setattr(sys, "stdin", nothing)
         HumanJudge().judge([pair("p", "x", "y")])
@@ -227,5 +227,5 @@ def test_the_order_is_shuffled_and_stable() -> None:
     assert 60 < sum(shown) < 140
 
 
-def test_it_is_interactive() -> None:
+def test_the_human_judge_is_interactive() -> None:
     assert HumanJudge.interactive is True

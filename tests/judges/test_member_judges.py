@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import define, field
-from judging import pair
 
 from prefloop import Pair, StopRun, UserError, Verdict
 from prefloop.config import dump_config, load_config
 from prefloop_plugins.judges.cascade import CascadeJudge
 from prefloop_plugins.judges.committee import CommitteeJudge
 from prefloop_plugins.judges.rule import RuleJudge
+from support.judge_models import pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,7 +111,9 @@ def vote(by: str, *verdicts: Verdict | float, quorum: int | None = None) -> Verd
         ("unanimous", (0.9, 0.7, ERROR), 0.8),
     ],
 )
-def test_votes(by: str, verdicts: tuple[Verdict | float, ...], probability: float | None) -> None:
+def test_committee_votes_are_combined(
+    by: str, verdicts: tuple[Verdict | float, ...], probability: float | None
+) -> None:
     found = vote(by, *verdicts)
     if probability is None:
         assert found == Verdict.tie()
@@ -121,7 +123,7 @@ def test_votes(by: str, verdicts: tuple[Verdict | float, ...], probability: floa
 
 
 @pytest.mark.parametrize("by", ["majority", "mean", "unanimous"])
-def test_a_committee_turns_round_with_the_answers(by: str) -> None:
+def test_a_committee_is_symmetric_under_swapped_answers(by: str) -> None:
     for probabilities in [(0.9, 0.6, 0.2), (0.8, 0.7, 0.9), (0.5, 0.1, 0.2)]:
         forward = vote(by, *probabilities)
         backward = vote(by, *(1 - p for p in probabilities))
@@ -129,7 +131,7 @@ def test_a_committee_turns_round_with_the_answers(by: str) -> None:
         assert forward.status == backward.status
 
 
-def test_quorum() -> None:
+def test_a_committee_needs_its_quorum() -> None:
     assert vote("mean", 0.9, ERROR, SKIP) == Verdict.error("only 1 of 3 members voted: broken; skipped")
     assert vote("mean", 0.9, SKIP, SKIP) == Verdict.abstain("only 1 of 3 members voted: skipped")
     assert vote("mean", 0.9, ERROR) == Verdict.error("only 1 of 2 members voted: broken")
@@ -137,14 +139,14 @@ def test_quorum() -> None:
     assert vote("mean", 0.9, 0.8, SKIP, quorum=3).status == "abstained"
 
 
-def test_the_position_gap_shows_through_a_committee() -> None:
+def test_a_committee_passes_on_the_position_gap() -> None:
     biased = Verdict.tie(orders=(1.0, 0.0))
     assert vote("majority", biased, Verdict(0.7, orders=(0.8, 0.6))).orders == pytest.approx((0.9, 0.3))
     assert vote("mean", biased, biased).gap == 1.0
     assert vote("mean", biased, 0.7).orders is None  # one of them was asked once
 
 
-def test_everybody_is_asked_about_everything_and_people_last() -> None:
+def test_a_committee_asks_all_members_and_people_last() -> None:
     log: list[str] = []
     person = of(*[0.9] * 3, cls=Person, asked=log)
     machine = of(*[0.8] * 3, asked=log)
@@ -172,7 +174,7 @@ def test_a_person_in_a_committee_may_stop_and_undo() -> None:
 # --- the cascade ------------------------------------------------------------------------------------
 
 
-def test_only_doubtful_pairs_reach_the_next_member() -> None:
+def test_a_cascade_passes_on_only_doubtful_pairs() -> None:
     cheap = of(0.95, 0.55, TIE, ERROR, 0.05, 0.4)
     dear = of(0.0, 0.8, 0.1, 0.45, 0.0, 0.6)
     dearest = of(*[0.0] * 5, 1.0)
@@ -183,7 +185,7 @@ def test_only_doubtful_pairs_reach_the_next_member() -> None:
     assert [v.probability for v in verdicts] == [0.95, 0.8, 0.1, 0.0, 0.05, 1.0]
 
 
-def test_nobody_is_asked_about_nothing() -> None:
+def test_no_member_is_asked_about_no_pairs() -> None:
     dear = of()
     assert CascadeJudge([of(0.9, 0.1), dear]).judge(PAIRS[:2]) == [Verdict(0.9), Verdict(0.1)]
     assert dear.asked == []
@@ -191,11 +193,11 @@ def test_nobody_is_asked_about_nothing() -> None:
 
 
 @pytest.mark.parametrize("last", [TIE, SKIP, ERROR, Verdict(0.52)])
-def test_the_last_member_asked_is_right(last: Verdict) -> None:
+def test_a_cascade_takes_the_verdict_of_the_last_member_asked(last: Verdict) -> None:
     assert CascadeJudge([of(0.55), of(last)]).judge(PAIRS[:1]) == [last]
 
 
-def test_the_margin() -> None:
+def test_the_margin_decides_which_pairs_are_passed_on() -> None:
     for margin, asked in [(0.0, ["p2"]), (0.1, ["p1", "p2"]), (0.49, ["p0", "p1", "p2"])]:
         dear = of(0.0, 0.0, 0.0)
         CascadeJudge([of(0.95, 0.4, 0.5), dear], margin=margin).judge(PAIRS[:3])
@@ -217,14 +219,14 @@ def test_a_person_in_a_cascade_may_stop() -> None:
     assert sorted(told) == [0, 1, 2, 3, 4]
 
 
-def test_what_a_stopping_member_said_is_kept_even_in_doubt() -> None:
+def test_verdicts_of_a_stopping_member_are_kept_even_in_doubt() -> None:
     person = of(TIE, 0.9, cls=Person, patience=1)
     with pytest.raises(StopRun) as caught:
         CascadeJudge([person, of(1.0)]).judge(PAIRS[:2])
     assert caught.value.verdicts == (TIE,)
 
 
-def test_a_judge_that_stops_without_telling_one_by_one() -> None:
+def test_a_stopping_judge_without_answers_keeps_its_verdicts() -> None:
     class Quits:
         def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
             raise StopRun("enough", [Verdict(0.7)], failed=True)
@@ -235,7 +237,7 @@ def test_a_judge_that_stops_without_telling_one_by_one() -> None:
     assert caught.value.failed
 
 
-def test_a_verdict_taken_back_is_asked_again() -> None:
+def test_an_undone_verdict_is_asked_again() -> None:
     person = of(TIE, 0.9, cls=Person, undoes=True)
     last = of(1.0, 0.0)
     assert CascadeJudge([person, last]).judge(PAIRS[:2]) == [Verdict(1.0), Verdict(0.9)]
@@ -257,7 +259,7 @@ def test_members_are_prepared_and_closed(cls: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("cls", [CommitteeJudge, CascadeJudge])
-def test_a_person_anywhere_makes_it_interactive(cls: type[Any]) -> None:
+def test_a_person_among_the_members_makes_it_interactive(cls: type[Any]) -> None:
     assert not cls([of(), of()]).interactive
     assert cls([of(), of(cls=Person)]).interactive
     assert cls([of(), cls([of(), of(cls=Person)])]).interactive
@@ -265,7 +267,7 @@ def test_a_person_anywhere_makes_it_interactive(cls: type[Any]) -> None:
 
 @pytest.mark.parametrize("cls", [CommitteeJudge, CascadeJudge])
 @pytest.mark.parametrize("surplus", [-1, 1])
-def test_a_member_that_miscounts(cls: type[Any], surplus: int) -> None:
+def test_a_member_with_too_few_or_too_many_verdicts_is_named(cls: type[Any], surplus: int) -> None:
     class Miscounts:
         def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
             return [TIE] * (len(pairs) + surplus)
@@ -288,7 +290,7 @@ def test_a_member_that_miscounts(cls: type[Any], surplus: int) -> None:
         (CascadeJudge, {"members": [of(), of()], "margin": 0.5}, "'margin' must be < 0.5"),
     ],
 )
-def test_bad_options(cls: type[Any], options: dict[str, Any], message: str) -> None:
+def test_bad_options_are_refused(cls: type[Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cls(**options)
 
@@ -310,7 +312,7 @@ judge:
 """
 
 
-def test_nested_members_from_yaml_and_back(tmp_path: Path) -> None:
+def test_nested_members_survive_yaml(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(START + NESTED, "utf-8")
     config = load_config(path)
@@ -339,7 +341,7 @@ def test_nested_members_from_yaml_and_back(tmp_path: Path) -> None:
         ("{use: cascade, members: [human, {use: llm, thinkin: true}]}", "Did you mean 'thinking'"),
     ],
 )
-def test_mistakes_are_found_in_members(judge: str, message: str, tmp_path: Path) -> None:
+def test_problems_inside_members_name_the_member(judge: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(f"{START}judge: {judge}\n", "utf-8")
     with pytest.raises(UserError) as caught:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from judging import SIZES, pair, random_model
 from mlx.utils import tree_flatten
 
 from prefloop import Completion, Pair, Prompt, UserError
 from prefloop.config import load_config
 from prefloop_plugins.judges.reward import RewardJudge
 from prefloop_plugins.judges.reward_model import last_token, load_scorer
-from tiny import END, PAD, TURN, build_tokenizer, tokenizer_files
+from support.judge_models import SIZES, pair, random_model
+from support.tiny_tokenizer import END, PAD, TURN, build_tokenizer, tokenizer_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +143,7 @@ def test_too_long_an_answer_is_an_error_for_its_pair_alone(tmp_path: Path) -> No
     assert verdict.reason.endswith("more than 3")
 
 
-def test_quantized(tmp_path: Path) -> None:
+def test_backbones_are_quantized_and_score_heads_are_not(tmp_path: Path) -> None:
     save(tmp_path)
     plain, quantized = scorer_of(tmp_path), scorer_of(tmp_path, quantize="mxfp4")
     row = plain.encode(conversation("moo"))
@@ -154,7 +154,7 @@ def test_quantized(tmp_path: Path) -> None:
     assert math.isfinite(rough)
 
 
-def test_an_untied_head_for_words_is_left_out(tmp_path: Path) -> None:
+def test_an_untied_language_model_head_is_left_out(tmp_path: Path) -> None:
     def add(weights: dict[str, mx.array]) -> None:
         weights["lm_head.weight"] = mx.zeros_like(weights["model.embed_tokens.weight"])
 
@@ -187,7 +187,9 @@ def lose_norm(weights: dict[str, mx.array]) -> None:
         (None, {"model_type": "mamba2"}, "cannot be loaded: "),
     ],
 )
-def test_what_is_no_reward_model(change: Any, config: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_model_that_is_no_reward_model_is_refused(
+    change: Any, config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     save(tmp_path, change=change)
     edit(tmp_path, **config)
     with pytest.raises(UserError) as caught:
@@ -197,7 +199,7 @@ def test_what_is_no_reward_model(change: Any, config: dict[str, Any], message: s
     assert "\n" not in str(caught.value)
 
 
-def test_broken_folders(tmp_path: Path) -> None:
+def test_broken_model_folders_are_named(tmp_path: Path) -> None:
     def failure(path: object) -> str:
         with pytest.raises(UserError) as caught:
             RewardJudge(str(path)).prepare()
@@ -215,7 +217,7 @@ def test_broken_folders(tmp_path: Path) -> None:
     assert "cannot be loaded: No safetensors found" in failure(tmp_path)
 
 
-def test_from_a_configuration(tmp_path: Path) -> None:
+def test_a_reward_judge_loads_from_a_configuration(tmp_path: Path) -> None:
     settings = {"model": "m", "prompts": "p", "judge": {"use": "reward", "model": "r", "temperature": 2.0}}
     assert load_config(settings).judge == RewardJudge("r", temperature=2.0)
     with pytest.raises(UserError, match=r"judge\.model: is missing"):

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import pytest
-from judging import pair
 
 from prefloop_plugins.judges.rule import RuleJudge
+from support.judge_models import pair
 
 
 def probability(judge: RuleJudge, first: str, second: str) -> float:
@@ -39,7 +39,9 @@ def sigmoid(x: float) -> float:
         ({"prefer": ["sure"]}, "a", "b", 0),
     ],
 )
-def test_points(options: dict[str, Any], first: str, second: str, difference: float) -> None:
+def test_rule_points_become_a_probability(
+    options: dict[str, Any], first: str, second: str, difference: float
+) -> None:
     judge = RuleJudge(**options)
     assert probability(judge, first, second) == pytest.approx(sigmoid(difference))
     assert probability(judge, second, first) == pytest.approx(sigmoid(-difference))
@@ -57,6 +59,6 @@ def test_points(options: dict[str, Any], first: str, second: str, difference: fl
         ({"length": "shorter", "temperature": 0}, "'temperature' must be > 0"),
     ],
 )
-def test_bad_options(options: dict[str, Any], message: str) -> None:
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RuleJudge(**options)

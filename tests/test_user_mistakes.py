@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mistakes import FILE, MISTAKES, PROMPTS, RIGHT, Mistake, page
 from prefloop import Policy, load_model
 from prefloop.cli import main
 from prefloop.config import AdapterConfig
-from tiny_models import ModelFolder, build
+from support.tiny_models import ModelFolder, build
+from support.user_mistakes import FILE, MISTAKES, PROMPTS, RIGHT, Mistake, page
 
 ALL = [mistake for group in MISTAKES.values() for mistake in group]
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +92,9 @@ def run(*arguments: str) -> int | str | None:
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=lambda m: m.wrong)
-def test_a_mistake(mistake: Mistake, here: Path, models: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_mistake_gets_its_message_and_writes_nothing(
+    mistake: Mistake, here: Path, models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     make(mistake, here)
     before = listing(here), listing(models)
     assert run("train", *mistake.arguments) == 2
@@ -105,7 +107,7 @@ def test_a_mistake(mistake: Mistake, here: Path, models: Path, capfd: pytest.Cap
 @pytest.mark.parametrize(
     "wrong", ["a misspelt option", "a prompt that is null", "a judge model that is not there"]
 )
-def test_a_mistake_in_a_process_of_its_own(wrong: str, here: Path) -> None:
+def test_a_mistake_in_a_separate_process_has_no_traceback(wrong: str, here: Path) -> None:
     mistake = next(m for m in ALL if m.wrong == wrong)
     make(mistake, here)
     before = listing(here)
@@ -116,14 +118,14 @@ def test_a_mistake_in_a_process_of_its_own(wrong: str, here: Path) -> None:
     assert listing(here) == before
 
 
-def test_an_unknown_flag(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_flag_is_refused(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = listing(here)
     assert run("train", "--dryrun") == 2
     assert "--dryrun" in capfd.readouterr().err
     assert listing(here) == before
 
 
-def test_without_a_mistake_it_trains(here: Path) -> None:
+def test_the_configuration_without_a_mistake_trains(here: Path) -> None:
     (here / FILE).write_text(RIGHT)
     assert run("train", FILE) == 0
     assert json.loads((here / "run" / "run.json").read_text())["status"] == "finished"
@@ -140,11 +142,11 @@ def test_braces_in_a_rubric_are_only_text(here: Path) -> None:
     assert rubric in (here / "run" / "config.yaml").read_text()
 
 
-def test_every_mistake_is_another_one() -> None:
+def test_mistakes_are_distinct_and_at_least_25() -> None:
     assert len({m.wrong for m in ALL}) == len(ALL) >= 25
 
 
-def test_the_page_is_up_to_date() -> None:
+def test_docs_mistakes_md_is_up_to_date() -> None:
     assert (ROOT / "docs" / "mistakes.md").read_text("utf-8") == page(), (
-        "run: python tests/mistakes.py > docs/mistakes.md"
+        "run: python tests/support/user_mistakes.py > docs/mistakes.md"
     )

@@ -1,8 +1,8 @@
 """Mistakes that people make, and what prefloop says to each, word for word.
 
-`test_mistakes.py` makes every one of them. The table in the documentation comes from here as well:
+`test_user_mistakes.py` makes every one of them. The table in the documentation comes from here as well:
 
-    python tests/mistakes.py > docs/mistakes.md
+    python tests/support/user_mistakes.py > docs/mistakes.md
 """
 
 from __future__ import annotations
@@ -546,7 +546,7 @@ The mistakes are made on top of this configuration, `my.yaml`, which trains:
 ```yaml
 {right}```
 
-This page is written by `python tests/mistakes.py > docs/mistakes.md`.
+This page is written by `python tests/support/user_mistakes.py > docs/mistakes.md`.
 """
 
 

@@ -23,6 +23,7 @@ from prefloop.testing import (
     SamplerSuite,
     outcomes,
 )
+from support.packages import add_metadata
 
 Pairs = Sequence[Pair]
 
@@ -232,18 +233,18 @@ def _others(suite: type, tests: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("suite", "mistake", "test", "message"), MISTAKES, ids=lambda x: getattr(x, "__name__", "")
 )
-def test_a_mistake_is_named(suite: type[ComponentSuite], mistake: Any, test: str, message: str) -> None:
+def test_a_fault_is_named(suite: type[ComponentSuite], mistake: Any, test: str, message: str) -> None:
     planted = type("Planted", (suite,), {"component": mistake(), "registered": False})
     assert message in failures(planted, test).get(test, "it passed")
 
 
-def test_what_is_right_passes() -> None:
+def test_a_right_component_passes() -> None:
     """The sampler that the wrong ones begin from, and a judge without their faults."""
     right = type("Right", (SamplerSuite,), {"component": Drawing(), "registered": False})
     assert failures(right) == {}
 
 
-def test_a_class_that_no_entry_point_offers() -> None:
+def test_a_class_without_entry_point_fails() -> None:
     planted = type("Planted", (JudgeSuite,), {"component": Helpless()})
     message = failures(planted, "test_is_found_through_its_entry_point")[
         "test_is_found_through_its_entry_point"
@@ -256,10 +257,7 @@ def install(folder: Path, name: str, code: str) -> None:
     """A distribution as pip leaves it, with one module."""
     module = name.replace("-", "_")
     (folder / f"{module}.py").write_text(code)
-    info = folder / f"{module}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[prefloop]\n{name} = {module}\n")
+    add_metadata(folder, name, module)
 
 
 HEAVY = """
@@ -276,7 +274,7 @@ def prefloop_losses():
 """
 
 
-def test_a_plugin_that_imports_mlx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_imports_mlx_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "acme-heavy", HEAVY)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PREFLOOP_STRICT_PLUGINS", "")
@@ -290,7 +288,7 @@ def test_a_plugin_that_imports_mlx(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sys.modules.pop("acme_heavy")
 
 
-def test_a_plugin_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_does_not_import_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "acme-broken", "import a_library_that_nobody_has\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PREFLOOP_STRICT_PLUGINS", "")

@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from tiny import tokenizer_files
+from support.tiny_tokenizer import tokenizer_files
 
 ModelFolder = Callable[[str], Path]
 """The fixture ``model_folder``: gives the folder of a tiny model of a family."""

@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
 from prefloop import Completion, Pair, Prompt
-from tiny import PAD
+from support.tiny_tokenizer import PAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
