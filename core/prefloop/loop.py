@@ -29,16 +29,14 @@ from prefloop.components import (
     Sampler,
     adapt,
 )
-from prefloop.config import TrainingConfig
 from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import checkpoint_layers
 from prefloop.optim import build_optimizer
-from prefloop.prompts.loading import PromptOrder
-from prefloop.registry import default
+from prefloop.prompts.order import PromptOrder
 from prefloop.scoring.scorer import ReferenceScores, Rows, lay_out_batch, reference_scores, score
-from prefloop.settings import DEFAULT_ITERS
+from prefloop.settings import DEFAULT_ITERS, TrainingConfig
 from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
 
 TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
@@ -77,8 +75,8 @@ class Loop:
         self.stream = prompts if isinstance(prompts, Iterator) else None
         self.prompts: Sequence[Prompt] = () if isinstance(prompts, Iterator) else prompts
         self.judge = adapt(judge, BaseJudge)
-        self.sampler = adapt(sampler or default("sampler"), BaseSampler)
-        self.loss = adapt(loss or default("loss"), BaseLoss)
+        self.sampler = adapt(sampler or _default("sampler"), BaseSampler)
+        self.loss = adapt(loss or _default("loss"), BaseLoss)
         self.bonuses = tuple(adapt(bonus, BaseBonus) for bonus in bonuses)
         self.training = training or TrainingConfig()
         self.ties: Ties = ties
@@ -275,6 +273,13 @@ class Loop:
             self.optimizer.update(self.policy.model, gradient)
             mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
         return length
+
+
+def _default(kind: str) -> Any:
+    """The component of a kind that is used where none is given."""
+    from prefloop.registry import DEFAULTS, component
+
+    return component(kind, DEFAULTS[kind])()
 
 
 def pairs_at_once(pairs: int, tokens: int) -> int:

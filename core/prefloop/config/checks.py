@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, get_args
 
 from prefloop.components import BaseBonus, BaseLoss, BaseSampler, adapt
+from prefloop.config.dump import origin_of
 from prefloop.config.tree import Node, Problem
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, Registry
@@ -14,12 +15,12 @@ from prefloop.types import Need
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prefloop.settings import Config
+    from prefloop.config.schema import Config
 
 
-def cross_checks(config: Config, root: Node) -> list[Problem]:
-    """One problem for each pair of settings that do not go together."""
-    found = [*_needs(config), *_full_training(config), *_warmup(config), *_evaluation(config)]
+def cross_checks(config: Config, root: Node, registry: Registry) -> list[Problem]:
+    """One problem for each pair of settings that do not go together. `registry` is asked for remedies."""
+    found = [*_needs(config, registry), *_full_training(config), *_warmup(config), *_evaluation(config)]
     found += _ties(config)
     return [_problem(root, path, message) for path, message in found]
 
@@ -39,7 +40,7 @@ def _problem(root: Node, path: tuple[str, ...], message: str) -> Problem:
 Finding = tuple[tuple[str, ...], str]
 
 
-def _needs(config: Config) -> Iterator[Finding]:
+def _needs(config: Config, registry: Registry) -> Iterator[Finding]:
     """Everything that a loss or bonus asks for is known, and the sampler draws what is needed."""
     bonuses = ((("bonuses", str(i)), adapt(bonus, BaseBonus)) for i, bonus in enumerate(config.bonuses))
     sampler = adapt(config.sampler, BaseSampler)
@@ -52,9 +53,9 @@ def _needs(config: Config) -> Iterator[Finding]:
         for unknown in sorted(needs - set(get_args(Need))):
             yield path, f"its class asks for '{unknown}', which scoring does not know."
         if "reference_samples" in needs and not sampler.reference_samples:
-            name = config.registry.name_of(config.sampler) or type(config.sampler).__name__
+            name = origin_of(config.sampler, "sampler", config.origins).name
             message = f"needs completions from the reference, and sampler '{name}' draws none."
-            yield path, message + _remedy(config.registry)
+            yield path, message + _remedy(registry)
 
 
 def _remedy(registry: Registry) -> str:

@@ -13,7 +13,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from prefloop.config import AdapterConfig, ModelConfig
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.model.answers import encode_answer
@@ -21,6 +20,7 @@ from prefloop.model.loading import LoadedModel, load_model
 from prefloop.model.weight_sharing import arrays, view
 from prefloop.sampling import Generator
 from prefloop.scoring.scorer import Scorer
+from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 ADAPTERS = "adapters.safetensors"

@@ -84,7 +84,7 @@ class ComponentSuite:
         registry, (distribution, _, name) = Registry(), UNDER_TEST.partition(":")
         registry.providers.append(Provider(self.kind, name, distribution, "0", self.component_class))
         try:
-            options = yaml.safe_load(yaml_core.dump(options_to_plain(self.component, registry)))
+            options = yaml.safe_load(yaml_core.dump(options_to_plain(self.component, {})))
         except (yaml.YAMLError, UserError) as error:
             raise AssertionError(
                 f"its options cannot be written as YAML ({error}): a run that uses it could not be saved."
