@@ -121,7 +121,17 @@ class Loop:
         sums, gradient_norm = self._update(batch, progress, clock)
         self.steps_taken += 1
         self.skipped = 0 if math.isfinite(gradient_norm) else self.skipped + 1
-        metrics = step_metrics(self, progress, pairs, verdicts, sums, gradient_norm, clock.seconds)
+        metrics = step_metrics(
+            progress,
+            pairs,
+            verdicts,
+            sums,
+            clock.seconds,
+            gradient_norm=gradient_norm,
+            learning_rate=number(self.optimizer.learning_rate),
+            reward_scale=self.loss.reward_scale,
+            with_bonus=bool(self.bonuses),
+        )
         step = Step(progress, metrics, pairs, verdicts)
         mx.clear_cache()  # steps differ in shape, so buffers of this one seldom fit the next
         self.notify("step_finished", step)
