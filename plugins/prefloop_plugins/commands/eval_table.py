@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefloop.evaluation import metrics
+from prefloop.evaluation.stats import completion_metrics
 from prefloop.text import one_line
 from prefloop.types import Evaluation, Rate
 
@@ -38,7 +38,7 @@ def show(run: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
 
 
 def _rows(loaded: Evaluating, evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
-    found, theirs = evaluation.metrics, metrics.answers([pair.second for pair in evaluation.pairs])
+    found, theirs = evaluation.metrics, completion_metrics([pair.second for pair in evaluation.pairs])
     yield "judge", evaluation.judge
     yield "prompts", f"{len(evaluation.pairs)} {one_line(loaded.source)}"
     yield "win rate", _rate(evaluation.win_rate)

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 By = Literal["majority", "mean", "unanimous"]
 
-ROUNDING = 1e-9
-"""Votes and probabilities this near one half are even: sums of floats may not be exact."""
-
 
 def _at_most_all(committee: Any, _: Attribute[Any], value: int | None) -> None:
     if not isinstance(committee.members, tuple | list):
@@ -105,9 +102,7 @@ class CommitteeJudge(MadeOfJudges):
             probability = fmean(0.5 if v.status == "tie" else v.probability for v in votes)
         orders = _mean_orders(votes)
         split = self.by == "unanimous" and (len(sides) > 1 or None in sides)
-        if split or abs(probability - 0.5) < ROUNDING:
-            return Verdict.tie(orders=orders)
-        return Verdict(probability, orders=orders)
+        return Verdict.tie(orders=orders) if split else Verdict.from_probability(probability, orders=orders)
 
 
 def _mean_orders(votes: Sequence[Verdict]) -> tuple[float, float] | None:
