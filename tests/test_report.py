@@ -19,12 +19,12 @@ from prefloop.cli import main
 from prefloop.runs.files import sealed_lines
 from prefloop_plugins.closing import closing_words
 from prefloop_plugins.report import page, write_report
-from prefloop_plugins.report.curves import POINTS, moving_mean, thinned
-from prefloop_plugins.report.examples import cut, groups
-from prefloop_plugins.report.formats import duration, number
-from prefloop_plugins.report.rates import _edges
+from prefloop_plugins.report.charts import _edges
+from prefloop_plugins.report.measures import POINTS, moving_mean, thinned
+from prefloop_plugins.report.page import cut, groups
 from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.records import RunFiles
+from prefloop_plugins.report.words import duration, number
 from support.small_runs import SETTINGS
 
 PHASES = ("sampling", "judging", "scoring", "update")

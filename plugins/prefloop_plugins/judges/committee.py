@@ -12,11 +12,11 @@ from prefloop import Judge, Pair, StopRun, Verdict
 from prefloop_plugins.judges.members import (
     Answer,
     MadeOfJudges,
+    answers_of,
     as_members,
     at_least_two,
     is_interactive,
     stopped,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ class CommitteeJudge(MadeOfJudges):
         try:
             for i in others:
                 votes: dict[int, Verdict] = {}
-                for place, vote in told(self.members, i, pairs):
+                for place, vote in answers_of(self.members, i, pairs):
                     votes[place] = vote
                 for place, vote in votes.items():
                     ballots[place].append(vote)
             votes = {}
-            for place, vote in told(self.members, last, pairs):
+            for place, vote in answers_of(self.members, last, pairs):
                 given[place] = self._decide([*ballots[place], vote])
                 yield place, given[place]
         except StopRun as stop:
