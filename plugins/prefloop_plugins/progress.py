@@ -85,7 +85,7 @@ _SHOWN = (
     ("loss", "loss", ".4f"),
     ("bonus", "exploration_bonus", ".2e"),
     ("margin", "margin", "+.3f"),
-    ("accuracy", "accuracy", ".0%"),
+    ("reward accuracy", "reward_accuracy", ".0%"),
     ("ties", "ties", ".0%"),
     ("errors", "errors", ".0%"),
     ("length", "completion_length", ".1f"),

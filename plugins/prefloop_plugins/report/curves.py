@@ -37,10 +37,10 @@ TRAINING = (
         zero=True,
     ),
     Metrics(
-        "accuracy",
-        "Accuracy",
+        "reward-accuracy",
+        "Reward accuracy",
         "Share of pairs in which the policy's reward agrees with the judge.",
-        {"accuracy": "accuracy"},
+        {"reward_accuracy": "reward accuracy"},
         share=True,
     ),
     Metrics(
@@ -48,6 +48,13 @@ TRAINING = (
         "Rewards",
         "β times the log-ratio to the reference, in nats. Both may fall while the margin grows.",
         {"chosen_reward": "chosen", "rejected_reward": "rejected"},
+        zero=True,
+    ),
+    Metrics(
+        "log-ratio",
+        "Log-ratio to the reference",
+        "Log-probability under the policy minus that under the reference, in nats.",
+        {"log_ratio_chosen": "chosen", "log_ratio_rejected": "rejected"},
         zero=True,
     ),
     Metrics(

@@ -15,6 +15,8 @@ from prefloop_plugins.report.records import Evaluated, Judged, RunFiles
 
 PHASE = "seconds_"
 """What the names of metrics begin with that say how long a phase of a step took."""
+FORMER_NAMES = {"reward_accuracy": "accuracy"}
+"""What metrics of a step were called in runs of an earlier version."""
 POINTS = 240
 """How many points of a curve are drawn at most; more become means of equal stretches."""
 SMOOTHED = 20
@@ -36,7 +38,8 @@ class Curve:
 
 def curve(steps: Sequence[Mapping[str, float]], metric: str) -> Curve | None:
     """The curve of a metric; None where no step has it. First and last are of the moving mean."""
-    rows = [(s["step"], s[metric]) for s in steps if metric in s]
+    former = FORMER_NAMES.get(metric, metric)
+    rows = [(s["step"], s[metric if metric in s else former]) for s in steps if metric in s or former in s]
     if not rows:
         return None
     thin = thinned(rows)
