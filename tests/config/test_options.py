@@ -12,10 +12,10 @@ from attrs import NOTHING, Factory, field, frozen
 from prefloop.components import Bonus, Loss
 from prefloop.config import ModelConfig, ScheduleConfig, load_config
 from prefloop.config.components import Components
+from prefloop.config.key_paths import Suggestions
 from prefloop.config.options import describe, options_of
 from prefloop.config.structure import Structurer
-from prefloop.config.suggest import Suggestions
-from prefloop.config.tree import InvalidError, Place, from_plain
+from prefloop.config.yaml_nodes import InvalidError, Place, from_plain
 from prefloop.errors import UserError
 from support.fake_plugins import Draws, Llm, Plain
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from prefloop.config import Config, load_config
-from prefloop.config.presets import PRESET
+from prefloop.config.components import PRESET
 from prefloop.errors import UserError
 from prefloop.registry import Provider, Registry
 from prefloop.testing.suite import ComponentSuite

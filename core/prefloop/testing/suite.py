@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import yaml
 
-from prefloop.config import yaml_core
+from prefloop.config import yaml_nodes
 from prefloop.config.components import Components
 from prefloop.config.dump import options_to_plain
+from prefloop.config.key_paths import Suggestions
 from prefloop.config.options import KIND_OF, options_of
 from prefloop.config.structure import Structurer
-from prefloop.config.suggest import Suggestions
-from prefloop.config.tree import InvalidError, Place, from_plain
+from prefloop.config.yaml_nodes import InvalidError, Place, from_plain
 from prefloop.errors import UserError
 from prefloop.registry import Provider, Registry
 from prefloop.testing import plugin
@@ -72,7 +72,7 @@ class ComponentSuite:
     def _saved(self) -> dict[str, Any]:
         try:
             plain = options_to_plain(self.component, {})
-            return dict(yaml.safe_load(yaml_core.dump(plain)) or {})
+            return dict(yaml.safe_load(yaml_nodes.dump(plain)) or {})
         except (yaml.YAMLError, UserError) as error:
             raise AssertionError(
                 f"its options cannot be written as YAML ({error}): a run that uses it could not be saved."

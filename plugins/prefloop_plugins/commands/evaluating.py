@@ -11,8 +11,8 @@ from attrs import evolve, frozen
 
 from prefloop.components import Judge
 from prefloop.config import Config, load_config
-from prefloop.config.overrides import parse
-from prefloop.config.tree import Problem
+from prefloop.config.key_paths import parse_override
+from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, Opponent, sampling_of
@@ -109,7 +109,7 @@ def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a run. Raises `UserError` for overrides that would change what was trained."""
     read_manifest(run)
     check_config(run)
-    parsed = [parse(text) for text in overrides]
+    parsed = [parse_override(text) for text in overrides]
     refused = [
         Problem(o.value.place, o.path, f"has no effect here: only {', '.join(MATTERS)} matter.")
         for o in parsed

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefloop.config.tree import Place, to_plain
-from prefloop.config.yaml_core import dump, read_file, read_text
+from prefloop.config.yaml_nodes import Place, dump, read_file, read_text
 from prefloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def value(text: str) -> Any:
     node, problems = read_text(text, Place("t.yaml", 1))
     assert problems == []
-    return to_plain(node)
+    return node.plain
 
 
 @pytest.mark.parametrize(
