@@ -171,7 +171,7 @@ class Components:
             name, argument = self._shorthand(kind) or (node.value, "")
             if argument:
                 value = {
-                    "use": node.child("use", name),
+                    "use": Node(name, node.place, (*node.path, "use")),
                     argument: evolve(node, path=(*node.path, argument)),
                 }
         return evolve(node, value=value, spelling=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
@@ -80,39 +79,23 @@ def _index(items: tuple[Node, ...], key: str, override: Override) -> int:
     raise InvalidError.at(override.value, f"'{key}' must be {known}.")
 
 
-class Suggestions:
-    """Knows the key paths of every option in reach, such as ``loss.beta``, by their last name."""
+def unknown_key(node: Node, key: str, known: Mapping[str, Option], paths: Iterable[str]) -> Problem:
+    """What is wrong with `node`, whose `key` is none of the options that are `known` there.
 
-    def __init__(self, paths: Iterable[str] = ()) -> None:
-        self._given = paths
-
-    @cached_property
-    def _paths(self) -> dict[str, list[str]]:
-        """By last name; worked out when something is unknown."""
-        found: dict[str, list[str]] = {}
-        for path in dict.fromkeys(self._given):
-            found.setdefault(path.rpartition(".")[2], []).append(path)
-        return found
-
-    def unknown(self, node: Node, key: str, known: Mapping[str, Option]) -> Problem:
-        """What is wrong with `node`, which is written under `key`, as none of the options is called that."""
-        if (option := option_called(key, known)) is not None:
-            message = f"is the former name of '{option.name}', which is given too. Remove one of them."
-            return Problem(node.place, node.path, message)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-        elsewhere = [path for path in self._paths.get(key, []) if path != ".".join(node.path)]
-        guesses = [*near, *elsewhere[:3]]
-        if guesses:
-            hint = f" Did you mean {_or(guesses)}?"
-        else:
-            hint = did_you_mean(key, known) or " There are none here."
-        return Problem(node.place, node.path, f"there is no such option.{hint}")
-
-    @staticmethod
-    def close(given: str, known: Iterable[str]) -> str:
-        """`` Did you mean 'x'?``, or nothing."""
-        near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
-        return f" Did you mean '{near[0]}'?" if near else ""
+    `paths` are the key paths of every option in reach: the same key may stand elsewhere.
+    """
+    if (option := option_called(key, known)) is not None:
+        message = f"is the former name of '{option.name}', which is given too. Remove one of them."
+        return Problem(node.place, node.path, message)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    here = ".".join(node.path)
+    elsewhere = [path for path in dict.fromkeys(paths) if path.rpartition(".")[2] == key and path != here]
+    quoted = [f"'{name}'" for name in (*near, *elsewhere[:3])]
+    if quoted:
+        hint = f" Did you mean {' or '.join(filter(None, (', '.join(quoted[:-1]), quoted[-1])))}?"
+    else:
+        hint = did_you_mean(key, known) or " There are none here."
+    return Problem(node.place, node.path, f"there is no such option.{hint}")
 
 
 def option_paths(root: Node, components: Components) -> Iterator[str]:
@@ -132,8 +115,3 @@ def _component_paths(node: Node, hint: Any, components: Components) -> Iterator[
         yield from _component_paths(expanded, element_of(hint), components)
     if node.items is None and kind_of(hint) is not None:
         yield from (".".join((*node.path, key)) for key in components.options_at(node, hint))
-
-
-def _or(names: list[str]) -> str:
-    quoted = [f"'{name}'" for name in names]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

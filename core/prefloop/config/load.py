@@ -13,7 +13,7 @@ from attrs import evolve
 from prefloop import embedded
 from prefloop.components import Algorithm, Judge
 from prefloop.config.components import PRESET, Components, preset_of
-from prefloop.config.key_paths import Suggestions, option_paths, parse_override, put_override
+from prefloop.config.key_paths import parse_override, put_override
 from prefloop.config.options import options_of
 from prefloop.config.schema import Config, cross_checks
 from prefloop.config.structure import Structurer
@@ -200,7 +200,7 @@ class _Loading:
                 self.root = self.root.replaced(key, node)
 
     def _structurer(self) -> Structurer:
-        return Structurer(self.components, Suggestions(option_paths(self.root, self.components)))
+        return Structurer(self.components, self.root)
 
     def _preset(self) -> Mapping[str, Node] | None:
         """What the algorithm sets, with the default algorithm where none is named; None where it is wrong."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
+from enum import Enum, EnumType
 from pathlib import Path, PurePath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 from cattrs import Converter
 
+from prefloop.config.key_paths import option_paths, unknown_key
 from prefloop.config.options import (
     KIND_OF,
     Option,
@@ -23,34 +24,36 @@ from prefloop.config.options import (
     mlx_options,
     options_of,
 )
-from prefloop.config.yaml_nodes import InvalidError, Node, Problem, in_words, plain_message
-from prefloop.errors import UserError, did_you_mean
+from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, in_words, plain_message
+from prefloop.errors import UserError, did_you_mean, guess
 from prefloop.settings import OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
     from prefloop.config.components import Components
-    from prefloop.config.key_paths import Suggestions
 
 Hook = Callable[[Node, Any], Any]
 
 
 class Structurer:
-    """Builds values of any type from nodes. `structure` raises `InvalidError` with every problem found."""
+    """Builds values of any type from nodes. `structure` raises `InvalidError` with every problem found.
 
-    def __init__(self, components: Components, suggestions: Suggestions) -> None:
+    `root` is the whole configuration, whose options an unknown key may have meant.
+    """
+
+    def __init__(self, components: Components, root: Node | None = None) -> None:
         self.components = components
-        self.suggestions = suggestions
+        self.root = root or Node({}, Place(""))
         self._converter = Converter(detailed_validation=False)
         for scalar in (int, float, bool, str):
             self._converter.register_structure_hook(scalar, self._scalar)
-        self._converter.register_structure_hook(Enum, self._enum)
+        self._converter.register_structure_hook(Enum, self._choice)
         for path in (PurePath, Path):  # cattrs has a hook of its own for Path
             self._converter.register_structure_hook(path, self._path)
         # The later one of these is registered, the sooner it is asked.
         hooks: list[tuple[Callable[[Any], bool], Hook]] = [
             (lambda hint: True, self._unsupported),
             (lambda hint: hint is Any, lambda node, _: node.plain),
-            (lambda hint: get_origin(hint) is Literal, self._literal),
+            (lambda hint: get_origin(hint) is Literal, self._choice),
             (is_list, self._list),
             (is_mapping, self._mapping),
             (attrs.has, self._section),
@@ -72,7 +75,7 @@ class Structurer:
         problems: list[Problem] = []
         for key, child in (node.mapping or {}).items():
             if key not in options:
-                problems.append(self.suggestions.unknown(child, key, options))
+                problems.append(unknown_key(child, key, options, option_paths(self.root, self.components)))
                 continue
             try:
                 values[key] = self._value(child, options[key])
@@ -97,7 +100,7 @@ class Structurer:
         node = self.components.expand(node, cls)
         if node.mapping is None:
             hint = " Leave the key out to keep its defaults." if node.value is None else ""
-            raise InvalidError.at(node, f"must be {describe(cls)}, not {in_words(node)}.{hint}")
+            raise _misfit(node, cls, hint)
         options = options_of(cls)
         return _construct(node, cls, options, self.fill(node, options))
 
@@ -135,32 +138,25 @@ class Structurer:
         nearest = [f for f in failures if any(p.path != node.path for p in f.problems)]
         if len(failures) == 1 or len(nearest) == 1:
             raise (nearest or failures)[0]
-        raise InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{_hint(node, hint)}")
+        raise _misfit(node, hint, _remedy(node, hint))
 
     def _scalar(self, node: Node, hint: Any) -> Any:
         value = node.value
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
             value = _as_float(value)
         if type(value) is not hint:
-            raise InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{_hint(node, hint)}")
+            raise _misfit(node, hint, _remedy(node, hint))
         if hint is float and not math.isfinite(value):
             raise InvalidError.at(node, f"must be a finite number, not {node.spelling or value}.")
         return value
 
-    def _literal(self, node: Node, hint: Any) -> Any:
-        for allowed in get_args(hint):
-            if type(node.value) is type(allowed) and node.value == allowed:
-                return allowed
-        guess = ""
-        if isinstance(node.value, str):
-            guess = self.suggestions.close(node.value, [str(a) for a in get_args(hint)])
-        raise InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{guess}")
-
-    def _enum(self, node: Node, hint: type[Enum]) -> Enum:
-        for member in hint:
-            if node.value == member.value and type(node.value) is type(member.value):
-                return member
-        raise InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.")
+    def _choice(self, node: Node, hint: Any) -> Any:
+        """One of the values of a Literal, or the member of an Enum that has it."""
+        choices = {m.value: m for m in hint} if isinstance(hint, EnumType) else {a: a for a in get_args(hint)}
+        for value, choice in choices.items():
+            if type(node.value) is type(value) and node.value == value:
+                return choice
+        raise _misfit(node, hint, guess(node.value, map(str, choices)) if isinstance(node.value, str) else "")
 
     def _path(self, node: Node, hint: type[PurePath]) -> PurePath:
         return hint(self.structure(node, str))
@@ -173,7 +169,7 @@ class Structurer:
             items = node.items
         if items is None:
             empty = " Write [] for none." if node.value is None else ""
-            raise InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{empty}")
+            raise _misfit(node, hint, empty)
         origin = get_origin(hint) or hint
         fixed = origin is tuple and len(arguments) > 0 and Ellipsis not in arguments and get_args(hint)
         if fixed and len(items) != len(arguments):
@@ -184,7 +180,7 @@ class Structurer:
 
     def _mapping(self, node: Node, hint: Any) -> dict[str, Any]:
         if node.mapping is None:
-            raise InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.")
+            raise _misfit(node, hint)
         element = (*get_args(hint), Any, Any)[1]
         built = self._each((child, element) for child in node.mapping.values())
         return dict(zip(node.mapping, built, strict=True))
@@ -230,6 +226,10 @@ def _try_out(named: OptimizerConfig | ScheduleConfig, node: Node) -> None:
         raise InvalidError.at(node, plain_message(error)) from error
 
 
+def _misfit(node: Node, hint: Any, remedy: str = "") -> InvalidError:
+    return InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{remedy}")
+
+
 def _missing(node: Node, option: Option) -> Problem:
     help = f" {option.help}" if option.help else f" It takes {describe(option.type)}."
     return Problem(node.place, (*node.path, option.name), f"is missing.{help}")
@@ -271,7 +271,7 @@ def _as_float(value: int) -> float:
         return math.inf
 
 
-def _hint(node: Node, hint: Any) -> str:
+def _remedy(node: Node, hint: Any) -> str:
     """The likeliest remedy for a scalar of the wrong type."""
     value, wanted = node.value, members(hint)
     if str in wanted and isinstance(value, int | float):

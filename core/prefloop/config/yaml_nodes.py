@@ -25,7 +25,6 @@ class Place:
 
     source: str
     line: int | None = None
-    column: int | None = None
     path: KeyPath = ()
     """The key path that `source` already names, as an override does."""
 
@@ -62,10 +61,6 @@ class Node:
         if self.items is not None:
             return [item.plain for item in self.items]
         return self.value
-
-    def child(self, key: str, value: Any) -> Node:
-        """A node below this one, in the same place."""
-        return Node(value, self.place, (*self.path, key))
 
     def replaced(self, key: str, node: Node) -> Node:
         """This mapping with `node` under `key`."""
@@ -327,8 +322,7 @@ class _Reader:
     def _place(self, node: yaml.Node) -> Place:
         if self.origin.line is None:
             return self.origin
-        mark = node.start_mark
-        return Place(self.origin.source, mark.line + 1, mark.column + 1)
+        return Place(self.origin.source, node.start_mark.line + 1)
 
 
 def _convert(tag: str, text: str) -> Any:

@@ -10,7 +10,6 @@ import yaml
 from prefloop.config import yaml_nodes
 from prefloop.config.components import Components
 from prefloop.config.dump import options_to_plain
-from prefloop.config.key_paths import Suggestions
 from prefloop.config.options import KIND_OF, options_of
 from prefloop.config.structure import Structurer
 from prefloop.config.yaml_nodes import InvalidError, Place, from_plain
@@ -79,8 +78,7 @@ class ComponentSuite:
             ) from error
 
     def _loaded(self, settings: dict[str, Any], registry: Registry) -> Any:
-        components = Components(registry)
-        structurer = Structurer(components, Suggestions())
+        structurer = Structurer(Components(registry))
         try:
             return structurer.structure(from_plain(settings, Place(self.kind)), PROTOCOL_OF[self.kind])
         except InvalidError as error:
