@@ -165,7 +165,7 @@ OPTIONS = st.sampled_from(
         {"limit": 1},
         {"system": "Be kind."},
         {"max_length": 5},
-        {"too_long": "left", "max_length": 2},
+        {"too_long": "truncate_left", "max_length": 2},
     ]
 )
 PROMPT = fuzzing.TEXT.filter(lambda text: text.strip())

@@ -52,8 +52,8 @@ class Components:
         self._given = registry
         self.origins: dict[type, Origin] = {}
         """Where every class that was looked up comes from."""
-        self.former: dict[Problem, None] = {}
-        """Every former key and value that was found, with what it is now; a set that keeps their order."""
+        self.former: list[Problem] = []
+        """Every former key and value that was found, with what it is now. Some are there twice."""
 
     @cached_property
     def registry(self) -> Registry:
@@ -161,7 +161,7 @@ class Components:
         return evolve(node, value=now, spelling=None)
 
     def _note(self, node: Node, message: str) -> None:
-        self.former[Problem(node.place, node.path, message)] = None
+        self.former.append(Problem(node.place, node.path, message))
 
     def _expand_component(self, node: Node, kind: str) -> Node:
         if not isinstance(node.value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +94,14 @@ def _read(source: Source, problems: list[Problem]) -> Node:
 
 
 def _raise(problems: Sequence[Problem]) -> None:
-    """Raises `UserError` with each problem once, in the order of lines; those without one come last."""
+    """Raises `UserError` where there are problems."""
     if problems:
-        in_order = sorted(dict.fromkeys(problems), key=lambda problem: problem.place.line or 10**9)
-        raise UserError(*map(str, in_order))
+        raise UserError(*_in_order(problems))
+
+
+def _in_order(problems: Iterable[Problem]) -> list[str]:
+    """Each problem once, in the order of lines; those without one come last."""
+    return list(map(str, sorted(dict.fromkeys(problems), key=lambda problem: problem.place.line or 10**9)))
 
 
 class _Loading:
@@ -141,8 +145,8 @@ class _Loading:
 
     def warn_of_former_keys(self) -> None:
         """A `DeprecationWarning` for each former key or value, to whoever loads the configuration."""
-        for former in self.components.former:
-            warnings.warn(str(former), FormerKeyWarning, stacklevel=3)
+        for former in _in_order(self.components.former):
+            warnings.warn(former, FormerKeyWarning, stacklevel=3)
 
     def _nearest(self, path: tuple[str, ...]) -> Node:
         """The node at a path, or the nearest above it that was written."""

@@ -23,6 +23,7 @@ from prefloop.components import (
     Sampler,
     adapt,
 )
+from prefloop.deprecated import with_former_names
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, Origin, Registry, origin_of
 from prefloop.settings import (
@@ -39,6 +40,7 @@ from prefloop.settings import (
 from prefloop.types import Need
 
 
+@with_former_names
 @frozen
 class EvaluationConfig:
     """How the policy is compared with the start of the run."""
@@ -65,11 +67,12 @@ class EvaluationConfig:
         validator=optional(ge(0)),
         metadata=about("Sampling temperature; null is the sampler's."),
     )
-    answer: str | None = field(
+    answer_column: str | None = field(
         default=None,
         validator=optional(not_empty),
         metadata=about(
-            "Column with a text that a right completion contains; the share is reported as accuracy."
+            "Column with a text that a right completion contains; the share is reported as accuracy.",
+            formerly="answer",
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum, EnumType
+from enum import Enum
 from pathlib import Path, PurePath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -152,7 +152,7 @@ class Structurer:
 
     def _choice(self, node: Node, hint: Any) -> Any:
         """One of the values of a Literal, or the member of an Enum that has it."""
-        choices = {m.value: m for m in hint} if isinstance(hint, EnumType) else {a: a for a in get_args(hint)}
+        choices = {a: a for a in get_args(hint)} or {member.value: member for member in hint}
         for value, choice in choices.items():
             if type(node.value) is type(value) and node.value == value:
                 return choice

@@ -85,8 +85,8 @@ def load_evaluation(
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     with said_of("--prompts") if prompts else nullcontext():
         held_out = _prompts(run, config, policy)
-    if config.evaluation.answer:
-        check_answers(held_out, config.evaluation.answer)
+    if config.evaluation.answer_column:
+        check_answers(held_out, config.evaluation.answer_column)
     _load(policy, version.folder)
     shared, other = _opponent(against, config, policy, held_out)
     _prepare(asked)
@@ -96,7 +96,7 @@ def load_evaluation(
         shared,
         asked,
         sampling_of(config.sampler, config.evaluation.temperature),
-        config.evaluation.answer,
+        config.evaluation.answer_column,
         config.training.seed,
         identity.name,
         other,
