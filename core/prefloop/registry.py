@@ -260,6 +260,11 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
+def origin_of(component: object, kind: str, known: Mapping[type, Origin]) -> Origin:
+    """Where a component comes from: as `known`, which a configuration has, says; else as it is installed."""
+    return known.get(type(component)) or Registry().origin_of(component, kind)
+
+
 def component(kind: str, name: str) -> type:
     """The component class that is installed as `name`, such as ``component("loss", "ipo")``.
 

@@ -11,18 +11,21 @@ from typing import Any, ClassVar, Literal
 from attrs import field, frozen
 from attrs.validators import and_, ge, gt, le, lt, optional
 
+from prefloop.deprecated import with_former_names
 from prefloop.types import Ties
 
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterType = Literal["lora", "dora", "full"]
-TooLong = Literal["drop", "left"]
+TooLong = Literal["drop", "truncate_left"]
 DEFAULT_ITERS = 1000
 
 
 def about(help: str, **more: Any) -> dict[str, Any]:
     """The metadata of a field. `help` is what `prefloop config init` says about it; `empty` is the value
-    that null or an empty text stands for; ``option=False`` keeps the field out of the file.
+    that null or an empty text stands for; ``option=False`` keeps the field out of the file. `formerly` is the
+    name that the field had, or several, and `former_values` goes from values that it took to present ones:
+    both still work, with a warning.
     """
     return {"help": help, **more}
 
@@ -104,6 +107,7 @@ class AdapterConfig:
     )
 
 
+@with_former_names
 @frozen
 class PromptsConfig:
     """The prompts that completions are sampled for."""
@@ -131,7 +135,11 @@ class PromptsConfig:
     )
     max_length: int = field(default=2048, validator=ge(1), metadata=about("Longest prompt, in tokens."))
     too_long: TooLong = field(
-        default="drop", metadata=about("Drop a prompt that is too long, or cut it from the left.")
+        default="drop",
+        metadata=about(
+            "Drop a prompt that is too long, or truncate it from the left.",
+            former_values={"left": "truncate_left"},
+        ),
     )
     limit: int | None = field(
         default=None,
@@ -281,6 +289,7 @@ class TrainingConfig:
             raise ValueError("iters and epochs exclude each other: give one of them.")
 
 
+@with_former_names
 @frozen
 class JudgingConfig:
     """What becomes of ties, and when a run stops because its judge is of no use."""
@@ -302,12 +311,13 @@ class JudgingConfig:
         validator=and_(ge(0), le(1)),
         metadata=about("The run stops where a larger share of them than this are errors."),
     )
-    max_one_kind: float = field(
+    max_same_outcome: float = field(
         default=0.95,
         validator=and_(ge(0), le(1)),
         metadata=about(
             "The run stops where a larger share of them than this are ties, or went to whichever answer was "
-            "shown first, or second."
+            "shown first, or second.",
+            formerly="max_one_kind",
         ),
     )
 

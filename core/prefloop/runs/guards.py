@@ -38,7 +38,7 @@ class JudgeGuard(Observer):
 
     It does so by `StopRun`, so that what was learnt is saved and can be resumed with another judge.
 
-    Errors count against ``max_errors``. Ties count against ``max_one_kind``, and so does what went by the
+    Errors count against ``max_errors``. Ties count against ``max_same_outcome``, and so does what went by the
     place of the answers, first or second: see `kind_of`. Pairs of equal answers and abstentions fill the
     window and count as none of these. A window of zero watches nothing.
     """
@@ -65,10 +65,10 @@ class JudgeGuard(Observer):
                 failed=True,
             )
         for kind, saying in SAYINGS.items():
-            if counts[kind] > self.settings.max_one_kind * window:
+            if counts[kind] > self.settings.max_same_outcome * window:
                 raise StopRun(
-                    f"judge: {counts[kind]} of its last {window} verdicts, more than judging.max_one_kind "
-                    f"({self.settings.max_one_kind:g}) allows, {saying}. {ADVICE}",
+                    f"judge: {counts[kind]} of its last {window} verdicts, more than judging.max_same_outcome"
+                    f" ({self.settings.max_same_outcome:g}) allows, {saying}. {ADVICE}",
                     failed=True,
                 )
 

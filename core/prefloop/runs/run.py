@@ -35,10 +35,11 @@ from attrs import asdict
 
 from prefloop.components import BaseJudge, Judge, Observer, adapt
 from prefloop.config import Config, dump_config
-from prefloop.config.dump import origin_of, to_plain
+from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import record
+from prefloop.registry import origin_of
 from prefloop.runs.checkpoint import FOLDER as CHECKPOINTS
 from prefloop.runs.checkpoint import checkpoints
 from prefloop.runs.files import (

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prefloop.config.tree import to_plain
-from prefloop.config.yaml_core import read_file
+from prefloop.config.yaml_nodes import read_file
 
 CONFIG = "config.yaml"
 
@@ -44,5 +43,5 @@ class RunView:
     @cached_property
     def settings(self) -> Mapping[str, Any]:
         """Its configuration, with every default, as plain values."""
-        found: Mapping[str, Any] = to_plain(read_file(self.path / CONFIG)[0])
+        found: Mapping[str, Any] = read_file(self.path / CONFIG)[0].plain
         return found

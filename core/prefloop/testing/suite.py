@@ -18,13 +18,12 @@ import yaml
 
 from prefloop import hooks
 from prefloop.components import adapt, required_and_abilities
-from prefloop.config import yaml_core
+from prefloop.config import yaml_nodes
 from prefloop.config.components import Components
 from prefloop.config.dump import options_to_plain
 from prefloop.config.options import options_of
 from prefloop.config.structure import Structurer
-from prefloop.config.suggest import Suggestions
-from prefloop.config.tree import InvalidError, Place, from_plain
+from prefloop.config.yaml_nodes import InvalidError, Place, from_plain
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, KINDS, Provider, Registry, canonical
 
@@ -84,7 +83,7 @@ class ComponentSuite:
         registry, (distribution, _, name) = Registry(), UNDER_TEST.partition(":")
         registry.providers.append(Provider(self.kind, name, distribution, "0", self.component_class))
         try:
-            options = yaml.safe_load(yaml_core.dump(options_to_plain(self.component, {})))
+            options = yaml.safe_load(yaml_nodes.dump(options_to_plain(self.component, {})))
         except (yaml.YAMLError, UserError) as error:
             raise AssertionError(
                 f"its options cannot be written as YAML ({error}): a run that uses it could not be saved."
@@ -108,7 +107,7 @@ class ComponentSuite:
 
     def test_options_survive_yaml(self) -> None:
         registry, settings = self.under_test()
-        structurer = Structurer(Components(registry), Suggestions())
+        structurer = Structurer(Components(registry))
         try:
             again = structurer.structure(from_plain(settings, Place(self.kind)), KINDS[self.kind].protocol)
         except InvalidError as error:

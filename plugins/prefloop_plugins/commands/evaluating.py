@@ -11,8 +11,8 @@ from attrs import evolve, frozen
 
 from prefloop.components import Judge
 from prefloop.config import Config, load_config
-from prefloop.config.overrides import parse
-from prefloop.config.tree import Problem
+from prefloop.config.key_paths import parse_override
+from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, Opponent, sampling_of
@@ -85,8 +85,8 @@ def load_evaluation(
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     with said_of("--prompts") if prompts else nullcontext():
         held_out = _prompts(run, config, policy)
-    if config.evaluation.answer:
-        check_answers(held_out, config.evaluation.answer)
+    if config.evaluation.answer_column:
+        check_answers(held_out, config.evaluation.answer_column)
     _load(policy, version.folder)
     shared, other = _opponent(against, config, policy, held_out)
     _prepare(asked)
@@ -96,7 +96,7 @@ def load_evaluation(
         shared,
         asked,
         sampling_of(config.sampler, config.evaluation.temperature),
-        config.evaluation.answer,
+        config.evaluation.answer_column,
         config.training.seed,
         identity.name,
         other,
@@ -109,7 +109,7 @@ def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a run. Raises `UserError` for overrides that would change what was trained."""
     read_manifest(run)
     check_config(run)
-    parsed = [parse(text) for text in overrides]
+    parsed = [parse_override(text) for text in overrides]
     refused = [
         Problem(o.value.place, o.path, f"has no effect here: only {', '.join(MATTERS)} matter.")
         for o in parsed

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefloop.config.tree import Node
-from prefloop.config.yaml_core import read_file
+from prefloop.config.yaml_nodes import Node, read_file
 from prefloop.errors import UserError
 from prefloop.runs.files import parsed_line
 from prefloop.runs.ledger import FILE as LEDGER
