@@ -107,10 +107,10 @@ def test_every_family_takes_the_fast_path(model_folder: ModelFolder) -> None:
     """One that fell back to whole prompts or whole logits would still score well, only slowly."""
     scorers = {family: Policy.load(str(model_folder(family))).reference_scorer for family in FAMILIES}
     for family, scorer in scorers.items():
-        caches = {type(cache).__name__ for cache in make_prompt_cache(scorer.trunk.model)}
+        caches = {type(cache).__name__ for cache in make_prompt_cache(scorer.model.whole)}
         assert caches == set(TRAITS[family].caches.split()), family
         assert scorer.shares_prompts == TRAITS[family].shares_prompts, family
-    assert [family for family, scorer in scorers.items() if not scorer.trunk.divided] == []
+    assert [family for family, scorer in scorers.items() if not scorer.model.is_split] == []
 
 
 @pytest.mark.parametrize("case", ADAPTERS)
@@ -128,7 +128,7 @@ def test_the_head_never_sees_more_than_a_chunk(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, case: str, trained: bool, way: str
 ) -> None:
     """The ways are taken: a trained head is never left to NumPy, and no call sees more than a chunk."""
-    seen: dict[str, list[int]] = {"_chunk_terms": [], "host_terms": []}
+    seen: dict[str, list[int]] = {"_chunk_terms": [], "numpy_terms": []}
     for name, real in [(name, getattr(token_terms, name)) for name in seen]:
 
         def spy(logits: mx.array, *rest: Any, real: Any = real, rows: list[int] = seen[name]) -> Any:
@@ -139,7 +139,7 @@ def test_the_head_never_sees_more_than_a_chunk(
     family, adapter, quantize = ADAPTERS[case]
     fast(moved_policy(str(model_folder(family)), adapter, quantize), batch())
     once = [3] * 7 + [1] if "chunks" in way else [22]
-    taken, left = "_chunk_terms", "host_terms"
+    taken, left = "_chunk_terms", "numpy_terms"
     if "host" in way and not trained:
         taken, left = left, taken
     assert seen[taken] == once * (2 if trained else 1)  # once more in the backward pass

@@ -33,7 +33,7 @@ _LOWEST = np.finfo(np.float32).min
 
 
 @contextmanager
-def without_gradient() -> Iterator[None]:
+def inference_attention() -> Iterator[None]:
     """For forward passes alone: within, attention is computed like this where that is faster."""
     plain = mx.fast.scaled_dot_product_attention
     if slow_exp():

@@ -22,7 +22,7 @@ _WHEELS = ("faiss-cpu",)
 _COMPANIONS = ("libquadmath", "libgfortran", "libgomp")
 
 
-def matters() -> bool:
+def uses_linux_cpu_backend() -> bool:
     """Whether mlx computes on its Linux CPU build here."""
     if sys.platform != "linux":
         return False

@@ -23,7 +23,7 @@ SMALL = 1 << 24
 
 
 @contextmanager
-def threads_for(model: nn.Module, rows: int) -> Iterator[None]:
+def limit_threads(model: nn.Module, rows: int) -> Iterator[None]:
     """Within, OpenBLAS has one thread if `rows` make small products with the model's weights.
 
     Nothing happens where mlx computes elsewhere, or with another library.

@@ -6,13 +6,13 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from prefloop.model.weight_sharing import arrays, own
+from prefloop.model.weight_sharing import arrays, copy_module_tree
 
-LIMIT = 64 << 20
+FUSE_LIMIT = 64 << 20
 """Bytes of weights that are copied at most: beyond that two small products more per layer hardly matter."""
 
 
-def merged(model: nn.Module) -> nn.Module:
+def fuse_adapters(model: nn.Module) -> nn.Module:
     """`model` itself, or the same with LoRA or DoRA folded in, where that costs little and loses nothing.
 
     A small model spends more on starting an adapter's products than on computing them. Weights of less than
@@ -23,9 +23,9 @@ def merged(model: nn.Module) -> nn.Module:
     foldable = all(hasattr(module, "fuse") for _, module in adapted)
     if not adapted or not foldable or any(w.dtype != mx.float32 for w in weights):
         return model
-    if sum(w.nbytes for w in weights) > LIMIT:
+    if sum(w.nbytes for w in weights) > FUSE_LIMIT:
         return model
-    twin = own(model)
+    twin = copy_module_tree(model)
     twin.update_modules(tree_unflatten([(name, module.fuse()) for name, module in adapted]))
     twin.eval()
     return twin

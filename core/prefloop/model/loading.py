@@ -20,7 +20,7 @@ from attrs import frozen
 from prefloop.cpu.backend import on_cpu
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, did_you_mean, said_of
-from prefloop.model.weight_sharing import own
+from prefloop.model.weight_sharing import copy_module_tree
 from prefloop.settings import Dtype, Quantize
 
 _QUANTIZE: dict[str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ def load_model(
         tokenizer = load_tokenizer(folder, extra, eos_token_ids=pristine.config.get("eos_token_id"))
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # what transformers makes of no files
         raise UserError(f"model '{path}': the folder holds no tokenizer.")
-    return LoadedModel(own(pristine.model), tokenizer, pristine.config, folder, pristine)
+    return LoadedModel(copy_module_tree(pristine.model), tokenizer, pristine.config, folder, pristine)
 
 
 def _load(folder: Path, quantize: str, dtype: str, trust_remote_code: bool) -> _Pristine:

@@ -19,13 +19,13 @@ _CHECKPOINTED = "_prefloop_checkpointed"
 
 def view(model: nn.Module) -> nn.Module:
     """A frozen copy of the module tree that holds the same arrays."""
-    tree = own(model)
+    tree = copy_module_tree(model)
     tree.freeze()
     tree.eval()
     return tree
 
 
-def own(model: nn.Module) -> nn.Module:
+def copy_module_tree(model: nn.Module) -> nn.Module:
     """A copy of the module tree that can be changed and trained without touching `model`."""
     tree: nn.Module = _copy(model, {})
     return tree

@@ -16,9 +16,9 @@ import mlx.nn as nn
 from attrs import evolve
 from mlx_lm.generate import generate_step
 
-from prefloop.model.fusing import merged
+from prefloop.model.fusing import fuse_adapters
 from prefloop.sampling.pool import Request, Tokens, sample_pool
-from prefloop.sampling.token_sampler import Drawer
+from prefloop.sampling.token_sampler import TokenSampler
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
@@ -55,9 +55,9 @@ class Generator:
         return [self._completion(row, stop, source) for row in rows]
 
     def _sample(self, prompts: list[Tokens], sampling: Sampling, stop: set[int], seed: int) -> list[Tokens]:
-        model = merged(self.model)
+        model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, Drawer(sampling, seed), stop, self.pool_bytes)
+            request = Request(prompts, TokenSampler(sampling, seed), stop, self.pool_bytes)
             try:
                 return self._engines[0](model, request)
             except ValueError:
@@ -89,7 +89,7 @@ def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
     for prompt in request.prompts:
         row: list[int] = []
         for token, _ in generate_step(
-            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.drawer
+            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.sampler
         ):
             row.append(int(token))
             if row[-1] in request.stop:

@@ -16,9 +16,9 @@ from attrs import frozen
 from mlx_lm.generate import wired_limit
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from prefloop.cpu.attention import without_gradient
-from prefloop.cpu.threads import threads_for
-from prefloop.sampling.token_sampler import Drawer
+from prefloop.cpu.attention import inference_attention
+from prefloop.cpu.threads import limit_threads
+from prefloop.sampling.token_sampler import TokenSampler
 
 Tokens = tuple[int, ...]
 Caches = list[Any]
@@ -35,13 +35,13 @@ class Request:
     """What is to be sampled, and when a row ends."""
 
     prompts: Sequence[Tokens]
-    drawer: Drawer
+    sampler: TokenSampler
     stop: Set[int]
     pool_bytes: int
 
     @property
     def max_tokens(self) -> int:
-        return self.drawer.sampling.max_tokens
+        return self.sampler.sampling.max_tokens
 
 
 def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
@@ -55,8 +55,8 @@ def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
             prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(part)}
-            with threads_for(model, len(part)):
-                rows += _Pool(model, part, prefilled, request.drawer).run(request.max_tokens, request.stop)
+            with limit_threads(model, len(part)):
+                rows += _Pool(model, part, prefilled, request.sampler).run(request.max_tokens, request.stop)
     return rows
 
 
@@ -64,24 +64,28 @@ class _Pool:
     """Rows that are sampled together; `rows` are those that have not stopped."""
 
     def __init__(
-        self, model: nn.Module, prompts: Sequence[Tokens], prefilled: dict[Tokens, Caches], drawer: Drawer
+        self,
+        model: nn.Module,
+        prompts: Sequence[Tokens],
+        prefilled: dict[Tokens, Caches],
+        sampler: TokenSampler,
     ) -> None:
         self.model = model
-        self.drawer = drawer
+        self.sampler = sampler
         self.rows = list(range(len(prompts)))
         self.written: list[list[int]] = [[] for _ in prompts]
         self.caches = _fork([prefilled[prompt] for prompt in prompts])
         logits = self._logits(mx.array([prompt[-1] for prompt in prompts]))
         if len(set(map(len, prompts))) > 1:
             _check(model, prompts, prefilled, logits)
-        self.drawn = self._draw(logits)  # [R], one token per row, on its way
+        self.drawn = self._sample(logits)  # [R], one token per row, on its way
 
     def run(self, max_tokens: int, stop: Set[int]) -> list[Tokens]:
         """Each step is started before the tokens of the one before are looked at."""
         for count in range(1, max_tokens + 1):
             drawn = self.drawn
             if count < max_tokens:
-                self.drawn = self._draw(self._logits(drawn))
+                self.drawn = self._sample(self._logits(drawn))
             going_on = []
             for place, (row, token) in enumerate(zip(self.rows, _ints(drawn), strict=True)):
                 self.written[row].append(token)
@@ -97,8 +101,8 @@ class _Pool:
         logits: mx.array = self.model(tokens[:, None], cache=self.caches)[:, -1]
         return logits  # [R, V]
 
-    def _draw(self, logits: mx.array) -> mx.array:
-        drawn = self.drawer(logits)
+    def _sample(self, logits: mx.array) -> mx.array:
+        drawn = self.sampler(logits)
         mx.async_eval(drawn)
         return drawn
 
@@ -117,7 +121,7 @@ def _prefill(model: nn.Module, prompt: Tokens) -> Caches:
     """The state after all but the last token. The logits are never asked for, so they cost nothing."""
     caches: Caches = make_prompt_cache(model)
     tokens = mx.array([prompt[:-1]], dtype=mx.int32)
-    with without_gradient():
+    with inference_attention():
         for start in range(0, len(prompt) - 1, PREFILL_STEP):
             model(tokens[:, start : start + PREFILL_STEP], cache=caches)
             mx.eval([cache.state for cache in caches])

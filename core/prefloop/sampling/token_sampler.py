@@ -26,7 +26,7 @@ CANDIDATES = 1024
 """The likeliest tokens, among which the smallest set that holds `top_p` is looked for first."""
 
 
-class Drawer:
+class TokenSampler:
     """Draws tokens ``[R]`` from logits ``[R, V]``, the same ones for the same seed and calls.
 
     What is kept and how it is weighted is mlx-lm's ``make_sampler``. mlx draws lazily, while the next step is
@@ -37,7 +37,7 @@ class Drawer:
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self.sampling = sampling
         self._on_cpu = on_cpu()
-        self._host = HostDraw(sampling, seed)
+        self._host = NumpySampler(sampling, seed)
         mx.random.seed(seed)
 
     def __call__(self, logits: mx.array) -> mx.array:
@@ -56,7 +56,7 @@ class Drawer:
         return drawn
 
 
-class HostDraw:
+class NumpySampler:
     """The same with NumPy: ``[R, V]`` float32 logits to ``[R]`` int32 tokens.
 
     All three filters keep what lies at or above some logit, so the highest of these decides. Then a block of

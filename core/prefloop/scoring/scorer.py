@@ -18,9 +18,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve, frozen
 
-from prefloop.model.split import Trunk, without_gradient
+from prefloop.model.split import SplitModel, inference_attention
 from prefloop.model.weight_sharing import is_checkpointed
-from prefloop.scoring.shared_prompts import plain_hidden, shared_hidden, shares
+from prefloop.scoring.shared_prompts import plain_hidden, shared_hidden, supports_prompt_sharing
 from prefloop.scoring.token_terms import Hidden, logprobs, token_terms
 from prefloop.types import Completion, PreferenceBatch, Prompt, Scores, TokenScores
 
@@ -34,7 +34,7 @@ class Rows:
     """The first of each prompt, then the second of each, and so on."""
     targets: mx.array
     """``[M]`` int32, the completions' tokens, row by row."""
-    places: mx.array
+    positions: mx.array
     """``[M]`` int32, where they lie in the flattened table."""
     mask: mx.array
     """``[N, T]`` float32, 1 on completion tokens."""
@@ -42,16 +42,16 @@ class Rows:
     def table(self, values: mx.array) -> mx.array:
         """``[M]`` values as ``[N, T]``, zero where there is no token."""
         blank = mx.zeros(self.mask.size, dtype=values.dtype)
-        return blank.at[self.places].add(values).reshape(self.mask.shape)
+        return blank.at[self.positions].add(values).reshape(self.mask.shape)
 
 
 def lay_out(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Rows:
     """Where every token goes; `completions` may be several for each prompt, as `Rows` orders them."""
     width = max(len(c.tokens) for c in completions)
     targets = [token for c in completions for token in c.tokens]
-    places = [row * width + t for row, c in enumerate(completions) for t in range(len(c.tokens))]
+    positions = [row * width + t for row, c in enumerate(completions) for t in range(len(c.tokens))]
     mask = [[1.0] * len(c.tokens) + [0.0] * (width - len(c.tokens)) for c in completions]
-    ids = mx.array(targets, dtype=mx.int32), mx.array(places, dtype=mx.int32)
+    ids = mx.array(targets, dtype=mx.int32), mx.array(positions, dtype=mx.int32)
     return Rows(prompts, completions, *ids, mx.array(mask))
 
 
@@ -64,7 +64,7 @@ class Scorer:
     """Scores completions under one model. Made once the model has its adapters; follows their training."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.trunk = Trunk(model)
+        self.model = SplitModel(model)
 
     @property
     def shares_prompts(self) -> bool:
@@ -72,23 +72,23 @@ class Scorer:
 
         Not under gradient checkpointing: a layer that is computed again would add to the cache again.
         """
-        return self._can_share and not is_checkpointed(self.trunk.model)
+        return self._can_share and not is_checkpointed(self.model.whole)
 
     @cached_property
     def _can_share(self) -> bool:
-        return shares(self.trunk)
+        return supports_prompt_sharing(self.model)
 
     def hidden(self, rows: Rows) -> Hidden:
         """Hidden states at the positions that predict the completions' tokens."""
         prompts = [prompt.tokens for prompt in rows.prompts]
         completions = [completion.tokens for completion in rows.completions]
         shared = len(completions) > len(prompts) and self.shares_prompts
-        states = (shared_hidden if shared else plain_hidden)(self.trunk, prompts, completions)
-        return Hidden(self.trunk, states.reshape(-1, states.shape[-1])[rows.places])
+        states = (shared_hidden if shared else plain_hidden)(self.model, prompts, completions)
+        return Hidden(self.model, states.reshape(-1, states.shape[-1])[rows.positions])
 
     def logprobs(self, rows: Rows) -> mx.array:
         """Log-probability of each completion token, ``[N, T]`` float32 constants, zero where masked."""
-        with without_gradient():
+        with inference_attention():
             return rows.table(logprobs(self.hidden(rows), rows.targets))
 
 
@@ -106,7 +106,7 @@ def reference_scores(reference: Scorer, rows: Rows, needs: Set[str]) -> Referenc
     """The reference's side of `score`, or None where no component needs it."""
     if not needs & {"reference", "kl", "per_token"}:
         return None
-    with without_gradient():
+    with inference_attention():
         hidden = reference.hidden(rows)
         mx.eval(hidden.states)
     found = rows.table(logprobs(hidden, rows.targets))

@@ -24,8 +24,8 @@ from attrs import frozen
 from mlx.utils import tree_unflatten
 
 from prefloop.cpu.backend import slow_exp
-from prefloop.cpu.token_terms import host_logprobs, host_terms, on_its_own, pays
-from prefloop.model.split import Trunk
+from prefloop.cpu.token_terms import detach, numpy_logprobs, numpy_terms, use_numpy
+from prefloop.model.split import SplitModel
 from prefloop.model.weight_sharing import arrays
 
 CHUNK_BYTES = 32 * 2**20
@@ -39,7 +39,7 @@ _FEWEST_ROWS = 32
 class Hidden:
     """Hidden states of completion tokens, and the model whose head they belong to."""
 
-    trunk: Trunk
+    model: SplitModel
     states: mx.array
     """``[M, H]``, at the positions that predict the tokens."""
 
@@ -56,13 +56,13 @@ class TokenTerms:
 def logprobs(hidden: Hidden, targets: mx.array) -> mx.array:
     """Log-probability of each token, ``[M]`` float32, as a constant."""
     found = []
-    on_host = slow_exp()
+    numpy = slow_exp()
     for part in _chunks(hidden, targets):
         logits = _logits(hidden, part)
-        if on_host:
-            found.append(host_logprobs(logits, targets[part]))
+        if numpy:
+            found.append(numpy_logprobs(logits, targets[part]))
         else:
-            found.append(_of(targets[part], logits) - mx.logsumexp(logits, axis=-1))
+            found.append(_gather_targets(targets[part], logits) - mx.logsumexp(logits, axis=-1))
         mx.eval(found[-1])
     return mx.concatenate(found)
 
@@ -72,30 +72,30 @@ def token_terms(policy: Hidden, targets: mx.array, reference: Hidden | None = No
 
     The derivatives are those of the formulas above, applied by the head's own backward pass.
     """
-    modules = [m for m in policy.trunk.head_modules() if arrays(m.trainable_parameters())]
-    terms = (_trained if modules else _fixed)(policy.trunk, modules, targets, reference)
+    modules = [m for m in policy.model.head_modules() if arrays(m.trainable_parameters())]
+    terms = (_trained if modules else _fixed)(policy.model, modules, targets, reference)
     values = [value for module in modules for value in arrays(module.trainable_parameters()).values()]
     found: Any = terms(policy.states, *values)
     return TokenTerms(found[0], found[1] if reference else None)
 
 
 def _fixed(
-    trunk: Trunk, _: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
+    model: SplitModel, _: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
 ) -> mx.custom_function:
     """The head is not trained: the gradient in the hidden states is made along with the values."""
 
     @mx.custom_function
     def terms(states: mx.array) -> list[mx.array]:
-        on_host = pays(len(targets), _vocabulary(Hidden(trunk, states)))
-        policy = Hidden(trunk, on_its_own(states) if on_host else states)
+        numpy = use_numpy(len(targets), _vocabulary(Hidden(model, states)))
+        policy = Hidden(model, detach(states) if numpy else states)
         parts: list[list[mx.array]] = []
         for part in _chunks(policy, targets):
-            ours, theirs = _in_turn(policy.states, reference, part, parts)
-            logits = trunk.head(ours).astype(mx.float32)
-            values, slopes = (host_terms if on_host else _chunk_terms)(logits, targets[part], theirs)
-            pulled = [_pulled(trunk.head, [ours], slope)[0] for slope in slopes]
+            ours, theirs = _serialise_chunks(policy.states, reference, part, parts)
+            logits = model.lm_head(ours).astype(mx.float32)
+            values, grads = (numpy_terms if numpy else _chunk_terms)(logits, targets[part], theirs)
+            pulled = [_vjp_through_head(model.lm_head, [ours], grad)[0] for grad in grads]
             found = [*values, *pulled]
-            parts.append([on_its_own(array) for array in found] if on_host else found)
+            parts.append([detach(array) for array in found] if numpy else found)
         return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
 
     @terms.vjp
@@ -108,16 +108,16 @@ def _fixed(
 
 
 def _trained(
-    trunk: Trunk, modules: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
+    model: SplitModel, modules: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
 ) -> mx.custom_function:
     """The head is trained: its gradient has to wait for the loss, so each chunk is computed again then."""
 
     @mx.custom_function
     def terms(states: mx.array, *parameters: mx.array) -> list[mx.array]:
-        head = _with_parameters(trunk, modules)
+        head = _with_parameters(model, modules)
         parts: list[list[mx.array]] = []
-        for part in _chunks(Hidden(trunk, states), targets):
-            ours, theirs = _in_turn(states, reference, part, parts)
+        for part in _chunks(Hidden(model, states), targets):
+            ours, theirs = _serialise_chunks(states, reference, part, parts)
             logits = head(ours, *parameters).astype(mx.float32)
             parts.append(_chunk_terms(logits, targets[part], theirs)[0])
         return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
@@ -127,15 +127,15 @@ def _trained(
         primals: Sequence[mx.array], cotangents: Sequence[mx.array], _: Sequence[mx.array]
     ) -> list[mx.array]:
         states, *parameters = primals
-        head = _with_parameters(trunk, modules)
+        head = _with_parameters(model, modules)
         in_states: list[mx.array] = []
         in_parameters = [mx.zeros_like(value) for value in parameters]
-        for part in _chunks(Hidden(trunk, states), targets):
-            ours, theirs = _in_turn(states, reference, part, [[*in_states[-1:], *in_parameters]])
+        for part in _chunks(Hidden(model, states), targets):
+            ours, theirs = _serialise_chunks(states, reference, part, [[*in_states[-1:], *in_parameters]])
             logits = head(ours, *parameters).astype(mx.float32)
-            _, slopes = _chunk_terms(logits, targets[part], theirs)
-            slope = sum(c[part][:, None] * s for c, s in zip(cotangents, slopes, strict=True))
-            gradient = _pulled(head, [ours, *parameters], slope)
+            _, grads = _chunk_terms(logits, targets[part], theirs)
+            grad = sum(c[part][:, None] * s for c, s in zip(cotangents, grads, strict=True))
+            gradient = _vjp_through_head(head, [ours, *parameters], grad)
             in_states.append(gradient[0])
             in_parameters = [a + b for a, b in zip(in_parameters, gradient[1:], strict=True)]
         return [mx.concatenate(in_states), *in_parameters]
@@ -146,28 +146,28 @@ def _trained(
 def _chunk_terms(
     logits: mx.array, targets: mx.array, theirs: mx.array | None
 ) -> tuple[list[mx.array], list[mx.array]]:
-    """Values ``[m]`` and their slopes ``[m, V]``; lazy, so what is not used is not computed."""
+    """Values ``[m]`` and their grads ``[m, V]``; lazy, so what is not used is not computed."""
     p = mx.softmax(logits, axis=-1)
     # The normaliser from the likeliest token, whose probability cannot underflow: no second exp.
     top = mx.argmax(logits, axis=-1)
-    normaliser = _of(top, logits) - mx.log(_of(top, p))
-    values = [_of(targets, logits) - normaliser]
-    slopes = [(-p).at[mx.arange(len(targets)), targets].add(1.0)]
+    normaliser = _gather_targets(top, logits) - mx.log(_gather_targets(top, p))
+    values = [_gather_targets(targets, logits) - normaliser]
+    grads = [(-p).at[mx.arange(len(targets)), targets].add(1.0)]
     if theirs is not None:
         ratio = logits - theirs - (normaliser - mx.logsumexp(theirs, axis=-1))[:, None]
         kl = (p * ratio).sum(-1)
         values.append(kl)
-        slopes.append(p * (ratio - kl[:, None]))
-    return values, slopes
+        grads.append(p * (ratio - kl[:, None]))
+    return values, grads
 
 
-def _pulled(head: Callable[..., mx.array], primals: list[mx.array], slope: Any) -> list[mx.array]:
+def _vjp_through_head(head: Callable[..., mx.array], primals: list[mx.array], grad: Any) -> list[mx.array]:
     """A derivative in the logits, taken back through the head."""
-    _, gradients = mx.vjp(lambda *p: head(*p).astype(mx.float32), primals, [slope])
+    _, gradients = mx.vjp(lambda *p: head(*p).astype(mx.float32), primals, [grad])
     return list(gradients)
 
 
-def _with_parameters(trunk: Trunk, modules: Sequence[nn.Module]) -> Callable[..., mx.array]:
+def _with_parameters(model: SplitModel, modules: Sequence[nn.Module]) -> Callable[..., mx.array]:
     """The head as a function of its trained parameters too, in the order of `modules`."""
 
     def head(states: mx.array, *parameters: mx.array) -> mx.array:
@@ -176,7 +176,7 @@ def _with_parameters(trunk: Trunk, modules: Sequence[nn.Module]) -> Callable[...
         for module, tree in zip(modules, before, strict=True):
             module.update(tree_unflatten([(name, next(left)) for name in arrays(tree)]))
         try:
-            return trunk.head(states)
+            return model.lm_head(states)
         finally:
             for module, tree in zip(modules, before, strict=True):
                 module.update(tree)
@@ -184,7 +184,7 @@ def _with_parameters(trunk: Trunk, modules: Sequence[nn.Module]) -> Callable[...
     return head
 
 
-def _in_turn(
+def _serialise_chunks(
     states: mx.array, reference: Hidden | None, part: slice, done: Sequence[list[mx.array]]
 ) -> tuple[mx.array, mx.array | None]:
     """A chunk's states and the reference's logits, not to be computed before the last chunk is `done`.
@@ -196,12 +196,12 @@ def _in_turn(
         inputs = mx.depends(inputs, done[-1])
     if reference is None:
         return inputs[0], None
-    return inputs[0], reference.trunk.head(inputs[1]).astype(mx.float32)
+    return inputs[0], reference.model.lm_head(inputs[1]).astype(mx.float32)
 
 
 def _logits(hidden: Hidden, part: slice) -> mx.array:
     """Logits of a chunk, ``[m, V]`` float32."""
-    return hidden.trunk.head(hidden.states[part]).astype(mx.float32)
+    return hidden.model.lm_head(hidden.states[part]).astype(mx.float32)
 
 
 def _chunks(hidden: Hidden, targets: mx.array) -> Iterator[slice]:
@@ -215,9 +215,9 @@ def chunk_rows(vocabulary: int) -> int:
 
 
 def _vocabulary(hidden: Hidden) -> int:
-    return int(hidden.trunk.head(hidden.states[:1]).shape[-1])  # lazy: the shape costs nothing
+    return int(hidden.model.lm_head(hidden.states[:1]).shape[-1])  # lazy: the shape costs nothing
 
 
-def _of(tokens: mx.array, rows: mx.array) -> mx.array:
+def _gather_targets(tokens: mx.array, rows: mx.array) -> mx.array:
     """Each row's entry for its token, ``[m]``."""
     return mx.take_along_axis(rows, tokens[:, None], axis=-1).squeeze(-1)
