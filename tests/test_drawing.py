@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from prefloop import Sampling
-from prefloop.sampling import token_sampler as drawing
-from prefloop.sampling.token_sampler import NumpySampler, TokenSampler, lowest_kept
+from prefloop.cpu import kernels
+from prefloop.cpu.kernels import NumpySampler, lowest_kept
+from prefloop.sampling.pool import TokenSampler
 
 DRAWS = 40_000
 SETTINGS = {
@@ -63,9 +64,9 @@ def test_token_frequencies_match_their_probabilities(
     name: str, host: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampling = SETTINGS[name]
-    monkeypatch.setattr(drawing, "WORTH_WAITING", 0 if host else 1 << 40)
+    monkeypatch.setattr(kernels, "MIN_SAMPLED_LOGITS", 0 if host else 1 << 40)
     sampler = TokenSampler(sampling, seed=11)
-    sampler._on_cpu = host
+    sampler._numpy = NumpySampler(sampling, seed=11) if host else None
     repeated = mx.array(np.repeat(LOGITS, DRAWS, axis=0))
     drawn = np.array(sampler(repeated)).reshape(2, DRAWS)
     for row, logits in zip(drawn, LOGITS, strict=True):
@@ -87,7 +88,7 @@ def test_filters_keep_the_right_number_of_tokens_of_a_large_vocabulary(name: str
 
 def test_every_token_of_a_partial_block_can_be_drawn() -> None:
     """Each token of a vocabulary that fills no whole block can be drawn, the last one too."""
-    drawn = NumpySampler(Sampling(1.0, 1.0), seed=0)(np.zeros((20_000, 301), dtype=np.float32))
+    drawn = np.array(NumpySampler(Sampling(1.0, 1.0), seed=0)(mx.zeros((20_000, 301))))
     assert sorted(set(drawn.tolist())) == list(range(301))
     assert abs(drawn.mean() - 150) < 2.5  # four standard errors
 
@@ -97,8 +98,9 @@ def test_a_certain_token_is_always_drawn(host: bool) -> None:
     logits = np.full((4, 700), -np.inf, dtype=np.float32)
     places = [0, 127, 128, 699]
     logits[range(4), places] = [-3e4, 0.0, 88.0, 3e4]
-    sampler = TokenSampler(Sampling(0.8, 0.95, 0, 0.1 if host else 0.0), seed=1)
-    sampler._on_cpu = host
+    sampling = Sampling(0.8, 0.95, 0, 0.1 if host else 0.0)
+    sampler = TokenSampler(sampling, seed=1)
+    sampler._numpy = NumpySampler(sampling, seed=1) if host else None
     assert sampler(mx.array(logits)).tolist() == places
 
 

@@ -11,11 +11,10 @@ import pytest
 
 from prefloop import Policy, Prompt, Sampling
 from prefloop.config import AdapterConfig
-from prefloop.model.fusing import fuse_adapters
+from prefloop.model.adapters import fuse_adapters
 from prefloop.sampling import Generator
 from prefloop.sampling.generator import _by_length, _one_by_one
-from prefloop.sampling.pool import Request, sample_pool
-from prefloop.sampling.token_sampler import TokenSampler
+from prefloop.sampling.pool import Request, TokenSampler, sample_pool
 from support.family_traits import TRAITS
 from support.tiny_models import ModelFolder
 
@@ -213,7 +212,7 @@ def test_adapters_are_merged_for_sampling_where_that_loses_nothing(
     assert any("lora_a" in module for _, module in policy.model.named_modules())
     assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-5)
     assert not mx.allclose(folded(tokens), policy.reference(tokens), rtol=1e-2, atol=1e-2)
-    monkeypatch.setattr("prefloop.model.fusing.FUSE_LIMIT", 0)
+    monkeypatch.setattr("prefloop.model.adapters.FUSE_LIMIT", 0)
     assert fuse_adapters(policy.model) is policy.model
 
 

@@ -37,7 +37,7 @@ class Workshop:
 
     @library.default
     def _library(self) -> str | None:
-        return blas.use_fastest() if blas.uses_linux_cpu_backend() else None
+        return blas.use_fastest()
 
     def run(
         self,

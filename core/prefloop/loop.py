@@ -21,8 +21,8 @@ from prefloop.components import Bonus, Judge, Loss, Sampler
 from prefloop.config import TrainingConfig
 from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
+from prefloop.model.mlx_lm_internals import checkpoint_layers
 from prefloop.model.policy import Policy
-from prefloop.model.weight_sharing import checkpoint_layers
 from prefloop.optim import build_optimizer
 from prefloop.prompts.loading import PromptOrder
 from prefloop.registry import Registry

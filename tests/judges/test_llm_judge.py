@@ -405,7 +405,7 @@ def test_sharing_the_prompt_between_orders_changes_nothing(
     questions.append((5, 6, 7))  # begins differently
     singly = [plain.read([question])[0] for question in questions]
     if on_host:
-        monkeypatch.setattr(attention, "WORTH_WAITING", 0)
+        monkeypatch.setattr(attention, "MIN_SCORES", 0)
         monkeypatch.setattr(attention, "QUERIES", 16)
     readings = cached.read(questions)
     assert [r.first for r in readings] == pytest.approx([r.first for r in singly], abs=1e-5)

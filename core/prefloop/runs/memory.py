@@ -16,11 +16,12 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve, field, frozen
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 
-from prefloop.cpu.token_terms import use_numpy
+from prefloop.cpu.kernels import use_numpy
 from prefloop.loop import Loop, pairs_at_once
-from prefloop.model.fusing import fuse_adapters
+from prefloop.model.adapters import fuse_adapters
+from prefloop.model.mlx_lm_internals import cache_bytes_per_token
 from prefloop.model.weight_sharing import arrays
 from prefloop.sampling.pool import LOGIT_COPIES, cached_tokens
 from prefloop.scoring.token_terms import chunk_rows
@@ -141,7 +142,7 @@ class Estimator:
         folded = sum(v.nbytes for v in arrays(twin.parameters()).values() if id(v) not in there)
         caches = make_prompt_cache(model)
         model(mx.array([[0]]), cache=caches)
-        return folded, sum(int(cache.nbytes) for cache in caches) // KVCache.step
+        return folded, int(cache_bytes_per_token(caches))
 
     @_shape.default
     def _shape_of_model(self) -> Mapping[str, int]:

@@ -1,8 +1,8 @@
-"""Completions of prompts, from whatever model it is.
+"""Samples completions of prompts from any model.
 
-All rows are sampled in one pool where the model allows it. Models whose attention cannot take rows of unequal
-length are sampled in pools of equal length, and models whose cache cannot be batched one prompt at a time;
-the first failure decides, and the choice is remembered for the model.
+If the model can do it, all rows are sampled in one pool. Models whose attention cannot take rows of unequal
+length are sampled in pools of equal length, and models whose cache cannot be batched one prompt at a time.
+The first failure decides, and the generator remembers it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import mlx.nn as nn
 from attrs import evolve
 from mlx_lm.generate import generate_step
 
-from prefloop.model.fusing import fuse_adapters
-from prefloop.sampling.pool import Request, Tokens, sample_pool
-from prefloop.sampling.token_sampler import TokenSampler
+from prefloop.model.adapters import fuse_adapters
+from prefloop.sampling.pool import Request, Tokens, TokenSampler, sample_pool
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
 
 POOL_BYTES = 8 << 30
-"""Caches and logits of a pool stay below this; more rows than fit are sampled in several pools."""
+"""Most bytes that the caches and logits of a pool take. Rows that do not fit are sampled in further pools."""
 
 
 class Generator:
     """Samples from one model.
 
-    The model is read at each call, so what is sampled follows the policy as it is trained. `pool_bytes` is
-    what the caches and logits of the rows that are sampled together may take.
+    Each call reads the model's weights, so samples follow the policy as it is trained. `pool_bytes` limits
+    the caches and logits of the rows that are sampled together.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, *, pool_bytes: int = POOL_BYTES) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 from attrs import frozen
 
+from prefloop.model.mlx_lm_internals import keys_and_values, plain_cache, plain_caches
 from prefloop.model.split import SplitModel, inference_attention, padded
 from prefloop_plugins.judges.question import encode_question
 
@@ -56,14 +57,10 @@ class _Prefix:
         """mlx-lm's caches that continue from here, for each of so many rows."""
         if not self.state:
             return None
-        from mlx_lm.models.cache import KVCache
-
-        caches = []
-        for keys, values in self.state:
-            cache = KVCache()
-            cache.state = (_repeat(keys, rows), _repeat(values, rows), len(self.tokens))
-            caches.append(cache)
-        return caches
+        length = len(self.tokens)
+        return [
+            plain_cache(_repeat(keys, rows), _repeat(values, rows), length) for keys, values in self.state
+        ]
 
 
 class LabelReader:
@@ -177,10 +174,8 @@ class LabelReader:
 
     def _prefill(self) -> _Prefix:
         """The prefix of all questions as the model has read it; nothing where it keeps other state."""
-        from mlx_lm.models.cache import KVCache, make_prompt_cache
-
-        caches = make_prompt_cache(self.model)
-        if not self.prefix or not caches or any(type(cache) is not KVCache for cache in caches):
+        caches = plain_caches(self.model)
+        if not self.prefix or not caches:
             return _Prefix()
         return self._go_on(_Prefix(), self.prefix, caches)
 
@@ -189,7 +184,7 @@ class LabelReader:
         caches = caches or before.caches(1)
         with inference_attention():
             self._split.backbone(mx.array([tokens[len(before.tokens) :]]), caches)
-        state = [cache.keys_and_values() for cache in caches]
+        state = [keys_and_values(cache) for cache in caches]
         mx.eval(state)
         return _Prefix(tokens, state)
 

@@ -1,6 +1,6 @@
 """Reward models: a Hugging Face sequence-classification checkpoint with one output, run with mlx.
 
-The backbone is mlx-lm's own for the checkpoint's `model_type`; the head is ``score.weight`` of shape
+The trunk is mlx-lm's own for the checkpoint's `model_type`; the head is ``score.weight`` of shape
 ``[1, H]``, read at the last token that is not padding, as transformers does in
 ``GenericForSequenceClassification``.
 
@@ -20,6 +20,7 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
+from prefloop.model.mlx_lm_internals import download_model, model_classes
 from prefloop.model.split import inference_attention, padded
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
@@ -36,7 +37,7 @@ HEAD = "score.weight"
 
 
 class RewardModel(nn.Module):
-    """mlx-lm's backbone of a causal language model under a linear head with one output."""
+    """mlx-lm's trunk of a causal language model under a linear head with one output."""
 
     def __init__(self, language_model: nn.Module, hidden_size: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -62,10 +63,10 @@ class RewardModel(nn.Module):
                 f"its score head has {head.shape[0]} outputs, and a reward model has one, "
                 "so this is a classifier or was saved with num_labels unset"
             )
-        backbone = {name: array for name, array in weights.items() if name.startswith("model.")}
+        trunk = {name: array for name, array in weights.items() if name.startswith("model.")}
         for sanitize in self._sanitizers:
-            backbone = sanitize(backbone)
-        return {name: array for name, array in backbone.items() if not name.startswith("lm_head.")} | {
+            trunk = sanitize(trunk)
+        return {name: array for name, array in trunk.items() if not name.startswith("lm_head.")} | {
             HEAD: head
         }
 
@@ -160,17 +161,15 @@ def last_token(row: Ids, pad: int | None) -> int:
 
 
 def _classes(config: dict[str, Any]) -> tuple[Callable[[Any], RewardModel], type]:
-    """What mlx-lm builds for a checkpoint: the reward model, and the settings of its backbone."""
-    from mlx_lm.utils import _get_classes
-
+    """What mlx-lm builds for a checkpoint: the reward model, and the settings of its trunk."""
     _name_rope_as_before(config)
-    language_model, settings = _get_classes(config)
+    language_model, settings = model_classes(config)
 
     def build(arguments: Any) -> RewardModel:
         model = language_model(arguments)
         if not isinstance(getattr(model, "model", None), nn.Module):
             raise ValueError(
-                f"mlx-lm's {config['model_type']} has no backbone of its own that a head could read"
+                f"mlx-lm's {config['model_type']} has no trunk of its own that a head could read"
             )
         return RewardModel(model, arguments.hidden_size)
 
@@ -189,7 +188,7 @@ def _name_rope_as_before(config: dict[str, Any]) -> None:
         config.setdefault("rope_local_base_freq", local["rope_theta"])
 
 
-def _quantize(backbone: nn.Module, config: Mapping[str, Any], quantize: Quantize) -> None:
+def _quantize(trunk: nn.Module, config: Mapping[str, Any], quantize: Quantize) -> None:
     if "quantization" in config or "quantization_config" in config:
         raise ValueError("it is quantized already: remove 'quantize'")
     options = QUANTIZE[quantize]
@@ -197,12 +196,10 @@ def _quantize(backbone: nn.Module, config: Mapping[str, Any], quantize: Quantize
     def divisible(_: str, module: nn.Module) -> bool:
         return hasattr(module, "to_quantized") and module.weight.shape[-1] % options["group_size"] == 0
 
-    nn.quantize(backbone, **options, class_predicate=divisible)
+    nn.quantize(trunk, **options, class_predicate=divisible)
 
 
 def _folder(path: str) -> Path:
-    from mlx_lm.utils import _download
-
     try:
         local = Path(path).expanduser()
     except RuntimeError as error:  # the home of a user who is not there
@@ -212,7 +209,7 @@ def _folder(path: str) -> Path:
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
         raise UserError(f"reward model '{path}': there is no such folder.")
     try:
-        return Path(_download(path))
+        return download_model(path)
     except Exception as error:
         raise UserError(
             f"reward model '{path}': not a folder here, and not to be had from the Hub: {_line(error)}."
