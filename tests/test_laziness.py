@@ -49,6 +49,20 @@ def test_nothing_heavy_is_imported(what: str) -> None:
     assert (done.returncode, done.stderr) == (0, "\n")
 
 
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("prefloop.settings", {"yaml", "cattrs", "pluggy", "click", *HEAVY}),
+        ("prefloop.loop", {"cattrs", "pluggy", "click", "datasets"}),  # transformers brings in yaml
+    ],
+)
+def test_a_program_loads_no_configuration_file(module: str, without: set[str]) -> None:
+    left_out = without | {"prefloop.config", "prefloop.registry"}
+    code = f"import sys, {module}; print(*sorted({left_out} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 def imports(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """``(place, module, names)`` of every import in a package, those inside functions too."""
     files = sorted(folder.rglob("*.py"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
     from prefloop.components import Sampler as Sampler
     from prefloop.components import Stateful as Stateful
     from prefloop.components import adapt as adapt
+    from prefloop.config import Config as Config
     from prefloop.config import load_config as load_config
     from prefloop.errors import StopRun as StopRun
     from prefloop.errors import UserError as UserError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
     from prefloop.runs.training import resume as resume
     from prefloop.runs.training import train as train
     from prefloop.runs.view import RunView as RunView
-    from prefloop.settings import Config as Config
     from prefloop.types import Completion as Completion
     from prefloop.types import Evaluation as Evaluation
     from prefloop.types import Pair as Pair
@@ -53,7 +53,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
 _NAMES = {
     "prefloop.components": "BaseBonus BaseJudge BaseLoss BaseSampler Bonus Judge Loss Observer Pending "
     "Sampler Stateful adapt",
-    "prefloop.config": "load_config",
+    "prefloop.config": "Config load_config",
     "prefloop.errors": "StopRun UserError",
     "prefloop.hooks": "Command hookimpl",
     "prefloop.loop": "Loop",
@@ -63,7 +63,6 @@ _NAMES = {
     "prefloop.runs.run": "Run",
     "prefloop.runs.training": "resume train",
     "prefloop.runs.view": "RunView",
-    "prefloop.settings": "Config",
     "prefloop.types": "Completion Evaluation Pair PreferenceBatch Progress Prompt Rate Sampling Scores Step "
     "TokenScores Verdict",
 }

@@ -22,8 +22,8 @@ class Trunk(SplitModel):
 
     def __init__(self, model: nn.Module) -> None:
         warnings.warn(
-            "prefloop.trunk.Trunk is now prefloop.model.split.SplitModel, with `whole`, `backbone`, "
-            "`lm_head`, `is_split` for `model`, `hidden`, `head`, `divided`; the old name goes in a later version.",
+            "prefloop.trunk.Trunk is now prefloop.model.split.SplitModel, and its `model`, `hidden`, `head`, "
+            "`divided` are `whole`, `backbone`, `lm_head`, `is_split`; the old name goes in a later version.",
             DeprecationWarning,
             stacklevel=2,
         )

@@ -67,6 +67,10 @@ class Pair:
     first: Completion
     second: Completion
 
+    def swapped(self) -> Pair:
+        """The pair with its completions in the other order."""
+        return Pair(self.prompt, self.second, self.first)
+
 
 def _in_unit_interval(_: object, __: object, value: float) -> None:
     if not (math.isfinite(value) and 0.0 <= value <= 1.0):

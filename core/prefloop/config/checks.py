@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, get_args
 
+from prefloop.components import BaseBonus, BaseLoss, BaseSampler, adapt
+from prefloop.config.dump import origin_of
 from prefloop.config.tree import Node, Problem
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, Registry
@@ -13,12 +15,12 @@ from prefloop.types import Need
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prefloop.settings import Config
+    from prefloop.config.schema import Config
 
 
-def cross_checks(config: Config, root: Node) -> list[Problem]:
-    """One problem for each pair of settings that do not go together."""
-    found = [*_needs(config), *_full_training(config), *_warmup(config), *_evaluation(config)]
+def cross_checks(config: Config, root: Node, registry: Registry) -> list[Problem]:
+    """One problem for each pair of settings that do not go together. `registry` is asked for remedies."""
+    found = [*_needs(config, registry), *_full_training(config), *_warmup(config), *_evaluation(config)]
     found += _ties(config)
     return [_problem(root, path, message) for path, message in found]
 
@@ -38,25 +40,30 @@ def _problem(root: Node, path: tuple[str, ...], message: str) -> Problem:
 Finding = tuple[tuple[str, ...], str]
 
 
-def _needs(config: Config) -> Iterator[Finding]:
+def _needs(config: Config, registry: Registry) -> Iterator[Finding]:
     """Everything that a loss or bonus asks for is known, and the sampler draws what is needed."""
-    bonuses = ((("bonuses", str(i)), bonus) for i, bonus in enumerate(config.bonuses))
-    for path, component in [(("loss",), config.loss), *bonuses]:
-        needs = frozenset(getattr(component, "needs", ("reference",)))
+    bonuses = ((("bonuses", str(i)), adapt(bonus, BaseBonus)) for i, bonus in enumerate(config.bonuses))
+    sampler = adapt(config.sampler, BaseSampler)
+    scored: list[tuple[tuple[str, ...], BaseLoss | BaseBonus]] = [
+        (("loss",), adapt(config.loss, BaseLoss)),
+        *bonuses,
+    ]
+    for path, component in scored:
+        needs = component.needs
         for unknown in sorted(needs - set(get_args(Need))):
             yield path, f"its class asks for '{unknown}', which scoring does not know."
-        if "reference_samples" in needs and not getattr(config.sampler, "reference_samples", False):
-            sampler = config.registry.name_of(config.sampler) or type(config.sampler).__name__
-            message = f"needs completions from the reference, and sampler '{sampler}' draws none."
-            yield path, message + _remedy(config.registry)
+        if "reference_samples" in needs and not sampler.reference_samples:
+            name = origin_of(config.sampler, "sampler", config.origins).name
+            message = f"needs completions from the reference, and sampler '{name}' draws none."
+            yield path, message + _remedy(registry)
 
 
 def _remedy(registry: Registry) -> str:
     names = []
     for provider in registry.providers:
         if provider.kind == "sampler" and provider.distribution == BUNDLED:
-            with suppress(UserError):
-                if getattr(provider.load(), "reference_samples", False):
+            with suppress(UserError, TypeError):  # one with an option that it needs
+                if adapt(provider.load()(), BaseSampler).reference_samples:
                     names.append(f"'sampler: {provider.name}'")
     return f" Use {' or '.join(names)}." if names else ""
 
@@ -79,7 +86,7 @@ def _warmup(config: Config) -> Iterator[Finding]:
 
 def _ties(config: Config) -> Iterator[Finding]:
     """A loss without soft labels would take a probability of one half for a label."""
-    if config.judging.ties == "keep" and not getattr(config.loss, "soft_labels", False):
+    if config.judging.ties == "keep" and not adapt(config.loss, BaseLoss).soft_labels:
         message = "keep is for a loss with soft labels: set 'loss.soft_labels: true', or use half or drop."
         yield ("judging", "ties"), message
 

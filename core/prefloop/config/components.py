@@ -17,7 +17,7 @@ from attrs import evolve
 from prefloop.config.options import KIND_OF, element_of, is_list, kind_of, members, section_of
 from prefloop.config.tree import InvalidError, Node, say
 from prefloop.errors import UserError
-from prefloop.registry import BUNDLED, Registry
+from prefloop.registry import BUNDLED, Origin, Registry
 
 EMBEDDED = "embedded:"
 
@@ -27,6 +27,8 @@ class Components:
 
     def __init__(self, registry: Registry | None = None) -> None:
         self._given = registry
+        self.origins: dict[type, Origin] = {}
+        """Of every class that was looked up."""
 
     @cached_property
     def registry(self) -> Registry:
@@ -49,9 +51,12 @@ class Components:
         """The class that an expanded node names. Raises `InvalidError`."""
         use = self.use_of(node, kind)
         try:
-            return self.registry.component(kind, use.value)
+            provider = self.registry.find(kind, use.value)
+            cls = provider.load()
         except UserError as error:
             raise InvalidError.at(use, str(error)) from error
+        self.origins[cls] = provider.origin
+        return cls
 
     def use_of(self, node: Node, kind: str) -> Node:
         """The name in an expanded node. Raises `InvalidError` where there is none."""

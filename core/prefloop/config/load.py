@@ -14,15 +14,16 @@ from prefloop.components import Algorithm, Judge
 from prefloop.config import overrides as overriding
 from prefloop.config.checks import cross_checks
 from prefloop.config.components import Components
+from prefloop.config.dump import origin_of
 from prefloop.config.options import options_of
 from prefloop.config.presets import PRESET, overlay, overlay_component, preset_of
+from prefloop.config.schema import Config
 from prefloop.config.structure import Structurer
 from prefloop.config.suggest import Suggestions, option_paths
 from prefloop.config.tree import InvalidError, Node, Place, Problem, from_plain, to_plain
 from prefloop.config.yaml_core import read_file
 from prefloop.errors import UserError, did_you_mean
-from prefloop.registry import DEFAULTS, Registry, canonical
-from prefloop.settings import Config
+from prefloop.registry import DEFAULTS, Origin, Registry, canonical
 
 if TYPE_CHECKING:
     from prefloop.config.options import Option
@@ -45,7 +46,7 @@ def load_config(
         loading = _Loading(root, [overriding.parse(text) for text in overrides], problems)
         loading.choose_plugins(registry)
         config = loading.resolve()
-        problems += cross_checks(config, loading.root)
+        problems += cross_checks(config, loading.root, loading.components.registry)
     except InvalidError as error:
         problems += error.problems
     if problems:
@@ -55,11 +56,11 @@ def load_config(
 
 def load_judge(
     path_or_name: str, overrides: Sequence[str] = (), *, registry: Registry | None = None
-) -> tuple[Judge, Registry]:
+) -> tuple[Judge, Origin]:
     """The judge of a configuration file, in which nothing else need be written; or a judge as one writes
     it there in one word, such as ``rule`` or ``embedded:judge``. A file is what ends in .yaml or .yml.
 
-    Also the registry that it comes from. Overrides are those of `load_config` that concern the judge;
+    Also where it comes from. Overrides are those of `load_config` that concern the judge;
     whatever else the file holds is checked too. Raises `UserError` like `load_config`.
     """
     parsed = [overriding.parse(text) for text in overrides]
@@ -76,7 +77,7 @@ def load_judge(
         problems += error.problems
     if problems:
         raise UserError(*map(str, sorted(dict.fromkeys(problems), key=_order)))
-    return judge, loading.components.registry
+    return judge, origin_of(judge, "judge", loading.components.origins)
 
 
 def _read_judge(path_or_name: str, problems: list[Problem]) -> Node:
@@ -126,7 +127,7 @@ class _Loading:
 
     def resolve(self) -> Config:
         """The configuration. Raises `InvalidError`."""
-        return Config(**self._values(options_of(Config)), registry=self.components.registry)
+        return Config(**self._values(options_of(Config)), origins=self.components.origins)
 
     def resolve_judge(self) -> Judge:
         """The judge alone, of a configuration of which the rest may be missing. Raises `InvalidError`."""

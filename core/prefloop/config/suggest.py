@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
+from prefloop.config.schema import Config
 from prefloop.config.tree import InvalidError, Node, Problem
 from prefloop.errors import UserError, did_you_mean
-from prefloop.settings import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

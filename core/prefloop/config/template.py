@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 
 from prefloop.config import yaml_core
-from prefloop.config.dump import qualified, to_plain
+from prefloop.config.dump import to_plain
 from prefloop.config.load import load_config
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
+from prefloop.config.schema import Config
 from prefloop.errors import UserError
-from prefloop.settings import Config
+from prefloop.registry import Registry
+from prefloop.settings import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from prefloop.registry import Registry
 
 _HEADER = """\
 A run of prefloop. Fill in model.path and prompts.path; every other option has its default.
@@ -33,12 +33,11 @@ def template(algorithm: str | None = None, *, registry: Registry | None = None) 
     settings: dict[str, Any] = {"model": "MODEL", "prompts": "PROMPTS"}
     if algorithm is not None:
         settings["algorithm"] = algorithm
+    registry = registry or Registry()
     config = load_config(settings, registry=registry)
     blocks = [list(_comment(_HEADER))]
     for option in options_of(Config).values():
-        blocks.append(
-            [*_comment(option.help), *_setting(option, getattr(config, option.name), config.registry)]
-        )
+        blocks.append([*_comment(option.help), *_setting(option, getattr(config, option.name), registry)])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
@@ -53,7 +52,7 @@ def _setting(option: Option, value: Any, registry: Registry) -> list[str]:
         return [f"{option.name}:", *(line for item in items for line in _indent(item))]
     if section_of(option.type) is not None:
         return [f"{option.name}:", *_indent(_options(value, registry))]
-    return _value(option.name, to_plain(value, registry, option.type))
+    return _value(option.name, to_plain(value, {}, option.type))
 
 
 def _algorithm(value: Any, registry: Registry) -> list[str]:
@@ -79,13 +78,13 @@ def _options(value: Any, registry: Registry) -> list[str]:
     for option in options_of(type(value)).values():
         help = option.help + (" Required." if option.required else "")
         lines += _comment(f"{help}{_choices(option.type)}")
-        plain = to_plain(getattr(value, option.name), registry, option.type)
+        plain = to_plain(getattr(value, option.name), {}, option.type)
         lines += [f"{option.name}:"] if _is_blank(value, option) else _value(option.name, plain)
     return lines
 
 
 def _is_blank(value: Any, option: Option) -> bool:
-    return option.required and type(value).__module__ == Config.__module__
+    return option.required and type(value).__module__ == about.__module__
 
 
 def _choices(hint: Any) -> str:
@@ -111,9 +110,8 @@ def _list_item(lines: list[str]) -> list[str]:
 
 def short_name(component: object, kind: str, registry: Registry) -> str:
     """The name of a component without its distribution, where that is enough."""
-    name = qualified(component, kind, registry)
-    short = name.partition(":")[2]
+    origin = registry.origin_of(component, kind)
     try:
-        return short if registry.find(kind, short).qualified == name else name
+        return origin.short if registry.find(kind, origin.short).origin == origin else origin.name
     except UserError:
-        return name
+        return origin.name

@@ -27,7 +27,7 @@ def ask(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
         return _ask_in_turn(judge, pairs)
     verdicts = judge.judge(pairs)
     again = [i for i, v in enumerate(verdicts) if v.orders is None and v.status in ("ok", "tie")]
-    swapped = judge.judge([_swapped(pairs[i]) for i in again]) if again else []
+    swapped = judge.judge([pairs[i].swapped() for i in again]) if again else []
     both = {i: averaged(verdicts[i], _turned(v)) for i, v in zip(again, swapped, strict=True)}
     return [both.get(i, v) for i, v in enumerate(verdicts)]
 
@@ -44,7 +44,7 @@ def averaged(given: Verdict, swapped: Verdict) -> Verdict:
 
 
 def _ask_in_turn(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
-    shown = [_swapped(pair) if i % 2 else pair for i, pair in enumerate(pairs)]
+    shown = [pair.swapped() if i % 2 else pair for i, pair in enumerate(pairs)]
     try:
         verdicts: Sequence[Verdict] = judge.judge(shown)
     except StopRun as stop:
@@ -54,10 +54,6 @@ def _ask_in_turn(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
 
 def _turned_back(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [_turned(v) if i % 2 else v for i, v in enumerate(verdicts)]
-
-
-def _swapped(pair: Pair) -> Pair:
-    return Pair(pair.prompt, pair.second, pair.first)
 
 
 def _turned(verdict: Verdict) -> Verdict:

@@ -76,7 +76,7 @@ def saved_division(path: Path, loop: Loop) -> Division:
 
 def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     """The settings that differ, by key path, with their values before and after."""
-    old, new = (_flat(to_plain(config, config.registry)) for config in (before, after))
+    old, new = (_flat(to_plain(config, config.origins)) for config in (before, after))
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
 
 

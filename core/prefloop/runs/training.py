@@ -16,7 +16,7 @@ from prefloop.errors import StopRun
 from prefloop.evaluation import record
 from prefloop.loop import Loop
 from prefloop.model.adapters import load_adapters
-from prefloop.registry import BUNDLED, DEFAULTS
+from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop.runs import checkpoint, early_stopping
 from prefloop.runs.checkpoint import checkpoints
 from prefloop.runs.files import disk_trouble_told
@@ -232,9 +232,10 @@ class _Session:
 
 def _report(config: Config) -> list[object]:
     """What writes the report at the end, unless it is not wanted or not there."""
-    if not config.output.report or BUNDLED in config.registry.disabled:
+    registry = Registry(config.plugins.disable)
+    if not config.output.report or BUNDLED in registry.disabled:
         return []
-    reporter = config.registry.component("observer", DEFAULTS["report"])
+    reporter = registry.component("observer", DEFAULTS["report"])
     return [] if any(isinstance(observer, reporter) for observer in config.observers) else [reporter()]
 
 

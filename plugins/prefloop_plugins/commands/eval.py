@@ -18,7 +18,7 @@ from prefloop.text import printable
 
 if TYPE_CHECKING:
     from prefloop.components import Judge
-    from prefloop.registry import Registry
+    from prefloop.registry import Origin
     from prefloop.types import Evaluation
     from prefloop_plugins.commands.evaluating import Evaluating
 
@@ -75,9 +75,7 @@ def evaluate(
     click.echo(f"\nWrote {printable(str(file))}, with every pair of answers.")
 
 
-def _judge(
-    given: str | None, overrides: Sequence[str]
-) -> tuple[tuple[Judge, Registry] | None, Sequence[str]]:
+def _judge(given: str | None, overrides: Sequence[str]) -> tuple[tuple[Judge, Origin] | None, Sequence[str]]:
     """The judge that was named, with the overrides that are its, and the other overrides."""
     if given is None:
         return None, overrides

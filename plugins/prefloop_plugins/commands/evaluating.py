@@ -21,7 +21,7 @@ from prefloop.model.loading import load_model
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import view
 from prefloop.prompts.loading import load_prompts
-from prefloop.registry import Registry
+from prefloop.registry import Origin
 from prefloop.runs import checkpoint
 from prefloop.runs.early_stopping import ranked
 from prefloop.runs.ledger import JudgeIdentity
@@ -62,7 +62,7 @@ def load_evaluation(
     *,
     against: str = "start",
     which: str | None = None,
-    judge: tuple[Judge, Registry] | None = None,
+    judge: tuple[Judge, Origin] | None = None,
     prompts: str | None = None,
     overrides: Sequence[str] = (),
 ) -> Evaluating:
@@ -77,7 +77,11 @@ def load_evaluation(
     version = version_of(run, which)
     if prompts is not None:
         config = evolve(config, evaluation=evolve(config.evaluation, prompts=prompts))
-    asked, registry = judge or _own_judge(run, config, overrides)
+    if judge is None:
+        asked = _own_judge(run, config, overrides)
+    else:
+        asked, origin = judge
+        config = evolve(config, origins={**config.origins, type(asked): origin})
     config = evolve(config, evaluation=evolve(config.evaluation, judge=asked))
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     with said_of("--prompts") if prompts else nullcontext():
@@ -87,7 +91,7 @@ def load_evaluation(
     _load(policy, version.folder)
     shared, other = _opponent(against, config, policy, held_out)
     _prepare(asked)
-    identity = identify(evolve(config, registry=registry), asked)
+    identity = identify(config, asked)
     evaluator = Evaluator(
         policy,
         shared,
@@ -154,7 +158,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> tuple[Judge, Registry]:
+def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> Judge:
     judge = judge_of(config)
     if judge is config.evaluation.judge is not None and any(t.startswith("judge.") for t in overrides):
         raise UserError(
@@ -165,7 +169,7 @@ def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> tuple[Jud
         raise UserError(
             f"'{run}': its judge is a person, or knows only the answers in a file; name one with --judge."
         )
-    return judge, config.registry
+    return judge
 
 
 def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:

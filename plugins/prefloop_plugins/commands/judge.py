@@ -15,7 +15,7 @@ from prefloop.errors import said_of
 
 if TYPE_CHECKING:
     from prefloop.components import Judge
-    from prefloop.registry import Registry
+    from prefloop.registry import Origin
     from prefloop_plugins.commands.judge_table import Column
     from prefloop_plugins.judging.pair_files import LabelledPair
     from prefloop_plugins.judging.verdicts import Judged
@@ -67,14 +67,14 @@ def _read(path: str, split: str, limit: int | None, seed: int) -> list[LabelledP
     return read_pairs(path, split=split, limit=limit, seed=seed)
 
 
-def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Registry]:
+def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Origin]:
     from prefloop.config import load_judge
 
-    judge, registry = load_judge(config, overrides)
+    judge, origin = load_judge(config, overrides)
     if (prepare := getattr(judge, "prepare", None)) is not None:
         with said_of(key):
             prepare()
-    return judge, registry
+    return judge, origin
 
 
 def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
@@ -98,11 +98,10 @@ def _progress(pairs: int, *, silent: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _about(config: str | None, loaded: tuple[Judge, Registry]) -> dict[str, Any]:
+def _about(config: str | None, loaded: tuple[Judge, Origin]) -> dict[str, Any]:
     """Who judged: as it was given, its qualified name and its version."""
-    judge, registry = loaded
-    name = registry.name_of(judge) or type(judge).__name__
-    return {"config": config, "judge": name, "version": registry.version_of(name) or None}
+    _, origin = loaded
+    return {"config": config, "judge": origin.name, "version": origin.version or None}
 
 
 def _report(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
-from prefloop import Pair, UserError, Verdict
+from prefloop import BaseJudge, Pair, UserError, Verdict
 from prefloop_plugins.questions import DEFAULT_RUBRIC
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _two_different(_: Any, __: Attribute[Any], value: tuple[str, str]) -> None:
 
 
 @define
-class LlmJudge:
+class LlmJudge(BaseJudge):
     """Asks a language model in one forward pass, without decoding.
 
     ``P(first is better) = P(A) / (P(A) + P(B))`` at the answer position, averaged over both orders of

@@ -83,11 +83,7 @@ def _ask_again(
     places = [i for i, v in enumerate(verdicts) if v.orders is None and v.status in ("ok", "tie")]
     if not places or _is_person(judge):
         return again, None
-    given, stopped = _ask(judge, [_swapped(pairs[i]) for i in places])
+    given, stopped = _ask(judge, [pairs[i].swapped() for i in places])
     for i, verdict in zip(places, given, strict=False):
         again[i] = evolve(verdict, probability=1.0 - verdict.probability)
     return again, stopped
-
-
-def _swapped(pair: Pair) -> Pair:
-    return Pair(pair.prompt, pair.second, pair.first)

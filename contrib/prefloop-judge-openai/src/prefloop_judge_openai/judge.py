@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from attrs import Factory, define, field
 from attrs.validators import and_, ge, gt, in_, instance_of, le, lt, min_len, optional
 
-from prefloop import Pair, StopRun, UserError, Verdict
+from prefloop import BaseJudge, Pair, StopRun, UserError, Verdict
 from prefloop_judge_openai import checks
 from prefloop_judge_openai.budget import Budget, BudgetSpentError
 from prefloop_judge_openai.defuse import defuse
@@ -43,7 +43,7 @@ def _budget_of(judge: OpenAiJudge) -> Budget:
 
 
 @define
-class OpenAiJudge:
+class OpenAiJudge(BaseJudge):
     """Asks a chat model over HTTP, many pairs at a time.
 
     ``P(first is better)`` comes from the log-probabilities of the first answer token where the server
