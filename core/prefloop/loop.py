@@ -31,8 +31,8 @@ from prefloop.components import (
 )
 from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
+from prefloop.model.mlx_lm_internals import checkpoint_layers
 from prefloop.model.policy import Policy
-from prefloop.model.weight_sharing import checkpoint_layers
 from prefloop.optim import build_optimizer
 from prefloop.prompts.order import PromptOrder
 from prefloop.scoring.scorer import ReferenceScores, Rows, lay_out_batch, reference_scores, score

@@ -82,5 +82,5 @@ def _end(run: Run) -> None:
 
 
 def _say_blas(library: str | None) -> None:
-    if blas.matters():
+    if blas.uses_linux_cpu_backend():
         click.echo(f"blas     {library or _SLOW}")

@@ -28,7 +28,7 @@ from prefloop.components import Base
 from prefloop.errors import UserError
 from prefloop.evaluation.record import finite
 from prefloop.loop import Loop
-from prefloop.model.policy import ADAPTERS
+from prefloop.model.adapters import ADAPTERS
 from prefloop.model.weight_sharing import arrays
 from prefloop.runs.early_stopping import ranked
 from prefloop.runs.files import discard, new_folder, rewrite_json

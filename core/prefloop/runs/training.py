@@ -15,7 +15,7 @@ from prefloop.config import Config
 from prefloop.errors import StopRun
 from prefloop.evaluation import record
 from prefloop.loop import Loop
-from prefloop.model.policy import load_adapters
+from prefloop.model.adapters import load_adapters
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop.runs import checkpoint, early_stopping
 from prefloop.runs.checkpoint import checkpoints

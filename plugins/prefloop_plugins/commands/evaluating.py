@@ -16,8 +16,9 @@ from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, Opponent, sampling_of
+from prefloop.model.adapters import ADAPTERS, load_adapters
 from prefloop.model.loading import load_model
-from prefloop.model.policy import ADAPTERS, Policy, load_adapters
+from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import view
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Origin
