@@ -39,23 +39,27 @@ DEFAULTS: Mapping[str, str] = {
 
 @frozen
 class Kind:
-    """A kind of component: its name, its plural, the hook that offers it, and what it must have."""
+    """A kind of component: its name, its plural, the hook that offers it, and its types.
+
+    `protocol` says what it must have, `base` what it may have besides; an algorithm has nothing besides.
+    """
 
     name: str
     plural: str
     hook: str
     protocol: Any
+    base: Any
 
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("sampler", "samplers", "prefloop_samplers", components.Sampler),
-        Kind("judge", "judges", "prefloop_judges", components.Judge),
-        Kind("loss", "losses", "prefloop_losses", components.Loss),
-        Kind("bonus", "bonuses", "prefloop_bonuses", components.Bonus),
-        Kind("algorithm", "algorithms", "prefloop_algorithms", components.Algorithm),
-        Kind("observer", "observers", "prefloop_observers", components.Observer),
+        Kind("sampler", "samplers", "prefloop_samplers", components.Sampler, components.BaseSampler),
+        Kind("judge", "judges", "prefloop_judges", components.Judge, components.BaseJudge),
+        Kind("loss", "losses", "prefloop_losses", components.Loss, components.BaseLoss),
+        Kind("bonus", "bonuses", "prefloop_bonuses", components.Bonus, components.BaseBonus),
+        Kind("algorithm", "algorithms", "prefloop_algorithms", components.Algorithm, components.Algorithm),
+        Kind("observer", "observers", "prefloop_observers", components.Observer, components.Observer),
     )
 }
 

@@ -61,7 +61,7 @@ def prefloop_algorithms() -> Components:
 def prefloop_observers() -> Components:
     return {
         "progress": "prefloop_plugins.progress:ProgressObserver",
-        "report": "prefloop_plugins.report.observer:ReportObserver",
+        "report": "prefloop_plugins.report:ReportObserver",
     }
 
 

@@ -24,7 +24,7 @@ import mlx.core as mx
 from attrs import asdict
 from mlx.utils import tree_unflatten
 
-from prefloop.components import Stateful
+from prefloop.components import Base
 from prefloop.errors import UserError
 from prefloop.evaluation.record import finite
 from prefloop.loop import Loop
@@ -110,24 +110,23 @@ def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequenc
             discard(folder)
 
 
-def _stateful(loop: Loop) -> dict[str, Stateful]:
-    """The components that have a state, by their place in the configuration."""
-    judge = getattr(loop.judge, "inner", loop.judge)  # behind the ledger
+def _components(loop: Loop) -> dict[str, Base]:
+    """The components by their place in the configuration."""
     bonuses = {f"bonuses.{i}": bonus for i, bonus in enumerate(loop.bonuses)}
-    components = {"sampler": loop.sampler, "judge": judge, "loss": loop.loss, **bonuses}
-    return {key: c for key, c in components.items() if isinstance(c, Stateful)}
+    return {"sampler": loop.sampler, "judge": loop.judge, "loss": loop.loss, **bonuses}
 
 
 def _remembered(loop: Loop) -> dict[str, mx.array]:
     """Their states together, each name after the component's key and a slash."""
-    states = {key: component.state() for key, component in _stateful(loop).items()}
+    states = {key: component.state() for key, component in _components(loop).items()}
     return {f"{key}/{name}": value for key, state in states.items() for name, value in state.items()}
 
 
 def _remind(loop: Loop, remembered: Mapping[str, mx.array]) -> None:
-    for key, component in _stateful(loop).items():
-        own = (name for name in remembered if name.startswith(f"{key}/"))
-        component.restore({name.removeprefix(f"{key}/"): remembered[name] for name in own})
+    for key, component in _components(loop).items():
+        own = {n.removeprefix(f"{key}/"): v for n, v in remembered.items() if n.startswith(f"{key}/")}
+        if own:
+            component.restore(own)
 
 
 def folder_of(run: Path, step: int) -> Path:

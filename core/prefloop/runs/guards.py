@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefloop.components import Observer
 from prefloop.errors import StopRun
+from prefloop.evaluation.stats import side
 from prefloop.types import Pair, Progress, Verdict
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def kind_of(pair: Pair, verdict: Verdict) -> str | None:
         return _labelled(verdict) if exchangeable or verdict.status == "tie" else None
     as_given, swapped = verdict.orders  # of the first being better, shown first and shown second
     tie = verdict.status == "tie"
-    if (as_given - 0.5) * (swapped - 0.5) < 0 and (tie or abs(as_given - swapped) >= NEAR_ONE):
+    if side(as_given) * side(swapped) < 0 and (tie or abs(as_given - swapped) >= NEAR_ONE):
         return "shown first" if as_given > swapped else "shown second"
     return "tie" if tie else None
 

@@ -12,14 +12,17 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from prefloop.components import Judge
+from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.errors import StopRun, check_count
 from prefloop.runs.files import append_lines, damaged_line, read_lines
 from prefloop.types import Completion, Pair, Verdict
+
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 FILE = "judgements.jsonl"
 
@@ -76,20 +79,31 @@ class Later:
     result: Callable[[], list[Verdict]]
 
 
-class RememberingJudge:
+class RememberingJudge(BaseJudge):
     """A judge in front of which a ledger stands. `where` says what to write beside each verdict."""
 
     def __init__(
         self, judge: Judge, identity: JudgeIdentity, ledger: Ledger, where: Callable[[], Mapping[str, Any]]
     ) -> None:
-        self.inner = judge
+        self.inner = adapt(judge, BaseJudge)
         self.identity = identity
         self.ledger = ledger
         self.where = where
-        self.symmetric = bool(getattr(judge, "symmetric", False))
-        self.interactive = bool(getattr(judge, "interactive", False))
-        if hasattr(judge, "submit"):
-            self.submit = self._submit
+        self.submit = None if self.inner.submit is None else self._submit
+
+    @property
+    def symmetric(self) -> bool:
+        return self.inner.symmetric
+
+    @property
+    def interactive(self) -> bool:
+        return self.inner.interactive
+
+    def state(self) -> Mapping[str, mx.array]:
+        return self.inner.state()
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        self.inner.restore(state)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """Verdicts from the ledger, and for the other pairs from the judge. Raises what that raises."""
@@ -100,7 +114,8 @@ class RememberingJudge:
         missing, where = self._missing(pairs), self.where()
         if not missing:
             return Later(lambda: self._told(pairs, iter(()), where))
-        future = self.inner.submit(missing)  # type: ignore[attr-defined]
+        assert self.inner.submit is not None
+        future = self.inner.submit(missing)
         return Later(lambda: self._told(pairs, self._together(missing, future.result), where))
 
     def _missing(self, pairs: Sequence[Pair]) -> list[Pair]:
@@ -123,8 +138,8 @@ class RememberingJudge:
         """Verdicts one by one where the judge can tell them so, else all together."""
         if not pairs:
             return
-        if (answers := getattr(self.inner, "answers", None)) is not None:
-            for place, verdict in answers(pairs):
+        if self.inner.answers is not None:
+            for place, verdict in self.inner.answers(pairs):
                 yield [(pairs[place], verdict)]
         else:
             yield from self._together(pairs, lambda: self.inner.judge(pairs))

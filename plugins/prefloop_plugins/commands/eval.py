@@ -143,8 +143,8 @@ def _written(run: Path) -> Iterator[None]:
 
 
 def _write(file: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
-    from prefloop.evaluation import metrics
     from prefloop.evaluation.record import finite, record
+    from prefloop.evaluation.stats import completion_metrics
     from prefloop.runs.files import rewrite_json
 
     about: dict[str, Any] = record(evaluation)
@@ -152,6 +152,6 @@ def _write(file: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
     about |= {
         "policy": loaded.version.label,
         "prompts": loaded.source,
-        "their_metrics": finite(metrics.answers([pair.second for pair in evaluation.pairs])),
+        "their_metrics": finite(completion_metrics([pair.second for pair in evaluation.pairs])),
     }
     rewrite_json(file, {**about, "pairs": pairs})

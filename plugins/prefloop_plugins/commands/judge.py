@@ -78,10 +78,11 @@ def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Origi
 
 
 def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
+    from prefloop.components import BaseJudge, adapt
     from prefloop_plugins.judging.verdicts import judge_pairs
 
-    with _progress(len(pairs), silent=bool(getattr(judge, "interactive", False))) as told:
-        return judge_pairs(judge, [labelled.pair for labelled in pairs], told)
+    with _progress(len(pairs), silent=adapt(judge, BaseJudge).interactive) as on_progress:
+        return judge_pairs(judge, [labelled.pair for labelled in pairs], on_progress)
 
 
 @contextlib.contextmanager
