@@ -170,8 +170,8 @@ class Loop:
             return []
         why = "this run ends in the first" if self.stream is None else "an iterator of prompts is one epoch"
         return [
-            f"bonuses.{place}: its schedule has {bonus.schedule_length} values, one for each epoch, but {why}:"
-            " it never leaves its first value."
+            f"bonuses.{place}: its schedule has {bonus.schedule_length} values, one for each epoch, but "
+            f"{why}: it never leaves its first value."
             for place, bonus in enumerate(self.bonuses)
             if bonus.schedule_length > 1
         ]
