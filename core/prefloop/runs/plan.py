@@ -57,6 +57,8 @@ class Plan:
     """At most, prompts and completions together."""
     division: Division
     memory: Memory
+    warnings: tuple[str, ...] = ()
+    """What the run will do that was hardly meant."""
 
     def lines(self) -> list[tuple[str, str]]:
         """The plan as titles and texts, for a terminal."""
@@ -73,6 +75,7 @@ class Plan:
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
             ("scoring", f"at most {at_once} {'pair' if at_once == 1 else 'pairs'} at a time"),
             ("memory", self.memory.words()),
+            *(("warning", text) for text in self.warnings),
         ]
 
 
@@ -133,6 +136,7 @@ def make_plan(
         tokens_per_step=2 * loop.batch_size * (longest + completion),
         division=division,
         memory=estimate(division.micro_batch, division.pool_bytes),
+        warnings=tuple(loop.idle_schedules()),
     )
 
 

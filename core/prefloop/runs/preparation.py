@@ -13,7 +13,8 @@ from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
 from prefloop.model.policy import Policy
-from prefloop.prompts.loading import PromptSet, load_prompts, split_held_out
+from prefloop.prompts.loading import PromptSet, load_prompts
+from prefloop.prompts.order import split_held_out
 from prefloop.runs.plan import Division, Plan, make_plan
 from prefloop.types import Prompt
 

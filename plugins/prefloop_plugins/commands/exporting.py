@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import field, frozen
 
 from prefloop.errors import UserError, did_you_mean
-from prefloop.prompts.conversations import RowError, conversation, first_few, transcript
+from prefloop.prompts.loading import RowError, conversation, first_few, transcript
 from prefloop.types import Completion, Verdict
 from prefloop_plugins.judging.judgements import (
     completion_in,
@@ -22,7 +22,7 @@ from prefloop_plugins.judging.judgements import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefloop.prompts.files import Row
+    from prefloop.prompts.rows import Row
     from prefloop.types import Message
 
 Format = Literal["chat", "text"]

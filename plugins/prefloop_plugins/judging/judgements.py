@@ -9,15 +9,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from prefloop.prompts.conversations import RowError, check_text
-from prefloop.prompts.files import describe, rows_of_file
+from prefloop.prompts.loading import RowError, check_text
+from prefloop.prompts.rows import rows_of_file, type_in_words
 from prefloop.runs.ledger import FILE
 from prefloop.types import Completion, Status, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefloop.prompts.files import Row
+    from prefloop.prompts.rows import Row
 
 _COLUMNS = ("prompt", "first", "second", "probability", "status")
 
@@ -75,7 +75,7 @@ def completion_in(values: Mapping[str, Any], side: str) -> Completion:
     check_text(found["text"], f"its '{side}'")
     tokens = found.get("tokens") or []
     if not isinstance(tokens, list):
-        raise RowError(f"has {describe(tokens)} as the 'tokens' of its '{side}', not a list")
+        raise RowError(f"has {type_in_words(tokens)} as the 'tokens' of its '{side}', not a list")
     return Completion(
         tokens=tuple(tokens),
         text=found["text"],
@@ -90,7 +90,7 @@ def verdict_in(values: Mapping[str, Any]) -> Verdict:
     if status not in get_args(Status):
         raise RowError(f"has the status {status!r}, which is none of {', '.join(get_args(Status))}")
     if not isinstance(probability, int | float) or isinstance(probability, bool):
-        raise RowError(f"has {describe(probability)} as its 'probability', not a number")
+        raise RowError(f"has {type_in_words(probability)} as its 'probability', not a number")
     try:
         return Verdict(float(probability), status, values.get("reason"))
     except ValueError as error:
