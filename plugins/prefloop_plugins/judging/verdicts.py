@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attrs import evolve, frozen
 
-from prefloop.components import Judge
+from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.errors import StopRun, check_count
 from prefloop.types import Pair, Verdict
 
@@ -61,7 +61,7 @@ def _chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
 
 
 def _is_person(judge: Judge) -> bool:
-    return bool(getattr(judge, "interactive", False))
+    return adapt(judge, BaseJudge).interactive
 
 
 def _ask(judge: Judge, pairs: Sequence[Pair]) -> tuple[Sequence[Verdict], str | None]:

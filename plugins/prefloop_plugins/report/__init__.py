@@ -1,6 +1,6 @@
 """`report.html`: what a run came to, or how several compare, as one page that needs nothing else.
 
-    reading     the files of a run, as records
+    reading     what is shown of a run, as records
     measures    numbers from them
     findings, collapse    the honesty panel: what keeps the numbers from meaning what they seem to
     charts, rates, costs    the charts, drawn by matplotlib, made part of the page in `svg`

@@ -9,8 +9,9 @@ from statistics import fmean
 from attrs import frozen
 
 from prefloop.evaluation import wilson
-from prefloop.types import Rate
-from prefloop_plugins.report.records import Evaluated, Judged, RunFiles
+from prefloop.runs.records import Judgement
+from prefloop.types import Evaluation, Pair, Rate
+from prefloop_plugins.report.records import RunFiles
 
 PHASE = "seconds_"
 """What the names of metrics begin with that say how long a phase of a step took."""
@@ -35,34 +36,41 @@ def rate(hits: Iterable[bool]) -> Rate | None:
     return wilson(sum(found), len(found)) if found else None
 
 
-def longer_wins(judged: Iterable[Judged]) -> Rate | None:
+def longer_wins(judged: Iterable[Judgement]) -> Rate | None:
     """How often the longer answer wins, of the pairs with a label and two lengths."""
     return rate(
-        (j.lengths[0] > j.lengths[1]) == j.prefers_first
+        (difference > 0) == j.verdict.prefers_first
         for j in judged
-        if j.prefers_first is not None and j.lengths[0] != j.lengths[1]
+        if j.verdict.prefers_first is not None and (difference := _longer_by(j.pair))
     )
 
 
-def length_differences(judged: Iterable[Judged]) -> list[int]:
+def length_differences(judged: Iterable[Judgement]) -> list[int]:
     """Chosen minus rejected length, in tokens, of the pairs with a label."""
-    labelled = [j for j in judged if j.prefers_first is not None]
-    return [j.lengths[0] - j.lengths[1] if j.prefers_first else j.lengths[1] - j.lengths[0] for j in labelled]
+    labelled = [j for j in judged if j.verdict.prefers_first is not None]
+    return [_longer_by(j.pair) * (1 if j.verdict.prefers_first else -1) for j in labelled]
 
 
-def stretches(judged: Sequence[Judged], steps: int, parts: int = 6) -> list[tuple[float, list[Judged]]]:
+def _longer_by(pair: Pair) -> int:
+    """How many more tokens the first completion has than the second."""
+    return len(pair.first.tokens) - len(pair.second.tokens)
+
+
+def stretches(judged: Sequence[Judgement], steps: int, parts: int = 6) -> list[tuple[float, list[Judgement]]]:
     """The pairs of each of `parts` equal stretches of the run, with the step in its middle."""
     width = max(1, -(-steps // parts))
-    found: dict[int, list[Judged]] = {}
-    for pair in judged:
-        found.setdefault(max(0, pair.step - 1) // width, []).append(pair)
+    found: dict[int, list[Judgement]] = {}
+    for judgement in judged:
+        found.setdefault(max(0, judgement.step - 1) // width, []).append(judgement)
     return [(part * width + (width + 1) / 2, found[part]) for part in sorted(found)]
 
 
-def position(judged: Iterable[Judged]) -> Position | None:
+def position(judged: Iterable[Judgement]) -> Position | None:
     """From both orders where the judge was asked twice, else from what it said of exchangeable pairs."""
-    differing = [j for j in judged if not j.equal and j.status in ("ok", "tie")]
-    orders = [j.orders for j in differing if j.orders is not None]
+    differing = [
+        j for j in judged if j.pair.first.text != j.pair.second.text and j.verdict.status in ("ok", "tie")
+    ]
+    orders = [j.verdict.orders for j in differing if j.verdict.orders is not None]
     if orders:
         singles = [(p > 0.5, p != 0.5) for p, _ in orders] + [(p < 0.5, p != 0.5) for _, p in orders]
         return Position(
@@ -71,7 +79,8 @@ def position(judged: Iterable[Judged]) -> Position | None:
             consistency=rate(_side(given) == _side(swapped) for given, swapped in orders),
             gap=fmean(abs(given - swapped) for given, swapped in orders),
         )
-    once = [j.prefers_first for j in differing if j.exchangeable and j.prefers_first is not None]
+    exchangeable = [j for j in differing if j.pair.first.source == j.pair.second.source == "policy"]
+    once = [first for j in exchangeable if (first := j.verdict.prefers_first) is not None]
     return Position(len(once), rate(once)) if once else None
 
 
@@ -96,9 +105,9 @@ def phases(steps: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def most_common_answer(evaluated: Evaluated, of: Callable[..., str]) -> tuple[str, float]:
+def most_common_answer(evaluation: Evaluation, of: Callable[[Pair], str]) -> tuple[str, float]:
     """The answer that the most prompts got, and the share of the prompts."""
-    answers = Counter(of(pair).strip() for pair in evaluated.pairs)
+    answers = Counter(of(pair).strip() for pair in evaluation.pairs)
     answer, count = answers.most_common(1)[0]
     return answer, count / answers.total()
 
