@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -139,12 +139,11 @@ def _written(run: Path) -> Iterator[None]:
 
 
 def _write(file: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None:
-    from prefloop.evaluation.record import finite, record
-
     from prefloop.evaluation import metrics
     from prefloop.runs.files import rewrite_json
+    from prefloop.runs.records import evaluation_to_json, finite
 
-    about: dict[str, Any] = record(evaluation)
+    about = evaluation_to_json(evaluation)
     pairs = about.pop("pairs")
     about |= {
         "policy": loaded.snapshot.label,
