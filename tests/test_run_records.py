@@ -26,17 +26,19 @@ from prefloop.runs.records import (
     metrics_to_json,
 )
 
-LEDGER = (
+JUDGED = (
     '{"step": 3, "evaluation": true, "seconds": 0.25, "judge": "prefloop:rule", "judge_version": "0.1.0", '
     '"judge_options": "abc", "prompt_id": "p.jsonl:1", "prompt": [{"role": "user", "content": "Hi"}], '
     '"first": {"text": "Moo.", "tokens": [5, 6], "stopped": false, "source": "reference"}, '
     '"second": {"text": "Wöof", "tokens": [7], "stopped": true, "source": "policy"}, '
-    '"probability": 0.75, "status": "ok", "orders": [0.9, 0.6], "reason": "short", "crc": "6baf9840"}',
+    '"probability": 0.75, "status": "ok", "orders": [0.9, 0.6], "reason": "short", "crc": "6baf9840"}'
+)
+FAILED = (
     '{"step": 4, "seconds": 0.5, "judge": "prefloop:rule", "judge_version": "0.1.0", '
     '"judge_options": "abc", "prompt_id": "", "prompt": "Hi", '
     '"first": {"text": "Moo.", "tokens": [5, 6], "stopped": false, "source": "reference"}, '
     '"second": {"text": "Wöof", "tokens": [7], "stopped": true, "source": "policy"}, '
-    '"probability": 0.5, "status": "error", "orders": null, "reason": "x", "crc": "9e1bd6e0"}',
+    '"probability": 0.5, "status": "error", "orders": null, "reason": "x", "crc": "9e1bd6e0"}'
 )
 EVALUATION = (
     '{"step": 2, "judge": "prefloop:rule", "against": "start", '
@@ -57,27 +59,24 @@ FIRST, SECOND = Completion((5, 6), "Moo.", False, "reference"), Completion((7,),
 JUDGE = JudgeIdentity("prefloop:rule", "0.1.0", "abc")
 
 
-@pytest.mark.parametrize("line", LEDGER)
+@pytest.mark.parametrize("line", [JUDGED, FAILED])
 def test_a_line_of_a_ledger_is_written_as_it_was_read(line: str) -> None:
     judgement = judgement_from_json(parse_line(line.encode()))
     assert sealed_lines([judgement_to_json(judgement)]).decode() == line + "\n"
 
 
 def test_a_line_of_a_ledger_holds_the_pair_the_verdict_and_the_judge() -> None:
-    first, second = (judgement_from_json(parse_line(line.encode())) for line in LEDGER)
+    first, second = (judgement_from_json(parse_line(line.encode())) for line in (JUDGED, FAILED))
     pair = Pair(Prompt((), "Hi", MESSAGES, "p.jsonl:1"), FIRST, SECOND)
     assert first == Judgement(3, pair, Verdict(0.75, "ok", "short", (0.9, 0.6)), JUDGE, True, 0.25)
-    assert (second.pair.prompt, second.evaluation, second.verdict.status) == (
-        Prompt((), "Hi"),
-        False,
-        "error",
-    )
+    assert (second.pair.prompt, second.evaluation) == (Prompt((), "Hi"), False)
+    assert second.verdict == Verdict.error("x")
 
 
 def test_a_key_is_that_of_the_question_and_not_of_the_answer() -> None:
     pair = Pair(Prompt((1, 2), "Hi", MESSAGES, "p.jsonl:1"), FIRST, SECOND)
     asked = Judgement(9, pair, Verdict.tie(), JUDGE)
-    assert judgement_from_json(parse_line(LEDGER[0].encode())).key == asked.key
+    assert judgement_from_json(parse_line(JUDGED.encode())).key == asked.key
     others = [
         Judgement(9, Pair(pair.prompt, SECOND, FIRST), Verdict.tie(), JUDGE),
         Judgement(9, pair, Verdict.tie(), JudgeIdentity("prefloop:rule", "0.1.0", "xyz")),
@@ -129,7 +128,7 @@ def test_metrics_are_those_of_a_step_or_an_evaluation() -> None:
 )
 def test_what_is_wrong_with_an_edited_line_is_said(change: dict[str, Any], problem: str) -> None:
     with pytest.raises(RowError, match=problem):
-        judgement_from_json({**json.loads(LEDGER[0]), **change})
+        judgement_from_json({**json.loads(JUDGED), **change})
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {"step": 1}, {"step": "x", "win_rate": 0}, {"step": 1e400}])
