@@ -256,11 +256,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Watches]:
 
 def test_a_run_is_seen_while_it_is_written(watched: tuple[Run, Watches]) -> None:
     _, watcher = watched
-    assert [steps_in(new.records) for new in watcher.seen] == [
-        [0, 1],
-        [2],
-        [2, 3],
-    ]  # of steps, of evaluations
+    seen = [steps_in(new.records) for new in watcher.seen]
+    assert seen == [[0, 1], [2], [2, 3]]  # evaluated after 0 and 2
 
 
 def test_what_is_read_is_what_the_run_was(watched: tuple[Run, Watches]) -> None:
