@@ -28,9 +28,9 @@ from attrs import NOTHING, has
 from docs_picture import picture
 
 from prefloop.config import Config, OptimizerConfig, ScheduleConfig
+from prefloop.config.components import PRESET
 from prefloop.config.dump import to_plain
 from prefloop.config.options import Option, describe, kind_of, options_of, section_of
-from prefloop.config.presets import PRESET
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop_plugins.scaffold import write
 
@@ -96,7 +96,7 @@ def table(name: str, registry: Registry) -> str:
         cls = sections()[name]
     else:
         cls = registry.component(*name.split(" ", 1))
-    rows = list(_rows(cls, registry))
+    rows = list(_rows(cls))
     if not rows:
         return "\nNo options.\n\n"
     return "\n".join(["", "| option | value | default | |", "|---|---|---|---|", *rows, "", ""])
@@ -108,12 +108,12 @@ def _named(option: Option) -> type | None:
     return section if section is not None and has(section) and kind_of(option.type) is None else None
 
 
-def _rows(cls: type, registry: Registry) -> Iterator[str]:
+def _rows(cls: type) -> Iterator[str]:
     options = options_of(cls)
     if cls in (OptimizerConfig, ScheduleConfig):
         del options["options"]  # the file has them beside `use`
     for option in options.values():
-        cells = (f"`{option.name}`", _words(option), _default(option, cls, registry), option.help)
+        cells = (f"`{option.name}`", _words(option), _default(option, cls), option.help)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -121,7 +121,7 @@ def _words(option: Option) -> str:
     return describe(option.type).replace(" (a name, or a mapping with 'use')", "")
 
 
-def _default(option: Option, cls: type, registry: Registry) -> str:
+def _default(option: Option, cls: type) -> str:
     """The default as YAML would have it; that of a section is its own table."""
     if cls is Config and option.name == "algorithm":
         return f"`{DEFAULTS['algorithm']}`"
@@ -134,7 +134,7 @@ def _default(option: Option, cls: type, registry: Registry) -> str:
         return "depends on others"
     if has(type(value)):
         return f"`{value.use}`" if isinstance(value, OptimizerConfig) else "see below"
-    text = json.dumps(to_plain(value, registry, option.type), ensure_ascii=False)
+    text = json.dumps(to_plain(value, {}, option.type), ensure_ascii=False)
     return f"`{text.strip(chr(34))}`"
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from prefloop import Sampling
-from prefloop.sampling import token_sampler as drawing
-from prefloop.sampling.token_sampler import Drawer, HostDraw, lowest_kept
+from prefloop.cpu import kernels
+from prefloop.cpu.kernels import NumpySampler, lowest_kept
+from prefloop.sampling.pool import TokenSampler
 
 DRAWS = 40_000
 SETTINGS = {
@@ -63,11 +64,11 @@ def test_token_frequencies_match_their_probabilities(
     name: str, host: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampling = SETTINGS[name]
-    monkeypatch.setattr(drawing, "WORTH_WAITING", 0 if host else 1 << 40)
-    drawer = Drawer(sampling, seed=11)
-    drawer._on_cpu = host
+    monkeypatch.setattr(kernels, "MIN_SAMPLED_LOGITS", 0 if host else 1 << 40)
+    sampler = TokenSampler(sampling, seed=11)
+    sampler._numpy = NumpySampler(sampling, seed=11) if host else None
     repeated = mx.array(np.repeat(LOGITS, DRAWS, axis=0))
-    drawn = np.array(drawer(repeated)).reshape(2, DRAWS)
+    drawn = np.array(sampler(repeated)).reshape(2, DRAWS)
     for row, logits in zip(drawn, LOGITS, strict=True):
         assert abs(chi_square(row, distribution(logits, sampling))) < 5
 
@@ -87,7 +88,7 @@ def test_filters_keep_the_right_number_of_tokens_of_a_large_vocabulary(name: str
 
 def test_every_token_of_a_partial_block_can_be_drawn() -> None:
     """Each token of a vocabulary that fills no whole block can be drawn, the last one too."""
-    drawn = HostDraw(Sampling(1.0, 1.0), seed=0)(np.zeros((20_000, 301), dtype=np.float32))
+    drawn = np.array(NumpySampler(Sampling(1.0, 1.0), seed=0)(mx.zeros((20_000, 301))))
     assert sorted(set(drawn.tolist())) == list(range(301))
     assert abs(drawn.mean() - 150) < 2.5  # four standard errors
 
@@ -97,14 +98,15 @@ def test_a_certain_token_is_always_drawn(host: bool) -> None:
     logits = np.full((4, 700), -np.inf, dtype=np.float32)
     places = [0, 127, 128, 699]
     logits[range(4), places] = [-3e4, 0.0, 88.0, 3e4]
-    drawer = Drawer(Sampling(0.8, 0.95, 0, 0.1 if host else 0.0), seed=1)
-    drawer._on_cpu = host
-    assert drawer(mx.array(logits)).tolist() == places
+    sampling = Sampling(0.8, 0.95, 0, 0.1 if host else 0.0)
+    sampler = TokenSampler(sampling, seed=1)
+    sampler._numpy = NumpySampler(sampling, seed=1) if host else None
+    assert sampler(mx.array(logits)).tolist() == places
 
 
 def test_zero_temperature_is_greedy_whatever_else_is_set() -> None:
-    drawer = Drawer(Sampling(0.0, 0.5, 3, 0.2), seed=0)
-    assert drawer(mx.array(LOGITS)).tolist() == LOGITS.argmax(-1).tolist()
+    sampler = TokenSampler(Sampling(0.0, 0.5, 3, 0.2), seed=0)
+    assert sampler(mx.array(LOGITS)).tolist() == LOGITS.argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0.8, 1.0), Sampling(0.8, 0.9)], ids=["plain", "filtered"])
@@ -112,8 +114,8 @@ def test_draws_are_decided_by_the_seed(sampling: Sampling) -> None:
     logits = mx.array(np.repeat(LOGITS, 50, axis=0))
 
     def drawn(seed: int) -> list[Any]:
-        drawer = Drawer(sampling, seed)
-        return [drawer(logits).tolist() for _ in range(3)]
+        sampler = TokenSampler(sampling, seed)
+        return [sampler(logits).tolist() for _ in range(3)]
 
     assert drawn(3) == drawn(3)
     assert drawn(3) != drawn(4)

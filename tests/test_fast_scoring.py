@@ -16,10 +16,8 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from prefloop import Policy, PreferenceBatch
 from prefloop.config import AdapterConfig
-from prefloop.cpu import attention
-from prefloop.cpu import token_terms as host_terms
-from prefloop.cpu.backend import slow_exp
-from prefloop.model import weight_sharing as modules
+from prefloop.cpu import attention, kernels, slow_exp
+from prefloop.model import mlx_lm_internals as internals
 from prefloop.scoring import token_terms
 from support.family_traits import TRAITS
 from support.plain_scoring import batch, error, fast, moved_policy, plain
@@ -52,7 +50,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if "chunks" in named:
         _in_chunks_of(3, monkeypatch)
     if "host" in named:
-        monkeypatch.setattr(host_terms, "WORTH_WAITING", 0)
+        monkeypatch.setattr(kernels, "MIN_TRACED_LOGITS", 0)
     return named
 
 
@@ -97,7 +95,7 @@ def test_every_family_with_numpy_attention_for_the_reference(
         return real(q, *rest, **options)
 
     monkeypatch.setattr(attention, "attend", attend)
-    monkeypatch.setattr(attention, "WORTH_WAITING", 0)
+    monkeypatch.setattr(attention, "MIN_SCORES", 0)
     monkeypatch.setattr(attention, "QUERIES", 3)
     check(moved_policy(str(model_folder(family)), AdapterConfig(rank=4, layers=-1)))
     assert bool(calls) == (family not in OWN_ATTENTION)
@@ -107,10 +105,10 @@ def test_every_family_takes_the_fast_path(model_folder: ModelFolder) -> None:
     """One that fell back to whole prompts or whole logits would still score well, only slowly."""
     scorers = {family: Policy.load(str(model_folder(family))).reference_scorer for family in FAMILIES}
     for family, scorer in scorers.items():
-        caches = {type(cache).__name__ for cache in make_prompt_cache(scorer.trunk.model)}
+        caches = {type(cache).__name__ for cache in make_prompt_cache(scorer.model.whole)}
         assert caches == set(TRAITS[family].caches.split()), family
         assert scorer.shares_prompts == TRAITS[family].shares_prompts, family
-    assert [family for family, scorer in scorers.items() if not scorer.trunk.divided] == []
+    assert [family for family, scorer in scorers.items() if not scorer.model.is_split] == []
 
 
 @pytest.mark.parametrize("case", ADAPTERS)
@@ -128,7 +126,7 @@ def test_the_head_never_sees_more_than_a_chunk(
     model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, case: str, trained: bool, way: str
 ) -> None:
     """The ways are taken: a trained head is never left to NumPy, and no call sees more than a chunk."""
-    seen: dict[str, list[int]] = {"_chunk_terms": [], "host_terms": []}
+    seen: dict[str, list[int]] = {"_chunk_terms": [], "numpy_terms": []}
     for name, real in [(name, getattr(token_terms, name)) for name in seen]:
 
         def spy(logits: mx.array, *rest: Any, real: Any = real, rows: list[int] = seen[name]) -> Any:
@@ -139,7 +137,7 @@ def test_the_head_never_sees_more_than_a_chunk(
     family, adapter, quantize = ADAPTERS[case]
     fast(moved_policy(str(model_folder(family)), adapter, quantize), batch())
     once = [3] * 7 + [1] if "chunks" in way else [22]
-    taken, left = "_chunk_terms", "host_terms"
+    taken, left = "_chunk_terms", "numpy_terms"
     if "host" in way and not trained:
         taken, left = left, taken
     assert seen[taken] == once * (2 if trained else 1)  # once more in the backward pass
@@ -172,8 +170,8 @@ def test_gradient_checkpointing_changes_no_gradient(
     shared = policy.scorer.shares_prompts
     for layer in {type(layer) for layer in policy.model.layers}:  # it patches classes: put them back
         monkeypatch.setattr(layer, "__call__", layer.__call__)
-        monkeypatch.setattr(layer, modules._CHECKPOINTED, False, raising=False)
-    modules.checkpoint_layers(policy.model)
+        monkeypatch.setattr(layer, internals._CHECKPOINTED, False, raising=False)
+    internals.checkpoint_layers(policy.model)
     assert shared == TRAITS[family].shares_prompts
     assert not policy.scorer.shares_prompts
     _compare(fast(policy, batch()), wanted)

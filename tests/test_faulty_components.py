@@ -1,4 +1,4 @@
-"""The kit catches what authors get wrong, with a message that names the mistake."""
+"""The conformance kit finds faulty components and plugins, with a message that names the fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import mlx.core as mx
 import pytest
 from attrs import define, evolve, field, frozen
 
-from prefloop import Pair, Policy, Progress, Prompt, Sampling, Scores, Verdict
+from prefloop import BaseJudge, BaseSampler, Pair, Policy, Progress, Prompt, Sampling, Scores, Verdict
 from prefloop.testing import (
     BonusSuite,
     ComponentSuite,
@@ -167,6 +167,36 @@ class Deaf:
         """Never called."""
 
 
+class Symetric:
+    symetric = True
+
+    def judge(self, pairs: Pairs) -> list[Verdict]:
+        return [longer(p) for p in pairs]
+
+
+class Prepairing(BaseJudge):
+    def prepair(self) -> None:
+        """Never called."""
+
+    def judge(self, pairs: Pairs) -> list[Verdict]:
+        return [longer(p) for p in pairs]
+
+
+class Needing:
+    need = frozenset({"kl"})
+
+    def __call__(self, scores: Scores) -> mx.array:
+        return -scores.margin
+
+
+class Checking(BaseSampler):
+    def check_prompt(self, prompts: Any) -> None:
+        """Never called."""
+
+    def sample(self, policy: Any, prompts: Any, progress: Any) -> list[Pair]:
+        return []
+
+
 @frozen
 class Helpless:
     beta: float = 0.1
@@ -189,7 +219,7 @@ class Doubling:
         return [longer(p) for p in pairs]
 
 
-MISTAKES: list[tuple[type[ComponentSuite], Any, str, str]] = [
+FAULTS: list[tuple[type[ComponentSuite], Any, str, str]] = [
     (JudgeSuite, OneForAll, "test_one_verdict_per_pair", "judge() gave 1 verdicts for 4 pairs"),
     (
         JudgeSuite,
@@ -216,7 +246,12 @@ MISTAKES: list[tuple[type[ComponentSuite], Any, str, str]] = [
     (SamplerSuite, Stripping, "test_the_stop_token_is_kept", "has no stop token at its end"),
     (SamplerSuite, Unseeded, "test_seeded", "the same progress.seed gave other completions"),
     (SamplerSuite, Retelling, "test_ids_and_text_agree", "its tokens read"),
-    (ObserverSuite, Deaf, "test_sees_something", "did you mean 'step_finished'?"),
+    (ObserverSuite, Deaf, "test_sees_something", "it has no method that is called"),
+    (ObserverSuite, Deaf, "test_no_ability_is_misspelt", "did you mean 'step_finished'?"),
+    (JudgeSuite, Symetric, "test_no_ability_is_misspelt", "it has 'symetric', which nothing reads: did you"),
+    (JudgeSuite, Prepairing, "test_no_ability_is_misspelt", "did you mean 'prepare'?"),
+    (LossSuite, Needing, "test_no_ability_is_misspelt", "did you mean 'needs'?"),
+    (SamplerSuite, Checking, "test_no_ability_is_misspelt", "did you mean 'check_prompts'?"),
 ]
 
 
@@ -231,10 +266,10 @@ def _others(suite: type, tests: Sequence[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("suite", "mistake", "test", "message"), MISTAKES, ids=lambda x: getattr(x, "__name__", "")
+    ("suite", "faulty", "test", "message"), FAULTS, ids=lambda x: getattr(x, "__name__", "")
 )
-def test_a_fault_is_named(suite: type[ComponentSuite], mistake: Any, test: str, message: str) -> None:
-    planted = type("Planted", (suite,), {"component": mistake(), "registered": False})
+def test_a_fault_is_named(suite: type[ComponentSuite], faulty: Any, test: str, message: str) -> None:
+    planted = type("Planted", (suite,), {"component": faulty(), "registered": False})
     assert message in failures(planted, test).get(test, "it passed")
 
 
@@ -262,7 +297,7 @@ def install(folder: Path, name: str, code: str) -> None:
 
 HEAVY = """
 import mlx.core as mx
-from prefloop import hookimpl
+from prefloop import BaseJudge, BaseSampler, hookimpl
 
 class Loss:
     def __call__(self, scores):
@@ -295,4 +330,4 @@ def test_a_plugin_that_does_not_import_fails(tmp_path: Path, monkeypatch: pytest
     suite = type("Planted", (PluginSuite,), {"distribution": "acme-broken"})
     messages = failures(suite)
     assert "set aside as broken (ModuleNotFoundError" in messages["test_it_is_installed_and_imports"]
-    assert "none of its components can be used" in messages["test_listing_it_imports_nothing_heavy"]
+    assert "no component of it can be used" in messages["test_listing_it_imports_nothing_heavy"]

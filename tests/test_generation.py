@@ -11,11 +11,10 @@ import pytest
 
 from prefloop import Policy, Prompt, Sampling
 from prefloop.config import AdapterConfig
-from prefloop.model.fusing import merged
+from prefloop.model.adapters import fuse_adapters
 from prefloop.sampling import Generator
 from prefloop.sampling.generator import _by_length, _one_by_one
-from prefloop.sampling.pool import Request, sample_pool
-from prefloop.sampling.token_sampler import Drawer
+from prefloop.sampling.pool import Request, TokenSampler, sample_pool
 from support.family_traits import TRAITS
 from support.tiny_models import ModelFolder
 
@@ -94,7 +93,7 @@ def test_greedy_pool_sampling_equals_the_model_alone(model_folder: ModelFolder, 
 @pytest.mark.parametrize("room", [1, ROOM])
 def test_every_engine_gives_the_same_greedy_completions(policy: Policy, engine: Any, room: int) -> None:
     expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
-    assert engine(policy.model, Request(RAGGED, Drawer(GREEDY, 0), set(), room)) == expected
+    assert engine(policy.model, Request(RAGGED, TokenSampler(GREEDY, 0), set(), room)) == expected
 
 
 def _stop_for_some(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> int:
@@ -140,7 +139,7 @@ def test_equal_prompts_are_read_once_and_finished_rows_leave_the_batch(policy: P
     stop = _stop_for_some(policy, asked)
     model = Counting(policy.model)
     twice = [prompt for prompt in asked for _ in range(2)]
-    rows = sample_pool(model, Request(twice, Drawer(GREEDY, 0), {stop}, ROOM))
+    rows = sample_pool(model, Request(twice, TokenSampler(GREEDY, 0), {stop}, ROOM))
     prefills = [shape for shape in model.asked if shape[1] > 1]
     assert sorted(prefills) == [(1, len(RAGGED[0]) - 1), (1, len(RAGGED[2]) - 1)]
     steps = [shape[0] for shape in model.asked if shape[1] == 1 and shape[0] > 1]
@@ -150,7 +149,7 @@ def test_equal_prompts_are_read_once_and_finished_rows_leave_the_batch(policy: P
 
 def test_more_rows_than_fit_are_sampled_in_parts(policy: Policy, prompts: list[Prompt]) -> None:
     model = Counting(policy.model)
-    sample_pool(model, Request(RAGGED, Drawer(GREEDY, 0), set(), 1))
+    sample_pool(model, Request(RAGGED, TokenSampler(GREEDY, 0), set(), 1))
     assert max(shape[0] for shape in model.asked) == 1
     narrow = Generator(policy.model, policy.tokenizer, pool_bytes=1)
     assert [len(c.tokens) > 0 for c in narrow(prompts, LONG, seed=0)] == [True] * 3
@@ -172,7 +171,7 @@ def test_a_wrongly_broadcast_attention_mask_is_detected(model_folder: ModelFolde
     policy = Policy.load(str(model_folder("gemma2")))
     two = [RAGGED[0], RAGGED[2]]
     with pytest.raises(ValueError, match="rows of unequal length disturb each other"):
-        sample_pool(policy.model, Request(two, Drawer(GREEDY, 0), set(), ROOM))
+        sample_pool(policy.model, Request(two, TokenSampler(GREEDY, 0), set(), ROOM))
 
 
 class Unbatchable:
@@ -208,21 +207,21 @@ def test_adapters_are_merged_for_sampling_where_that_loses_nothing(
         if "lora_b" in module:
             module.lora_b = 0.05 * mx.random.normal(module.lora_b.shape)
     tokens = mx.array([RAGGED[2]])
-    folded = merged(policy.model)
+    folded = fuse_adapters(policy.model)
     assert not any("lora_a" in module for _, module in folded.named_modules())
     assert any("lora_a" in module for _, module in policy.model.named_modules())
     assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-5)
     assert not mx.allclose(folded(tokens), policy.reference(tokens), rtol=1e-2, atol=1e-2)
-    monkeypatch.setattr("prefloop.model.fusing.LIMIT", 0)
-    assert merged(policy.model) is policy.model
+    monkeypatch.setattr("prefloop.model.adapters.FUSE_LIMIT", 0)
+    assert fuse_adapters(policy.model) is policy.model
 
 
 def test_adapters_stay_unmerged_where_merging_would_round_them_away(model_folder: ModelFolder) -> None:
     policy = Policy.load(str(model_folder("qwen3")))
     policy.model.set_dtype(mx.bfloat16)
-    assert merged(policy.model) is policy.model
+    assert fuse_adapters(policy.model) is policy.model
     plain = Policy.load(str(model_folder("qwen3")), AdapterConfig(type="full", layers=-1))
-    assert merged(plain.model) is plain.model
+    assert fuse_adapters(plain.model) is plain.model
 
 
 def test_completions_of_the_reference_have_it_as_source(policy: Policy, prompts: list[Prompt]) -> None:

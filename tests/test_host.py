@@ -10,8 +10,8 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from prefloop.cpu import attention, threads
-from prefloop.model.split import without_gradient
+from prefloop.cpu import attention, blas
+from prefloop.model.split import inference_attention
 
 ROWS, HEADS, GROUPS, WIDTH = 2, 4, 2, 8
 PLAIN = mx.fast.scaled_dot_product_attention
@@ -90,14 +90,14 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return mx.zeros((*q.shape[:3], v.shape[-1]))
 
     monkeypatch.setattr(attention, "slow_exp", lambda: True)
-    monkeypatch.setattr(attention, "WORTH_WAITING", ROWS * HEADS * 5 * 5)
+    monkeypatch.setattr(attention, "MIN_SCORES", ROWS * HEADS * 5 * 5)
     monkeypatch.setattr(attention, "attend", attend)
     return seen
 
 
 def test_numpy_attention_handles_only_supported_and_large_calls(taken: list[Any]) -> None:
     q, k, v = inputs(5, 5)
-    with without_gradient():
+    with inference_attention():
         now = mx.fast.scaled_dot_product_attention
         now(q, k, v, scale=1.0, mask="causal")
         now(q, k, v, scale=1.0)
@@ -111,7 +111,7 @@ def test_numpy_attention_handles_only_supported_and_large_calls(taken: list[Any]
 
 
 def test_numpy_attention_ends_with_its_block_even_after_an_error(taken: list[Any]) -> None:
-    with pytest.raises(RuntimeError, match="stopped"), without_gradient():
+    with pytest.raises(RuntimeError, match="stopped"), inference_attention():
         assert mx.fast.scaled_dot_product_attention is not PLAIN
         raise RuntimeError("stopped")
     assert mx.fast.scaled_dot_product_attention is PLAIN
@@ -121,7 +121,7 @@ def test_processors_with_fast_exp_keep_mlx_attention(
     taken: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "slow_exp", lambda: False)
-    with without_gradient():
+    with inference_attention():
         assert mx.fast.scaled_dot_product_attention is PLAIN
 
 
@@ -130,19 +130,19 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of threads that a stand-in for OpenBLAS is told, which has 6 at first."""
     told = [6]
     library = SimpleNamespace(openblas_get_num_threads=lambda: told[-1], openblas_set_num_threads=told.append)
-    monkeypatch.setattr(threads, "_openblas", lambda: library)
+    monkeypatch.setattr(blas, "_openblas", lambda: library)
     return told
 
 
 def test_small_products_run_on_one_thread(counts: list[int]) -> None:
     model = nn.Sequential(nn.Linear(8, 100, bias=True), nn.Linear(100, 16, bias=True))  # 800 and 1600: 1200
-    rows = threads.SMALL // 1200
-    with pytest.raises(RuntimeError, match="stopped"), threads.threads_for(model, rows):
+    rows = blas.SMALL // 1200
+    with pytest.raises(RuntimeError, match="stopped"), blas.limit_threads(model, rows):
         assert counts == [6, 1]
         raise RuntimeError("stopped")
     assert counts == [6, 1, 6]
-    with threads.threads_for(model, rows + 1):
+    with blas.limit_threads(model, rows + 1):
         assert counts == [6, 1, 6]
     model.set_dtype(mx.bfloat16)  # not OpenBLAS's business
-    with threads.threads_for(model, 1):
+    with blas.limit_threads(model, 1):
         assert counts == [6, 1, 6]

@@ -185,9 +185,9 @@ def test_bad_rows_are_named_by_file_and_line() -> None:
 
 def test_a_whole_configuration_gives_its_judge() -> None:
     quick, _ = load_judge("embedded:quickstart")
-    alone, registry = load_judge("warm.yaml")
+    alone, origin = load_judge("warm.yaml")
     assert quick == alone
-    assert registry.name_of(alone) == "prefloop:llm"
+    assert origin.name == "prefloop:llm"
 
 
 def test_a_configuration_of_only_a_judge_is_checked_all_the_same() -> None:

@@ -27,6 +27,8 @@ PUBLIC_MODULES = {
     "prefloop.types",
 }
 """What plugins may import besides the names of `prefloop` itself."""
+MLX_LM = "prefloop.model.mlx_lm_internals"
+"""What bundled judges may import besides: all that leans on internals of mlx-lm stands there."""
 
 QUICK = {
     "import prefloop": "import prefloop",
@@ -45,6 +47,20 @@ def test_nothing_heavy_is_imported(what: str) -> None:
     code = f"import sys; sys.path += {paths}\n{QUICK[what]}\n{report}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("prefloop.settings", {"yaml", "cattrs", "pluggy", "click", *HEAVY}),
+        ("prefloop.loop", {"cattrs", "pluggy", "click", "datasets"}),  # transformers brings in yaml
+    ],
+)
+def test_a_program_loads_no_configuration_file(module: str, without: set[str]) -> None:
+    left_out = without | {"prefloop.config", "prefloop.registry"}
+    code = f"import sys, {module}; print(*sorted({left_out} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 def imports(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
@@ -78,6 +94,7 @@ def test_plugins_use_only_what_is_public(package: Path) -> None:
         f"{place}: {module}.{name}"
         for place, module, names in imports(package)
         if module.partition(".")[0] == "prefloop"
+        and not (package is PLUGINS and module == MLX_LM)
         and not place.startswith(tuple(f"plugins/prefloop_plugins/{part}" for part in ADMINISTRATION))
         for name in names or [""]
         if module not in PUBLIC_MODULES and not (module == "prefloop" and name in prefloop.__all__)

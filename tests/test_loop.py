@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from attrs import evolve, frozen
 from mlx.utils import tree_flatten
@@ -26,7 +27,9 @@ from prefloop import (
     component,
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
+from prefloop.metrics import batch_sums
 from prefloop.runs.ledger import PendingVerdicts
+from prefloop.types import Scores
 from support.loops import Longer, make_loop, prompts_of
 from support.tiny_models import ModelFolder
 
@@ -266,6 +269,9 @@ def test_the_metrics_of_a_step(model_folder: ModelFolder) -> None:
     assert metrics["loss"] == pytest.approx(metrics["preference_loss"] - metrics["exploration_bonus"])
     kls = metrics["kl_chosen"] + metrics["kl_rejected"]
     assert kls > 0
+    assert metrics["chosen_reward"] == pytest.approx(0.1 * metrics["log_ratio_chosen"])
+    assert metrics["rejected_reward"] == pytest.approx(0.1 * metrics["log_ratio_rejected"])
+    assert metrics["reward_accuracy"] in (0.0, 0.5, 1.0)
     assert metrics["exploration_bonus"] == pytest.approx(0.5 * kls)
     assert metrics["margin"] == pytest.approx(metrics["chosen_reward"] - metrics["rejected_reward"])
     assert metrics["position_gap"] == pytest.approx(0.2)
@@ -287,7 +293,33 @@ def test_a_loss_without_a_reference_skips_its_pass(model_folder: ModelFolder) ->
     policy = Policy.load(str(model_folder("qwen3")))
     policy.reference = None  # type: ignore[assignment]  # a pass over it would fail
     step = make_loop(policy, loss=ReferenceFree()).step()
-    assert "kl_chosen" not in step.metrics
+    metrics = step.metrics
+    assert not {"kl_chosen", "kl_rejected", "log_ratio_chosen", "log_ratio_rejected"} & set(metrics)
+    assert metrics["chosen_reward"] == pytest.approx(metrics["chosen_logprob"])
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_metrics_of_labelled_pairs_against_numpy(exact: bool) -> None:
+    random = np.random.default_rng(0)
+    chosen, rejected, reference_chosen, reference_rejected, kl_chosen, kl_rejected, losses = random.normal(
+        size=(7, 9)
+    )
+    weights = random.uniform(0.5, 1.0, size=9)
+    arrays = (chosen, rejected, reference_chosen, reference_rejected, np.ones(9), np.ones(9), np.ones(9))
+    scores = Scores(*(mx.array(values.astype(np.float32)) for values in arrays))
+    if exact:
+        scores = evolve(scores, kl_chosen=mx.array(kl_chosen), kl_rejected=mx.array(kl_rejected))
+    sums = batch_sums(scores, mx.array(losses), mx.zeros(9), mx.array(weights))
+    found = {name: value.item() / sums["pairs"].item() for name, value in sums.items()}  # type: ignore[operator]
+
+    def mean(values: np.ndarray) -> Any:
+        return pytest.approx(np.average(values, weights=weights), abs=1e-5)
+
+    assert found["log_ratio_chosen"] == mean(chosen - reference_chosen)
+    assert found["log_ratio_rejected"] == mean(rejected - reference_rejected)
+    assert found["reward_accuracy"] == mean(chosen - reference_chosen > rejected - reference_rejected)
+    assert found.get("kl_chosen") == (mean(kl_chosen) if exact else None)
+    assert found.get("kl_rejected") == (mean(kl_rejected) if exact else None)
 
 
 @pytest.mark.parametrize("where", ["loss", "bonuses"])

@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from prefloop.model.weight_sharing import own, view
+from prefloop.model.weight_sharing import copy_module_tree, view
 
 
 class Twins(nn.Module):
@@ -42,13 +42,13 @@ def test_a_view_is_frozen_and_the_model_stays_trainable() -> None:
 
 
 def test_a_layer_shared_in_the_model_is_shared_in_its_copy() -> None:
-    twin = own(Twins())
+    twin = copy_module_tree(Twins())
     assert twin.again is twin.layers[0]
 
 
 def test_replacing_a_layer_of_a_copy_leaves_the_model_alone() -> None:
     model = Twins()
-    twin = own(model)
+    twin = copy_module_tree(model)
     twin.layers[1] = nn.Identity()
     twin.layers[0].weight = mx.zeros((4, 4))
     assert isinstance(model.layers[1], nn.Linear)

@@ -12,7 +12,7 @@ from attrs import asdict, evolve
 
 from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, load_config
 from prefloop.config import OutputConfig
-from prefloop.loop import ENOUGH_TOKENS
+from prefloop.loop import TARGET_MICRO_BATCH_TOKENS
 from prefloop.runs.plan import Division, Memory
 from prefloop.runs.planning import SHARE, Estimator, divide
 from prefloop.runs.preparation import prepare
@@ -66,7 +66,7 @@ def test_a_batch_with_too_many_tokens_is_divided_into_equal_parts(
 ) -> None:
     loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"batch_size": 6})
     batch = batch_of(loop, [5, 2, 9, 2, 7, 4])
-    monkeypatch.setitem(ENOUGH_TOKENS, mx.default_device().type.name, batch.tokens // 3 + 1)
+    monkeypatch.setitem(TARGET_MICRO_BATCH_TOKENS, mx.default_device().type.name, batch.tokens // 3 + 1)
     parts = list(loop._micro_batches(batch))
     assert [len(c.tokens) for part in parts for c in part.chosen] == [2, 2, 4, 5, 7, 9]
     assert [len(part) for part in parts] == [2, 2, 2]

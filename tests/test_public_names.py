@@ -5,16 +5,20 @@ A name leaves this list only as docs/stability.md says.
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 import prefloop
 import prefloop.testing
+from support.tiny_models import ModelFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +30,17 @@ NAMES = [
     *["component", "hookimpl", "load_config", "load_model", "open_run", "resume", "train"],
 ]
 DEPRECATED = ["LabelledPair", "labelled_pairs"]
+MOVED = {
+    "blas.REMEDY": "prefloop.cpu.blas.REMEDY",
+    "blas.matters": "prefloop.cpu.blas.uses_linux_cpu_backend",
+    "blas.use_fastest": "prefloop.cpu.blas.use_fastest",
+    "questions.DEFAULT_RUBRIC": "prefloop_plugins.questions.DEFAULT_RUBRIC",
+    "questions.fence_for": "prefloop_plugins.questions.fence_for",
+    "questions.user_message": "prefloop_plugins.questions.user_message",
+    "trunk.padded": "prefloop.model.split.padded",
+    "trunk.without_gradient": "prefloop.model.split.inference_attention",
+}
+"""Names of modules that were public or named in the documentation, and where they are now."""
 KIT = [
     *["AlgorithmSuite", "BonusSuite", "ComponentSuite", "JudgeSuite", "LossSuite", "Note", "ObserverSuite"],
     *["Outcome", "PluginSuite", "SamplerSuite", "outcomes"],
@@ -66,6 +81,36 @@ def test_the_public_names_are_pinned() -> None:
 def test_a_deprecated_name_works_and_says_what_replaces_it(name: str) -> None:
     with pytest.warns(DeprecationWarning, match=rf"prefloop\.{name} is now prefloop_plugins\.[\w.]+{name};"):
         assert getattr(prefloop, name) is not None
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_module_that_moved_still_has_its_names(old: str) -> None:
+    old_module, _, old_name = old.partition(".")
+    module, _, name = MOVED[old].rpartition(".")
+    with pytest.warns(
+        DeprecationWarning, match=rf"prefloop\.{re.escape(old)} is now {re.escape(MOVED[old])};"
+    ):
+        found = getattr(importlib.import_module(f"prefloop.{old_module}"), old_name)
+    assert found is getattr(importlib.import_module(module), name)
+
+
+def test_a_name_that_an_old_module_never_had() -> None:
+    for module in ("blas", "questions", "trunk"):
+        with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+            importlib.import_module(f"prefloop.{module}").nonsense  # noqa: B018
+
+
+def test_a_model_is_still_split_by_the_old_names(model_folder: ModelFolder) -> None:
+    from prefloop.trunk import Trunk
+
+    model = prefloop.load_model(str(model_folder("llama"))).model
+    tokens = mx.array([[5, 9, 20]])
+    with pytest.warns(DeprecationWarning, match=r"prefloop\.trunk\.Trunk is now .*\.SplitModel") as warned:
+        trunk = Trunk(model)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert trunk.divided and trunk.model is model
+    assert trunk.hidden(tokens).shape == (1, 3, model.args.hidden_size)
+    assert mx.allclose(trunk.head(trunk.hidden(tokens)[0]), model(tokens)[0], atol=1e-5)
 
 
 def test_the_names_of_the_conformance_kit_are_pinned() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from prefloop.errors import UserError
 from prefloop.hooks import hookimpl
-from prefloop.registry import KINDS, Broken, Registry, component
+from prefloop.registry import KINDS, Broken, Origin, Registry, component
 
 Install = Callable[..., None]
 
@@ -120,12 +120,12 @@ def test_distributions_are_known_by_their_canonical_name(install: Install) -> No
     assert registry.component("judge", "my_judge.kit:near") is Short
 
 
-def test_components_remember_their_qualified_name(install: Install) -> None:
-    install(("acme", offering("judge", near=Short)))
+def test_where_a_component_comes_from(install: Install) -> None:
+    install(("acme", offering("judge", near=Short)), ("rival", offering("judge", far=f"{__name__}:Long")))
     registry = Registry()
-    cls = registry.component("judge", "near")
-    assert registry.name_of(cls) == registry.name_of(cls()) == "acme:near"
-    assert registry.name_of(Long()) is None
+    assert registry.origin_of(Short(), "judge") == Origin("acme:near", "1.2")
+    assert registry.origin_of(Long(), "judge") == Origin("rival:far", "1.2")
+    assert registry.origin_of(Long(), "loss") == Origin(f"{__name__}:Long")
 
 
 def test_an_unknown_name_gets_a_suggestion(install: Install) -> None:

@@ -19,13 +19,13 @@ from prefloop.cli import main
 from prefloop.runs.files import sealed_lines
 from prefloop_plugins.closing import closing_words
 from prefloop_plugins.report import page, write_report
-from prefloop_plugins.report.curves import POINTS, moving_mean, thinned
-from prefloop_plugins.report.examples import cut, groups
-from prefloop_plugins.report.formats import duration, number
-from prefloop_plugins.report.rates import _edges
+from prefloop_plugins.report.charts import _edges
+from prefloop_plugins.report.measures import POINTS, moving_mean, thinned
+from prefloop_plugins.report.page import cut, groups
 from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.records import RunFiles
-from support.run_files import CONFIG, evaluation, judgement, write_run
+from prefloop_plugins.report.words import duration, number
+from support.run_files import CONFIG, evaluation, judgement, step_line, write_run
 from support.small_runs import SETTINGS
 
 
@@ -103,8 +103,9 @@ def test_every_chart_has_a_text_alternative(html: str) -> None:
         "Win rate against the start, over steps",
         "Loss",
         "Margin",
-        "Accuracy",
+        "Reward accuracy",
         "Rewards",
+        "Log-ratio to the reference",
         "Divergence from the reference",
         "Answer lengths",
         "Learning rate",
@@ -244,6 +245,23 @@ def test_a_run_of_an_older_version_is_reported(tmp_path: Path) -> None:
     text = Page(report_of(run)).text
     assert "80% (70% to 90%)" in text
     assert "Prompt Say moo. Before No. After Moo!" in text
+
+
+def test_metrics_are_shown_under_their_former_names(tmp_path: Path) -> None:
+    """The first version had ``accuracy``, and ``kl_chosen`` for a log-ratio too."""
+    run = write_run(tmp_path / "old")
+    old = [step_line(step) for step in range(1, 31)]
+    for line in old[:20]:  # then it was resumed
+        line["accuracy"] = line.pop("reward_accuracy")
+        del line["log_ratio_chosen"], line["log_ratio_rejected"]
+    (run / "metrics.jsonl").write_bytes(sealed_lines(old))
+    labels = [a["aria-label"] or "" for _, a in Page(report_of(run)).elements if a.get("role") == "img"]
+    (accuracy,) = [label for label in labels if label.startswith("Reward accuracy")]
+    assert "from 12% at step 1 to 40% at step 30, between 11% and 40%" in accuracy
+    (ratio,) = [label for label in labels if label.startswith("Log-ratio")]
+    assert "chosen: from 0.315 at step 21" in ratio
+    (kl,) = [label for label in labels if label.startswith("Divergence")]
+    assert "chosen: from 0.115 at step 1" in kl
 
 
 DAMAGE: Mapping[str, tuple[str, str]] = {

@@ -10,7 +10,7 @@ import pytest
 from mlx_lm.models import qwen3
 
 from prefloop import Completion, Prompt
-from prefloop.cpu import token_terms as host_terms
+from prefloop.cpu import kernels
 from prefloop.model.weight_sharing import view
 from prefloop.scoring import token_terms
 from prefloop.scoring.scorer import Scorer, lay_out
@@ -61,7 +61,7 @@ def test_memory_for_logits_does_not_grow_with_tokens(
 ) -> None:
     monkeypatch.setattr(token_terms, "CHUNK_BYTES", 1)  # so a chunk has the fewest rows
     monkeypatch.setattr(token_terms, "_FEWEST_ROWS", 8)
-    monkeypatch.setattr(host_terms, "WORTH_WAITING", 0 if on_host else 1 << 60)
+    monkeypatch.setattr(kernels, "MIN_TRACED_LOGITS", 0 if on_host else 1 << 60)
     policy = model(tied=head == "tied")
     if head == "frozen":
         policy.freeze()

@@ -16,7 +16,7 @@ from benchmarks.others.task import Place, is_right
 from prefloop import Policy, Sampling
 from prefloop.config import PromptsConfig
 from prefloop.evaluation import Evaluator, win_rate
-from prefloop.model.policy import load_adapters
+from prefloop.model.adapters import load_adapters
 from prefloop.prompts.loading import load_prompts
 
 REPEATS = 2

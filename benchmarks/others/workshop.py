@@ -80,5 +80,5 @@ def environment() -> dict[str, str]:
     return kept
 
 
-BLAS = blas.use_fastest() if blas.matters() else None
+BLAS = blas.use_fastest()
 """Loaded before anything imports mlx."""

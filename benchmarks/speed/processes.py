@@ -37,7 +37,7 @@ class Workshop:
 
     @library.default
     def _library(self) -> str | None:
-        return blas.use_fastest() if blas.matters() else None
+        return blas.use_fastest()
 
     def run(
         self,

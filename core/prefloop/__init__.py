@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
     from prefloop.components import Sampler as Sampler
     from prefloop.components import Stateful as Stateful
     from prefloop.components import adapt as adapt
+    from prefloop.config import Config as Config
     from prefloop.config import load_config as load_config
     from prefloop.errors import StopRun as StopRun
     from prefloop.errors import UserError as UserError
@@ -40,7 +41,6 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
     from prefloop.runs.view import NewRecords as NewRecords
     from prefloop.runs.view import RunView as RunView
     from prefloop.runs.view import open_run as open_run
-    from prefloop.settings import Config as Config
     from prefloop.types import Completion as Completion
     from prefloop.types import Evaluation as Evaluation
     from prefloop.types import Pair as Pair
@@ -57,7 +57,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
 _NAMES = {
     "prefloop.components": "BaseBonus BaseJudge BaseLoss BaseSampler Bonus Judge Loss Observer Pending "
     "Sampler Stateful adapt",
-    "prefloop.config": "load_config",
+    "prefloop.config": "Config load_config",
     "prefloop.errors": "StopRun UserError",
     "prefloop.hooks": "Command hookimpl",
     "prefloop.loop": "Loop",
@@ -68,7 +68,6 @@ _NAMES = {
     "prefloop.runs.run": "Run",
     "prefloop.runs.training": "resume train",
     "prefloop.runs.view": "NewRecords RunView open_run",
-    "prefloop.settings": "Config",
     "prefloop.types": "Completion Evaluation Pair PreferenceBatch Progress Prompt Rate Sampling Scores Step "
     "TokenScores Verdict",
 }

@@ -8,7 +8,7 @@ base classes alone: `adapt` turns a plain object into one, and nothing else asks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from prefloop.types import Evaluation, Need, Pair, Progress, Prompt, Sampling, Scores, Step, Verdict
 
@@ -81,6 +81,10 @@ class Base:
     """The abilities that components of several kinds may have."""
 
     __slots__ = ()
+
+    shorthand: ClassVar[str | None] = None
+    """The option that a bare value sets, as in ``judge: PATH``. Honoured for the one bundled component of a
+    kind that has it."""
 
     def prepare(self) -> None:
         """Load what is needed, or find out that it cannot work here.
@@ -205,6 +209,16 @@ class BaseBonus(Base):
     def needs(self) -> Set[Need]:
         """What scoring has to provide."""
         return frozenset({"reference"})
+
+    @property
+    def sign(self) -> int | None:
+        """1 where it is never negative, -1 where it is never positive; only the conformance kit reads it."""
+        return None
+
+    @property
+    def zero_at_reference(self) -> bool:
+        """Whether it is zero where policy equals reference; only the conformance kit reads it."""
+        return False
 
 
 class Observer:

@@ -17,22 +17,30 @@ import mlx.optimizers as optim
 from attrs import evolve
 from mlx.utils import tree_map
 
-from prefloop.components import Bonus, Judge, Loss, Sampler
-from prefloop.config import TrainingConfig
+from prefloop.components import (
+    BaseBonus,
+    BaseJudge,
+    BaseLoss,
+    BaseSampler,
+    Bonus,
+    Judge,
+    Loss,
+    Observer,
+    Sampler,
+    adapt,
+)
 from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
+from prefloop.model.mlx_lm_internals import checkpoint_layers
 from prefloop.model.policy import Policy
-from prefloop.model.weight_sharing import checkpoint_layers
 from prefloop.optim import build_optimizer
-from prefloop.prompts.loading import PromptOrder
-from prefloop.registry import Registry
+from prefloop.prompts.order import PromptOrder
 from prefloop.scoring.scorer import ReferenceScores, Rows, lay_out_batch, reference_scores, score
-from prefloop.settings import DEFAULT_ITERS
+from prefloop.settings import DEFAULT_ITERS, TrainingConfig
 from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
 
-DEFAULT_NEEDS = frozenset({"reference"})
-ENOUGH_TOKENS = {"cpu": 512, "gpu": 8192}
-"""Scored at once. From about so many on a CPU is no faster, only fuller; for a GPU nothing was measured."""
+TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
+"""More tokens in a micro-batch only cost memory. The figure for a CPU is measured, that for a GPU a guess."""
 
 
 class Loop:
@@ -66,14 +74,14 @@ class Loop:
         self.policy = policy
         self.stream = prompts if isinstance(prompts, Iterator) else None
         self.prompts: Sequence[Prompt] = () if isinstance(prompts, Iterator) else prompts
-        self.judge = judge
-        self.sampler: Sampler = sampler or Registry().component("sampler", "policy")()
-        self.loss: Loss = loss or Registry().component("loss", "sigmoid")()
-        self.bonuses = tuple(bonuses)
+        self.judge = adapt(judge, BaseJudge)
+        self.sampler = adapt(sampler or _default("sampler"), BaseSampler)
+        self.loss = adapt(loss or _default("loss"), BaseLoss)
+        self.bonuses = tuple(adapt(bonus, BaseBonus) for bonus in bonuses)
         self.training = training or TrainingConfig()
         self.ties: Ties = ties
-        self.observers = tuple(observers)
-        self.needs: Set[str] = frozenset().union(*(needs_of(c) for c in (self.loss, *self.bonuses)))
+        self.observers = tuple(adapt(observer, Observer) for observer in observers)
+        self.needs: Set[str] = frozenset(self.loss.needs).union(*(bonus.needs for bonus in self.bonuses))
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
         self.micro_batch = self.training.micro_batch_size or self.training.batch_size  # a plan may lower it
         self._check_prompts()
@@ -113,7 +121,17 @@ class Loop:
         sums, gradient_norm = self._update(batch, progress, clock)
         self.steps_taken += 1
         self.skipped = 0 if math.isfinite(gradient_norm) else self.skipped + 1
-        metrics = step_metrics(self, progress, pairs, verdicts, sums, gradient_norm, clock.seconds)
+        metrics = step_metrics(
+            progress,
+            pairs,
+            verdicts,
+            sums,
+            clock.seconds,
+            gradient_norm=gradient_norm,
+            learning_rate=number(self.optimizer.learning_rate),
+            reward_scale=self.loss.reward_scale,
+            with_bonus=bool(self.bonuses),
+        )
         step = Step(progress, metrics, pairs, verdicts)
         mx.clear_cache()  # steps differ in shape, so buffers of this one seldom fit the next
         self.notify("step_finished", step)
@@ -144,10 +162,9 @@ class Loop:
         return Progress(step, self.steps, drawn / size, self.total / size, self._seed(step))
 
     def notify(self, event: str, *arguments: Any) -> None:
-        """Call `event` on every observer that has it."""
+        """Call the method `event` of every observer."""
         for observer in self.observers:
-            if (handler := getattr(observer, event, None)) is not None:
-                handler(*arguments)
+            getattr(observer, event)(*arguments)
 
     def _check_prompts(self) -> None:
         if self.stream is None and self.batch_size > len(self.prompts):
@@ -182,7 +199,7 @@ class Loop:
         self, prompts: Sequence[Prompt], progress: Progress, clock: Clock
     ) -> tuple[list[Pair], list[Verdict]]:
         """Pairs and their verdicts. A judge that answers elsewhere is at work while the rest is sampled."""
-        submit = getattr(self.judge, "submit", None)
+        submit = self.judge.submit
         half = -(-len(prompts) // 2) if submit else len(prompts)
         parts = [part for part in (prompts[:half], prompts[half:]) if part]
         pairs: list[Pair] = []
@@ -268,9 +285,16 @@ class Loop:
         return length
 
 
+def _default(kind: str) -> Any:
+    """The component of a kind that is used where none is given."""
+    from prefloop.registry import DEFAULTS, component
+
+    return component(kind, DEFAULTS[kind])()
+
+
 def pairs_at_once(pairs: int, tokens: int) -> int:
     """Of so many `pairs` with so many `tokens` in all, how many are scored at once: parts of one size."""
-    parts = -(-tokens // ENOUGH_TOKENS[mx.default_device().type.name])
+    parts = -(-tokens // TARGET_MICRO_BATCH_TOKENS[mx.default_device().type.name])
     return -(-pairs // max(1, parts))
 
 
@@ -286,12 +310,6 @@ def _collect(pending: Sequence[Callable[[], list[Verdict]]]) -> list[Verdict]:
     if stopped:
         raise stopped
     return verdicts
-
-
-def needs_of(component: object) -> Set[str]:
-    """What a loss or bonus asks scoring for; the reference where it does not say."""
-    needs: Set[str] = getattr(component, "needs", DEFAULT_NEEDS)
-    return needs
 
 
 def _per_pair(component: object, values: mx.array, batch: PreferenceBatch) -> mx.array:

@@ -13,7 +13,7 @@ from mlx.optimizers import schedulers
 from prefloop.errors import UserError
 
 if TYPE_CHECKING:
-    from prefloop.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+    from prefloop.settings import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 Schedule = Callable[[mx.array], mx.array]
 

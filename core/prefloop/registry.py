@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -38,25 +39,44 @@ DEFAULTS: Mapping[str, str] = {
 
 @frozen
 class Kind:
-    """A kind of component: its name, its plural, the hook that offers it, and what it must have."""
+    """A kind of component: its name, its plural, the hook that offers it, and its types.
+
+    `protocol` says what it must have, `base` what it may have besides; an algorithm has nothing besides.
+    """
 
     name: str
     plural: str
     hook: str
     protocol: Any
+    base: Any
 
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("sampler", "samplers", "prefloop_samplers", components.Sampler),
-        Kind("judge", "judges", "prefloop_judges", components.Judge),
-        Kind("loss", "losses", "prefloop_losses", components.Loss),
-        Kind("bonus", "bonuses", "prefloop_bonuses", components.Bonus),
-        Kind("algorithm", "algorithms", "prefloop_algorithms", components.Algorithm),
-        Kind("observer", "observers", "prefloop_observers", components.Observer),
+        Kind("sampler", "samplers", "prefloop_samplers", components.Sampler, components.BaseSampler),
+        Kind("judge", "judges", "prefloop_judges", components.Judge, components.BaseJudge),
+        Kind("loss", "losses", "prefloop_losses", components.Loss, components.BaseLoss),
+        Kind("bonus", "bonuses", "prefloop_bonuses", components.Bonus, components.BaseBonus),
+        Kind("algorithm", "algorithms", "prefloop_algorithms", components.Algorithm, components.Algorithm),
+        Kind("observer", "observers", "prefloop_observers", components.Observer, components.Observer),
     )
 }
+
+
+@frozen
+class Origin:
+    """Where a component class comes from."""
+
+    name: str
+    """``distribution:name``; ``module:Class`` where no plugin offers it."""
+    version: str = ""
+    """That of the distribution; empty where no plugin offers it."""
+
+    @property
+    def short(self) -> str:
+        """The name without what comes before the colon."""
+        return self.name.rpartition(":")[2]
 
 
 @frozen
@@ -74,6 +94,10 @@ class Provider:
     @property
     def qualified(self) -> str:
         return f"{self.distribution}:{self.name}"
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.qualified, self.version)
 
     def load(self) -> type:
         """The component class. Raises `UserError` where it cannot be imported."""
@@ -117,7 +141,6 @@ class Registry:
         self.providers: list[Provider] = []
         self.commands: list[Provider] = []
         self.broken: list[Broken] = []
-        self._names: dict[type, str] = {}
         entry_points = importlib.metadata.entry_points(group=hooks.PROJECT)
         self.installed = frozenset(_distribution(entry_point) for entry_point in entry_points)
         for entry_point in entry_points:
@@ -127,10 +150,7 @@ class Registry:
 
     def component(self, kind: str, name: str) -> type:
         """The class registered as `name`. Raises `UserError` where none or several are."""
-        provider = self.find(kind, name)
-        cls = provider.load()
-        self._names[cls] = provider.qualified
-        return cls
+        return self.find(kind, name).load()
 
     def find(self, kind: str, name: str) -> Provider:
         """Who offers `name`. Raises `UserError` where nobody does, or two third parties do."""
@@ -152,14 +172,15 @@ class Registry:
         """What is offered of a kind: the bundled ones first, then by distribution and name."""
         return [p for p in self.providers if p.kind == kind]
 
-    def name_of(self, component: object) -> str | None:
-        """The qualified name of a component (or its class) that came from this registry."""
-        cls = component if isinstance(component, type) else type(component)
-        return self._names.get(cls)
-
-    def version_of(self, qualified: str) -> str:
-        """The version of the distribution that offers ``distribution:name``; empty where none does."""
-        return next((p.version for p in self.providers if p.qualified == qualified), "")
+    def origin_of(self, component: object, kind: str) -> Origin:
+        """Who offers the class of a component; the class itself where nobody does."""
+        cls = type(component)
+        for provider in self.of_kind(kind):
+            if provider.target is cls or str(provider.target).endswith(f":{cls.__qualname__}"):
+                with suppress(UserError):
+                    if provider.load() is cls:
+                        return provider.origin
+        return Origin(f"{cls.__module__}:{cls.__qualname__}")
 
     def set_aside(self) -> str:
         """A sentence about broken and disabled plugins, to end a message with; empty where there are none."""
@@ -237,6 +258,11 @@ def canonical(distribution: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def origin_of(component: object, kind: str, known: Mapping[type, Origin]) -> Origin:
+    """Where a component comes from: as `known`, which a configuration has, says; else as it is installed."""
+    return known.get(type(component)) or Registry().origin_of(component, kind)
 
 
 def component(kind: str, name: str) -> type:

@@ -1,5 +1,5 @@
-"""Every setting of a run. These classes are the schema of the configuration file: names, types,
-defaults, validators and the help text of each field.
+"""Every setting that is a plain value. These classes are sections of the configuration file: names, types,
+defaults, validators and the help text of each field. `prefloop.config.Config` is the whole file.
 
 A class attribute `shorthand` names the field that a bare value sets: ``model: Qwen/Qwen3-0.6B``.
 """
@@ -11,25 +11,27 @@ from typing import Any, ClassVar, Literal
 from attrs import field, frozen
 from attrs.validators import and_, ge, gt, le, lt, optional
 
-from prefloop.components import Algorithm, Bonus, Judge, Loss, Observer, Sampler
-from prefloop.registry import Registry
+from prefloop.deprecated import with_former_names
 from prefloop.types import Ties
 
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterType = Literal["lora", "dora", "full"]
-TooLong = Literal["drop", "left"]
+TooLong = Literal["drop", "truncate_left"]
 DEFAULT_ITERS = 1000
 
 
 def about(help: str, **more: Any) -> dict[str, Any]:
     """The metadata of a field. `help` is what `prefloop config init` says about it; `empty` is the value
-    that null or an empty text stands for; ``option=False`` keeps the field out of the file.
+    that null or an empty text stands for; ``option=False`` keeps the field out of the file. `formerly` is the
+    name that the field had, or several, and `former_values` goes from values that it took to present ones:
+    both still work, with a warning.
     """
     return {"help": help, **more}
 
 
-def _not_empty(_: object, __: object, value: str) -> None:
+def not_empty(_: object, __: object, value: str) -> None:
+    """Raises `ValueError` for an empty text."""
     if not value.strip():
         raise ValueError("must not be empty.")
 
@@ -64,7 +66,7 @@ class ModelConfig:
 
     shorthand: ClassVar[str] = "path"
 
-    path: str = field(validator=_not_empty, metadata=about("Hub id or folder of the model that is trained."))
+    path: str = field(validator=not_empty, metadata=about("Hub id or folder of the model that is trained."))
     quantize: Quantize = field(
         default="none", metadata=about("Quantize the frozen weights when the model is loaded.")
     )
@@ -100,11 +102,12 @@ class AdapterConfig:
     )
     resume_from: str | None = field(
         default=None,
-        validator=optional(_not_empty),
+        validator=optional(not_empty),
         metadata=about("Folder or file of adapters to start from."),
     )
 
 
+@with_former_names
 @frozen
 class PromptsConfig:
     """The prompts that completions are sampled for."""
@@ -112,18 +115,18 @@ class PromptsConfig:
     shorthand: ClassVar[str] = "path"
 
     path: str = field(
-        validator=_not_empty,
+        validator=not_empty,
         metadata=about("Hub id, folder, or JSONL, JSON, CSV or Parquet file of the prompts."),
     )
     name: str | None = field(
         default=None,
-        validator=optional(_not_empty),
+        validator=optional(not_empty),
         metadata=about("Configuration of a Hub data set that has several."),
     )
-    split: str = field(default="train", validator=_not_empty, metadata=about("Split of the data set."))
+    split: str = field(default="train", validator=not_empty, metadata=about("Split of the data set."))
     column: str | None = field(
         default=None,
-        validator=optional(_not_empty),
+        validator=optional(not_empty),
         metadata=about("Column with the prompts, as text or chat messages; null is prompt, else messages."),
     )
     system: str | None = field(default=None, metadata=about("System prompt put before every prompt."))
@@ -132,7 +135,11 @@ class PromptsConfig:
     )
     max_length: int = field(default=2048, validator=ge(1), metadata=about("Longest prompt, in tokens."))
     too_long: TooLong = field(
-        default="drop", metadata=about("Drop a prompt that is too long, or cut it from the left.")
+        default="drop",
+        metadata=about(
+            "Drop a prompt that is too long, or truncate it from the left.",
+            former_values={"left": "truncate_left"},
+        ),
     )
     limit: int | None = field(
         default=None,
@@ -148,7 +155,7 @@ class OptimizerConfig:
     shorthand: ClassVar[str] = "use"
 
     use: str = field(
-        default="adamw", validator=_not_empty, metadata=about("Class of mlx.optimizers, in lower case.")
+        default="adamw", validator=not_empty, metadata=about("Class of mlx.optimizers, in lower case.")
     )
     options: Mapping[str, Any] = field(
         factory=dict,
@@ -165,7 +172,7 @@ class ScheduleConfig:
     shorthand: ClassVar[str] = "use"
 
     use: str = field(
-        validator=_not_empty,
+        validator=not_empty,
         metadata=about("Schedule of mlx.optimizers, or constant; it starts from training.learning_rate."),
     )
     warmup: int = field(
@@ -282,6 +289,7 @@ class TrainingConfig:
             raise ValueError("iters and epochs exclude each other: give one of them.")
 
 
+@with_former_names
 @frozen
 class JudgingConfig:
     """What becomes of ties, and when a run stops because its judge is of no use."""
@@ -303,47 +311,13 @@ class JudgingConfig:
         validator=and_(ge(0), le(1)),
         metadata=about("The run stops where a larger share of them than this are errors."),
     )
-    max_one_kind: float = field(
+    max_same_outcome: float = field(
         default=0.95,
         validator=and_(ge(0), le(1)),
         metadata=about(
             "The run stops where a larger share of them than this are ties, or went to whichever answer was "
-            "shown first, or second."
-        ),
-    )
-
-
-@frozen
-class EvaluationConfig:
-    """How the policy is compared with the start of the run."""
-
-    prompts: str | None = field(
-        default=None,
-        validator=optional(_not_empty),
-        metadata=about(
-            "Hub id, folder or file of the prompts; null holds some out from the training prompts."
-        ),
-    )
-    held_out: int = field(
-        default=64,
-        validator=ge(0),
-        metadata=about(
-            "Training prompts to hold out, at most a tenth of them; 0 is none, and no evaluation."
-        ),
-    )
-    judge: Judge | None = field(
-        default=None, metadata=about("The judge of the evaluation; null is the one of the run.")
-    )
-    temperature: float | None = field(
-        default=None,
-        validator=optional(ge(0)),
-        metadata=about("Sampling temperature; null is the sampler's."),
-    )
-    answer: str | None = field(
-        default=None,
-        validator=optional(_not_empty),
-        metadata=about(
-            "Column with a text that a right completion contains; the share is reported as accuracy."
+            "shown first, or second.",
+            formerly="max_one_kind",
         ),
     )
 
@@ -356,7 +330,7 @@ class OutputConfig:
 
     path: str | None = field(
         default=None,
-        validator=optional(_not_empty),
+        validator=optional(not_empty),
         metadata=about("Folder of the run; null is runs/ALGORITHM-MODEL-NUMBER."),
     )
     report: bool = field(default=True, metadata=about("Write report.html at the end of the run."))
@@ -367,53 +341,3 @@ class PluginsConfig:
     """Which plugins take part."""
 
     disable: tuple[str, ...] = field(default=(), metadata=about("Distributions whose plugins are left out."))
-
-
-@frozen(kw_only=True)
-class Config:
-    """A whole run. `load_config` makes one from a file; where none is given there, `sampler`, `judge`,
-    `loss` and `bonuses` come from the algorithm.
-    """
-
-    model: ModelConfig = field(metadata=about("The model that is trained: a Hub id or folder, or a mapping."))
-    adapter: AdapterConfig = field(factory=AdapterConfig, metadata=about("What is trained."))
-    reference: str = field(
-        default="base",
-        metadata=about(
-            "The model that the policy is kept near: base (the model without adapters), start "
-            "(the policy as the run began), a Hub id or a folder.",
-            empty="base",
-        ),
-    )
-    prompts: PromptsConfig = field(metadata=about("The prompts: a Hub id, folder or file, or a mapping."))
-    algorithm: Algorithm = field(
-        metadata=about("A preset for sampler, judge, loss and bonuses; what is given wins.")
-    )
-    sampler: Sampler = field(metadata=about("Draws two completions for each prompt."))
-    judge: Judge = field(metadata=about("Says which completion is better: a name, a model, or a mapping."))
-    loss: Loss = field(metadata=about("The preference loss."))
-    bonuses: tuple[Bonus, ...] = field(
-        default=(), metadata=about("Terms that are added up and subtracted from the loss.")
-    )
-    observers: tuple[Observer, ...] = field(
-        default=(), metadata=about("More observers of the run, such as trackers.")
-    )
-    training: TrainingConfig = field(
-        factory=TrainingConfig, metadata=about("How long and how fast the policy learns.")
-    )
-    judging: JudgingConfig = field(
-        factory=JudgingConfig, metadata=about("What becomes of ties, and when a run stops over its judge.")
-    )
-    evaluation: EvaluationConfig = field(
-        factory=EvaluationConfig, metadata=about("How the policy is compared with the start of the run.")
-    )
-    output: OutputConfig = field(
-        factory=OutputConfig, metadata=about("Where the run is written: a folder, or a mapping.")
-    )
-    plugins: PluginsConfig = field(factory=PluginsConfig, metadata=about("Which plugins take part."))
-    registry: Registry = field(
-        factory=Registry,
-        eq=False,
-        repr=False,
-        metadata=about("The plugins that the components came from.", option=False),
-    )

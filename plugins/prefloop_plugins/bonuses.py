@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from attrs import Attribute, field, frozen
 from attrs.validators import in_
 
+from prefloop import BaseBonus
+
 if TYPE_CHECKING:
     import mlx.core as mx
 
@@ -57,7 +59,7 @@ def alpha_at(alpha: Alpha, progress: Progress) -> float:
 
 
 @frozen
-class Kl:
+class Kl(BaseBonus):
     """``alpha (KL_c + KL_r)``: rewards the policy for moving away from the reference.
 
     ``KL_c`` and ``KL_r`` belong to the chosen and the rejected completion ``y`` and are sums over its
@@ -108,7 +110,7 @@ class Kl:
 
 
 @frozen
-class Optimism:
+class Optimism(BaseBonus):
     """``-alpha log pi(y_ref)``, where ``y_ref`` is the completion that was drawn from the reference.
 
     It makes less likely what the reference would say, which leaves probability for everything else. It needs

@@ -14,6 +14,8 @@ import mlx.core as mx
 from attrs import field, frozen
 from attrs.validators import and_, ge, gt, in_, lt
 
+from prefloop import BaseLoss
+
 if TYPE_CHECKING:
     from prefloop import Scores
 
@@ -21,8 +23,20 @@ POSITIVE = and_(gt(0.0), lt(math.inf))
 NOT_NEGATIVE = and_(ge(0.0), lt(math.inf))
 
 
+class _Scaled(BaseLoss):
+    """A loss whose rewards are ``beta`` times the log-ratio, as in DPO."""
+
+    __slots__ = ()
+
+    beta: float
+
+    @property
+    def reward_scale(self) -> float:
+        return self.beta
+
+
 @frozen
-class Sigmoid:
+class Sigmoid(_Scaled):
     """DPO: ``-log s(beta d)``.
 
     With a probability ``p`` that the label is right: ``-p log s(beta d) - (1 - p) log s(-beta d)``.
@@ -57,7 +71,7 @@ class Sigmoid:
 
 
 @frozen
-class Hinge:
+class Hinge(_Scaled):
     """SLiC's hinge on DPO's margin: ``max(0, 1 - beta d)``.
 
     Source: Zhao et al., SLiC-HF, arXiv 2305.10425, with the reference-normalised margin that Liu et al.
@@ -76,7 +90,7 @@ class Hinge:
 
 
 @frozen
-class Ipo:
+class Ipo(_Scaled):
     """IPO: ``(m - 1 / (2 beta))^2``, which draws the margin ``m`` to a target instead of to infinity.
 
     With `average` ``tokens`` each completion's log-ratio is divided by its number of tokens before the
@@ -107,7 +121,7 @@ class Ipo:
 
 
 @frozen
-class Dpop:
+class Dpop(_Scaled):
     """DPO-Positive: DPO that also charges for making the chosen completion less likely than it was.
 
     With ``drop = max(0, log ref(c) - log pi(c))`` the loss is ``-log s(beta (d - delta drop))``. With

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from attrs import field, frozen
 from attrs.validators import ge, gt, le
 
-from prefloop import Pair, Progress, Prompt, Sampling
+from prefloop import BaseSampler, Pair, Progress, Prompt, Sampling
 from prefloop_plugins.judging.pair_files import labelled_pairs
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MAX_LENGTH_HELP = "A completion is cut after this many tokens."
 
 
 @frozen
-class _Options:
+class _Options(BaseSampler):
     temperature: float = field(
         default=0.8, validator=ge(0), metadata={"help": "Sampling temperature; 0 is greedy."}
     )
@@ -95,7 +95,7 @@ class PolicyReferenceSampler(_Options):
 
 
 @frozen
-class DatasetSampler:
+class DatasetSampler(BaseSampler):
     """The two completions that a prompt's own row holds, in an order drawn anew at every step (offline DPO).
 
     The prompts come from a preference data set: rows with ``chosen`` and ``rejected``, or ``first`` and

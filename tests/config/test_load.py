@@ -16,10 +16,12 @@ from prefloop.config import (
     PromptsConfig,
     ScheduleConfig,
     TrainingConfig,
+    dump_config,
     load_config,
 )
 from prefloop.errors import UserError
 from prefloop.optim import optimizer_classes
+from prefloop.registry import Origin
 from support.fake_plugins import Committee, Draws, Kl, Llm, NearLength, Plain, Sigmoid, Tracker
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ def test_defaults_of_every_section(registry: Registry) -> None:
     assert (config.reference, config.bonuses, config.observers) == ("base", (), ())
     assert (config.sampler, config.judge, config.loss) == (Draws(), Llm(), Sigmoid())
     assert config.evaluation.held_out == 64
-    assert config.registry is registry
+    assert config.origins[Llm] == Origin("prefloop:llm", "1.2")
+    assert "origins" not in dump_config(config)
 
 
 def test_names_stand_for_components_with_default_options(registry: Registry) -> None:

@@ -405,7 +405,7 @@ def test_sharing_the_prompt_between_orders_changes_nothing(
     questions.append((5, 6, 7))  # begins differently
     singly = [plain.read([question])[0] for question in questions]
     if on_host:
-        monkeypatch.setattr(attention, "WORTH_WAITING", 0)
+        monkeypatch.setattr(attention, "MIN_SCORES", 0)
         monkeypatch.setattr(attention, "QUERIES", 16)
     readings = cached.read(questions)
     assert [r.first for r in readings] == pytest.approx([r.first for r in singly], abs=1e-5)
@@ -419,18 +419,18 @@ def test_both_orders_share_the_prompt_and_only_the_last_position_goes_through_th
     questions = [reader.encode(PROMPT, "x", "yes"), reader.encode(PROMPT, "yes", "x")]
     passed: list[int] = []
     heads: list[int] = []
-    trunk, head = reader._trunk.hidden, reader._trunk.head
+    backbone, head = reader._split.backbone, reader._split.lm_head
 
     def hidden(tokens: mx.array, cache: Any = None) -> mx.array:
         passed.append(tokens.size)
-        return trunk(tokens, cache)
+        return backbone(tokens, cache)
 
     def counted_head(states: mx.array) -> mx.array:
         heads.append(len(states))
         return head(states)
 
-    monkeypatch.setattr(reader._trunk, "hidden", hidden)
-    monkeypatch.setattr(reader._trunk, "head", counted_head)
+    monkeypatch.setattr(reader._split, "backbone", hidden)
+    monkeypatch.setattr(reader._split, "lm_head", counted_head)
     reader.read(questions)
     rest = len(questions[0]) - len(reader.prefix)
     assert heads == [2]

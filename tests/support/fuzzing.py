@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from hypothesis import strategies as st
 
+from prefloop.config import Config
 from prefloop.config.options import element_of, is_list, is_mapping, kind_of, members, options_of, section_of
 from prefloop.optim import optimizer_classes
 from prefloop.registry import Registry
-from prefloop.settings import Config
 
 ODD: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**64, 10**400, 0.0, -0.0, 1e-5, 1e308, 5e-324, float("inf"),

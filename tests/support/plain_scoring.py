@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from prefloop import Completion, Policy, PreferenceBatch, Prompt
 from prefloop.config import AdapterConfig, ModelConfig
-from prefloop.model.weight_sharing import own
+from prefloop.model.weight_sharing import copy_module_tree
 from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 
 NEEDS = frozenset({"reference", "kl", "per_token"})
@@ -117,7 +117,7 @@ def _log_softmax(logits: mx.array) -> mx.array:
 
 def _unpacked(model: nn.Module) -> nn.Module:
     """The model with float32 weights in the place of quantized ones."""
-    twin = own(model)
+    twin = copy_module_tree(model)
     layers = []
     for name, module in twin.named_modules():
         if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):

@@ -20,8 +20,9 @@ output: {path: runs/one}
 
 
 def step_line(step: int) -> dict[str, float]:
-    names = ("loss", "margin", "accuracy", "chosen_reward", "rejected_reward", "kl_chosen", "kl_rejected")
-    names += ("chosen_length", "rejected_length", "learning_rate", "grad_norm", "position_gap")
+    names = ["loss", "margin", "reward_accuracy", "learning_rate", "grad_norm", "position_gap"]
+    sides = ("{}_reward", "{}_length", "log_ratio_{}", "kl_{}")
+    names += [name.format(side) for name in sides for side in ("chosen", "rejected")]
     metrics = dict.fromkeys(names, 0.1 + step / 100)
     seconds = {f"seconds_{phase}": 0.1 * (i + 1) for i, phase in enumerate(PHASES)}
     shares = {"ties": 0.25, "abstentions": 0.0, "errors": 0.0, "stop_rate": 1.0, "skipped": 0.0}

@@ -25,4 +25,4 @@ def configure_process() -> str | None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return blas.use_fastest() if blas.matters() else None
+    return blas.use_fastest()

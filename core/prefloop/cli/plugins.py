@@ -62,7 +62,7 @@ def show_component(kind: str, name: str) -> None:
     options = options_of(cls)
     click.echo("\nOptions:" if options else "\nIt has no options.")
     for option in options.values():
-        click.echo(f"  {option.name}: {_type_and_default(option, registry)}")
+        click.echo(f"  {option.name}: {_type_and_default(option)}")
         if option.help:
             click.echo(f"      {option.help}")
 
@@ -124,7 +124,7 @@ def _table(rows: list[tuple[str, str, str, str]]) -> list[str]:
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _type_and_default(option: Option, registry: Registry) -> str:
+def _type_and_default(option: Option) -> str:
     from attrs import NOTHING
 
     from prefloop.config.dump import to_plain
@@ -135,4 +135,4 @@ def _type_and_default(option: Option, registry: Registry) -> str:
     default = option.default_value
     if default is NOTHING:
         return f"{describe(option.type)}; default depends on other options"
-    return f"{describe(option.type)}; default {json.dumps(to_plain(default, registry, option.type))}"
+    return f"{describe(option.type)}; default {json.dumps(to_plain(default, {}, option.type))}"

@@ -14,11 +14,10 @@ from prefloop.config import load_config
 from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import UserError
-from prefloop.registry import BUNDLED, DEFAULTS
+from prefloop.registry import BUNDLED, DEFAULTS, Registry
 
 if TYPE_CHECKING:
     from prefloop.config import Config
-    from prefloop.registry import Registry
     from prefloop.runs.run import Run
 
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
@@ -67,7 +66,7 @@ def _observers(settings: Config) -> list[object]:
     from prefloop.cli.interrupts import Interrupts
 
     # Interrupts come last: they stop the run, and the others are to hear of its last step.
-    return [*_display(settings.registry), Interrupts()]
+    return [*_display(Registry(settings.plugins.disable)), Interrupts()]
 
 
 def _display(registry: Registry) -> list[object]:
@@ -82,5 +81,5 @@ def _end(run: Run) -> None:
 
 
 def _say_blas(library: str | None) -> None:
-    if blas.matters():
+    if blas.uses_linux_cpu_backend():
         click.echo(f"blas     {library or _SLOW}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prefloop.config.dump import dump_config
 from prefloop.config.load import load_config, load_judge
+from prefloop.config.schema import Config, EvaluationConfig
 from prefloop.settings import (
     AdapterConfig,
-    Config,
-    EvaluationConfig,
+    JudgingConfig,
     ModelConfig,
     OptimizerConfig,
     OutputConfig,
@@ -21,6 +21,7 @@ __all__ = [
     "AdapterConfig",
     "Config",
     "EvaluationConfig",
+    "JudgingConfig",
     "ModelConfig",
     "OptimizerConfig",
     "OutputConfig",

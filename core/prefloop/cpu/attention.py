@@ -1,10 +1,10 @@
-"""Attention where no gradient is wanted, its softmax with NumPy, for mlx's CPU back end.
+"""Attention without a gradient, its softmax with NumPy, for mlx's CPU back end.
 
-The softmax of a long text costs more there than all matrix products. No gradient can be traced through NumPy,
-so this is for what a judge reads, for the reference, and for prompts that are about to be continued.
+There, the softmax of a long text costs more than all matrix products. NumPy traces no gradient, so this is
+for what a judge reads, for the reference, and for prompts that will be continued.
 
-Queries are taken a block at a time, with no more keys than the last of them may see, so that few scores are
-held and those that a causal mask hides are mostly not computed.
+Queries are taken a block at a time, with no more keys than the last query may see. So few scores are held,
+and most of those that a causal mask hides are never computed.
 
 Shapes: ``B`` rows, ``H`` heads in ``K`` groups that share keys and values, ``L`` queries, ``S`` keys, ``D``
 numbers per head; ``l`` queries and ``s`` keys of a block.
@@ -20,24 +20,24 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from prefloop.cpu.backend import slow_exp
+from prefloop.cpu import slow_exp
 
 Mask = mx.array | str | None
-Hidden = NDArray[np.bool_]
+Masked = NDArray[np.bool_]
 
-WORTH_WAITING = 1 << 16
-"""Scores of a call from which on NumPy is used."""
+MIN_SCORES = 1 << 16
+"""Scores of a call from which on waiting for NumPy is worth it."""
 QUERIES = 64
 """Queries of a block."""
 _LOWEST = np.finfo(np.float32).min
 
 
 @contextmanager
-def without_gradient() -> Iterator[None]:
-    """For forward passes alone: within, attention is computed like this where that is faster."""
+def inference_attention() -> Iterator[None]:
+    """Within, no gradient can be taken, and NumPy computes attention where that is faster."""
     plain = mx.fast.scaled_dot_product_attention
     if slow_exp():
-        mx.fast.scaled_dot_product_attention = _where_it_pays(plain)
+        mx.fast.scaled_dot_product_attention = _where_faster(plain)
     try:
         yield
     finally:
@@ -53,30 +53,30 @@ def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask = 
     groups, keys = k.shape[1:3]
     grouped = (q * scale).reshape(q.shape[0], groups, -1, *q.shape[2:])  # [B, K, H/K, L, D]
     found: list[mx.array] = []
-    for part, width, hidden in _blocks(mask, (*grouped.shape[:-1], keys)):
+    for part, width, masked in _blocks(mask, (*grouped.shape[:-1], keys)):
         queries = grouped[..., part, :]
         # The heads of a group are rows of one product.
         flat = queries.reshape(*queries.shape[:2], -1, queries.shape[-1])
         scores = flat @ k[:, :, :width].swapaxes(-1, -2)
-        weights, mass = _softmax(scores.reshape(*queries.shape[:-1], width), hidden)
+        weights, mass = _softmax(scores.reshape(*queries.shape[:-1], width), masked)
         mixed = weights.reshape(scores.shape) @ v[:, :, :width]
         found.append(mixed.reshape(*queries.shape[:-1], v.shape[-1]) / mass)
         mx.async_eval(found[-1])  # or the weights of all blocks would be held
     return mx.concatenate(found, axis=3).reshape(*q.shape[:3], v.shape[-1])
 
 
-def _softmax(scores: mx.array, hidden: Hidden | None) -> tuple[mx.array, mx.array]:
+def _softmax(scores: mx.array, masked: Masked | None) -> tuple[mx.array, mx.array]:
     """Weights ``[..., l, s]`` and what they add up to, ``[..., l, 1]``."""
     weights = np.array(scores)
-    if hidden is not None:
-        np.copyto(weights[..., -hidden.shape[-1] :], _LOWEST, where=hidden)
+    if masked is not None:
+        np.copyto(weights[..., -masked.shape[-1] :], _LOWEST, where=masked)
     weights -= weights.max(axis=-1, keepdims=True)
     np.exp(weights, out=weights)
     return mx.array(weights), mx.array(weights.sum(axis=-1, keepdims=True))
 
 
-def _blocks(mask: Mask, shape: tuple[int, ...]) -> Iterator[tuple[slice, int, Hidden | None]]:
-    """The queries of each block, how many keys they may see, and which of the last of these are hidden.
+def _blocks(mask: Mask, shape: tuple[int, ...]) -> Iterator[tuple[slice, int, Masked | None]]:
+    """The queries of each block, how many keys they may see, and which of the last of these are masked.
 
     `shape` is that of all scores, ``[B, K, H/K, L, S]``.
     """
@@ -96,7 +96,7 @@ def _blocks(mask: Mask, shape: tuple[int, ...]) -> Iterator[tuple[slice, int, Hi
             yield part, width, ~some[..., :width]
 
 
-def _allowed(mask: Mask, shape: tuple[int, ...]) -> Hidden | None:
+def _allowed(mask: Mask, shape: tuple[int, ...]) -> Masked | None:
     """An array for a mask, ``[B or 1, K or 1, H/K or 1, L, S]``."""
     if not isinstance(mask, mx.array):
         return None
@@ -106,13 +106,13 @@ def _allowed(mask: Mask, shape: tuple[int, ...]) -> Hidden | None:
     return given.reshape(given.shape[0], *heads, *shape[3:])
 
 
-def _where_it_pays(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
+def _where_faster(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
     def attention(
         q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask = None, **others: Any
     ) -> mx.array:
         known = mask.dtype == mx.bool_ if isinstance(mask, mx.array) else mask in (None, "causal")
         simple = known and q.dtype == mx.float32 and all(value is None for value in others.values())
-        if simple and q[..., 0].size * k.shape[2] >= WORTH_WAITING:
+        if simple and q[..., 0].size * k.shape[2] >= MIN_SCORES:
             return attend(q, k, v, scale=scale, mask=mask)
         return plain(q, k, v, scale=scale, mask=mask, **others)
 

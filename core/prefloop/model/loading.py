@@ -17,10 +17,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from attrs import frozen
 
-from prefloop.cpu.backend import on_cpu
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, did_you_mean, said_of
-from prefloop.model.weight_sharing import own
+from prefloop.model.mlx_lm_internals import download_model
+from prefloop.model.weight_sharing import copy_module_tree
 from prefloop.settings import Dtype, Quantize
 
 _QUANTIZE: dict[str, dict[str, Any]] = {
@@ -73,15 +73,17 @@ def load_model(
         tokenizer = load_tokenizer(folder, extra, eos_token_ids=pristine.config.get("eos_token_id"))
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # what transformers makes of no files
         raise UserError(f"model '{path}': the folder holds no tokenizer.")
-    return LoadedModel(own(pristine.model), tokenizer, pristine.config, folder, pristine)
+    return LoadedModel(copy_module_tree(pristine.model), tokenizer, pristine.config, folder, pristine)
 
 
 def _load(folder: Path, quantize: str, dtype: str, trust_remote_code: bool) -> _Pristine:
     from mlx_lm.utils import load_model as mlx_lm_load_model
 
     model, config = mlx_lm_load_model(folder, lazy=True, trust_remote_code=trust_remote_code)
-    if wanted := _dtype(dtype):
-        model.set_dtype(wanted)
+    if dtype != "auto":
+        model.set_dtype(getattr(mx, dtype))
+    elif mx.default_device().type == mx.DeviceType.cpu:
+        model.set_dtype(mx.float32)
     if quantize != "none":
         config = _quantize(model, config, quantize)
     mx.eval(model.parameters())
@@ -104,17 +106,8 @@ def _quantize(model: nn.Module, config: dict[str, Any], quantize: str) -> dict[s
     return dict(quantized)
 
 
-def _dtype(name: str) -> mx.Dtype | None:
-    if name == "auto":
-        return mx.float32 if on_cpu() else None
-    found: mx.Dtype = getattr(mx, name)
-    return found
-
-
 def _folder(path: str) -> Path:
     """The local folder behind `path`, downloaded from the Hub where it is not local."""
-    from mlx_lm.utils import _download
-
     with said_of("model"):
         local = local_path(path)
     if local.exists():
@@ -125,7 +118,7 @@ def _folder(path: str) -> Path:
         hint = did_you_mean(local.name, beside) if beside else ""
         raise UserError(f"model '{path}': there is no such folder.{hint if 'Did' in hint else ''}")
     try:
-        return Path(_download(path))
+        return download_model(path)
     except Exception as error:
         raise UserError(
             f"model '{path}': not a folder here, and not to be had from the Hub: {_line(error)}"

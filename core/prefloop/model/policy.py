@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,20 +10,15 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_unflatten
 
-from prefloop.config import AdapterConfig, ModelConfig
-from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
-from prefloop.model.answers import encode_answer
+from prefloop.model.adapters import fused_copy, load_adapters, make_trainable, save_adapters
 from prefloop.model.loading import LoadedModel, load_model
 from prefloop.model.weight_sharing import arrays, view
 from prefloop.sampling import Generator
 from prefloop.scoring.scorer import Scorer
+from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
-
-ADAPTERS = "adapters.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 class Policy:
@@ -69,7 +63,7 @@ class Policy:
             trust_remote_code=source.trust_remote_code,
         )
         mx.random.seed(seed)
-        _make_trainable(loaded.model, adapter)
+        make_trainable(loaded.model, adapter)
         if adapter.resume_from:
             load_adapters(loaded.model, adapter.resume_from)
         return cls(loaded, adapter, reference)
@@ -87,7 +81,7 @@ class Policy:
 
         `trained` is what `trainable` gave at an earlier step, to sample from the policy as it was then.
         """
-        with self._holding(trained):
+        with self._with_trained(trained):
             return self._generators[source](prompts, sampling, seed=seed, source=source)
 
     @property
@@ -101,7 +95,7 @@ class Policy:
             generator.pool_bytes = pool_bytes
 
     @contextmanager
-    def _holding(self, trained: Mapping[str, mx.array] | None) -> Iterator[None]:
+    def _with_trained(self, trained: Mapping[str, mx.array] | None) -> Iterator[None]:
         """The policy with other trained tensors; arrays are values, so its own come back unharmed."""
         if trained is None:
             yield
@@ -136,7 +130,7 @@ class Policy:
 
     def completion(self, text: str, *, max_tokens: int | None = None) -> Completion:
         """An answer from elsewhere, in the tokens with which the policy would have said it and stopped."""
-        return encode_answer(text, self.tokenizer, max_tokens)
+        return _encode_answer(text, self.tokenizer, max_tokens)
 
     def trainable(self) -> dict[str, mx.array]:
         """The trained tensors by their path in the model."""
@@ -144,17 +138,14 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write the trained tensors the way ``mlx_lm generate --adapter-path`` reads them."""
-        mx.save_safetensors(str(folder / ADAPTERS), self.trainable())
-        (folder / ADAPTER_CONFIG).write_text(json.dumps(self._adapter_config(), indent=2) + "\n")
+        save_adapters(folder, self.model, self.adapter, self.loaded.folder)
 
     def save_model(self, folder: Path) -> None:
         """Write the whole model, adapters fused, the way ``mlx_lm generate --model`` reads it."""
         from mlx_lm.utils import save
 
-        fused = view(self.model)
-        layers = [(name, m.fuse()) for name, m in fused.named_modules() if hasattr(m, "fuse")]
-        fused.update_modules(tree_unflatten(layers))
         config = dict(self.loaded.config)
+        fused = fused_copy(self.model)
         save(folder, str(self.loaded.folder), fused, self.tokenizer, config, donate_model=False)
 
     def _reference(self, reference: str) -> nn.Module:
@@ -173,91 +164,28 @@ class Policy:
         other.model.eval()
         return other.model
 
-    def _adapter_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = {
-            "fine_tune_type": self.adapter.type,
-            "num_layers": self.adapter.layers,
-            "model": str(self.loaded.folder),
-        }
-        if self.adapter.type != "full":
-            config["lora_parameters"] = _lora_parameters(self.adapter)
-        return config
 
+def _encode_answer(text: str, tokenizer: Any, max_tokens: int | None) -> Completion:
+    """`text` and the stop token that ends a turn.
 
-def load_adapters(model: nn.Module, source: str) -> None:
-    """Start from a folder or file of adapters that mlx-lm or prefloop wrote.
-
-    Raises `UserError` where they do not fit.
+    No token stands before the text, as the chat template's own are part of the prompt. What follows a stop
+    token in the text is cut off, and so is what is longer than `max_tokens`, as sampling would have cut it.
     """
-    with said_of("adapter.resume_from"):
-        path = local_path(source)
-    file = path / ADAPTERS if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"adapter.resume_from: there is no file '{file}'.")
-    try:
-        saved = arrays(mx.load(str(file)))
-    except Exception as error:
-        raise UserError(f"adapter.resume_from: '{file}' is damaged: {error}") from error
-    wanted = arrays(model.trainable_parameters())
-    strangers = sorted(saved.keys() - wanted.keys())
-    if strangers:
-        raise UserError(
-            f"adapter.resume_from: {len(strangers)} of {len(saved)} tensors in '{file}' have no place in "
-            f"the model, '{strangers[0]}' for one. Check adapter.type, layers and keys."
-        )
-    missing = sorted(wanted.keys() - saved.keys())
-    if missing:
-        raise UserError(
-            f"adapter.resume_from: '{file}' lacks {len(missing)} of the {len(wanted)} tensors that are "
-            f"trained, '{missing[0]}' for one. Check adapter.type, layers and keys."
-        )
-    for name, value in saved.items():
-        if value.shape != wanted[name].shape:
-            raise UserError(
-                f"adapter.resume_from: '{name}' in '{file}' has shape {value.shape}, the model wants "
-                f"{wanted[name].shape}. Check adapter.rank."
-            )
-    model.load_weights(list(saved.items()), strict=False)
-    mx.eval(model.parameters())
+    stops = {int(i) for i in tokenizer.eos_token_ids}
+    tokens = [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]
+    end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+    whole = (*tokens[:end], _end_of_turn(tokenizer, stops))
+    if max_tokens is not None and len(whole) > max_tokens:
+        return Completion(whole[:max_tokens], text, stopped=False, source="file")
+    return Completion(whole, text, source="file")
 
 
-def _make_trainable(model: nn.Module, adapter: AdapterConfig) -> None:
-    """Freeze the model but for its adapters or, for full fine-tuning, its last layers."""
-    from mlx_lm.tuner.utils import linear_to_lora_layers
-
-    model.freeze()
-    if adapter.type == "full":
-        _unfreeze(model, adapter.layers)
-    else:
-        try:
-            linear_to_lora_layers(
-                model, adapter.layers, _lora_parameters(adapter), use_dora=adapter.type == "dora"
-            )
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"adapter.type: {adapter.type} does not fit this model: {error}") from error
-    if not arrays(model.trainable_parameters()):
-        raise UserError("adapter: nothing is trainable with these settings. Check adapter.keys and layers.")
-    mx.eval(model.parameters())
-
-
-def _unfreeze(model: nn.Module, layers: int) -> None:
-    if any("scales" in module for _, module in model.named_modules()):
-        raise UserError(
-            "adapter.type: full fine-tuning cannot train quantized weights. Use lora or dora, or "
-            "a model that is not quantized."
-        )
-    if layers < 0:
-        model.unfreeze()
-    for layer in model.layers[-layers:] if layers > 0 else []:
-        layer.unfreeze()
-
-
-def _lora_parameters(adapter: AdapterConfig) -> dict[str, Any]:
-    parameters: dict[str, Any] = {
-        "rank": adapter.rank,
-        "scale": adapter.scale,
-        "dropout": adapter.dropout,
-    }
-    if adapter.keys:
-        parameters["keys"] = list(adapter.keys)
-    return parameters
+def _end_of_turn(tokenizer: Any, stops: set[int]) -> int:
+    """The stop token that the chat template puts after an answer; without a template, the first there is."""
+    if tokenizer.has_chat_template:
+        turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+        for token in reversed(list(tokenizer.apply_chat_template(turns))):
+            if token in stops:
+                return int(token)
+    own = tokenizer.eos_token_id
+    return int(own) if own in stops else min(stops)

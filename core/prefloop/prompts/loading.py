@@ -38,7 +38,7 @@ class PromptSet:
     dropped: int
     """Prompts left out for being longer than ``max_length`` tokens (``too_long: drop``)."""
     cut: int
-    """Prompts that lost tokens on the left for that reason (``too_long: left``)."""
+    """Prompts that lost tokens on the left for that reason (``too_long: truncate_left``)."""
     source: str
     """The path, folder or Hub id as it was configured."""
 
@@ -154,13 +154,14 @@ def _json_like(value: object) -> Any:
 def _fit(prompts: list[Prompt], config: PromptsConfig) -> PromptSet:
     limit = config.max_length
     long = sum(len(p.tokens) > limit for p in prompts)
-    if config.too_long == "left":
+    if config.too_long == "truncate_left":
         cut = tuple(evolve(p, tokens=p.tokens[-limit:]) for p in prompts)
         return PromptSet(cut, dropped=0, cut=long, source=config.path)
     if long == len(prompts):
         raise UserError(
             f"{config.path}: all {long} prompts are longer than prompts.max_length, {limit} tokens; the "
-            f"shortest has {min(len(p.tokens) for p in prompts)}. Raise it, or set prompts.too_long: left."
+            f"shortest has {min(len(p.tokens) for p in prompts)}. Raise it, or set prompts.too_long: "
+            "truncate_left."
         )
     kept = tuple(p for p in prompts if len(p.tokens) <= limit)
     return PromptSet(kept, dropped=long, cut=0, source=config.path)

@@ -22,10 +22,10 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_unflatten
 
-from prefloop.components import Base, BaseBonus, BaseJudge, BaseLoss, BaseSampler, adapt
+from prefloop.components import Base
 from prefloop.errors import UserError
 from prefloop.loop import Loop
-from prefloop.model.policy import ADAPTERS
+from prefloop.model.adapters import ADAPTERS
 from prefloop.model.weight_sharing import arrays
 from prefloop.runs.files import discard, new_folder, rewrite_json
 from prefloop.runs.records import evaluation_from_state, evaluation_to_state
@@ -108,13 +108,9 @@ def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequenc
 
 
 def _components(loop: Loop) -> dict[str, Base]:
-    """The components that may have a state, by their place in the configuration."""
-    return {
-        "sampler": adapt(loop.sampler, BaseSampler),
-        "judge": adapt(loop.judge, BaseJudge),
-        "loss": adapt(loop.loss, BaseLoss),
-        **{f"bonuses.{i}": adapt(bonus, BaseBonus) for i, bonus in enumerate(loop.bonuses)},
-    }
+    """The components by their place in the configuration."""
+    bonuses = {f"bonuses.{i}": bonus for i, bonus in enumerate(loop.bonuses)}
+    return {"sampler": loop.sampler, "judge": loop.judge, "loss": loop.loss, **bonuses}
 
 
 def _component_state(loop: Loop) -> dict[str, mx.array]:

@@ -19,15 +19,16 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve, field, frozen
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import get_total_parameters
 
 from prefloop.config import Config
-from prefloop.cpu.token_terms import pays
+from prefloop.cpu.kernels import use_numpy
 from prefloop.errors import UserError
 from prefloop.evaluation import sampling_of
 from prefloop.loop import Loop, pairs_at_once
-from prefloop.model.fusing import merged
+from prefloop.model.adapters import fuse_adapters
+from prefloop.model.mlx_lm_internals import cache_bytes_per_token
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet
 from prefloop.runs.plan import Division, Memory, Plan, size_words
@@ -190,12 +191,12 @@ class Estimator:
     def _sampling_bytes(self) -> tuple[int, int]:
         """Bytes that sampling takes whatever the number of rows, and for each token in a cache."""
         model = self.loop.policy.model
-        twin = merged(model)  # lazy: nothing is computed
+        twin = fuse_adapters(model)  # lazy: nothing is computed
         there = {id(v) for v in arrays(model.parameters()).values()}
         folded = sum(v.nbytes for v in arrays(twin.parameters()).values() if id(v) not in there)
         caches = make_prompt_cache(model)
         model(mx.array([[0]]), cache=caches)
-        return folded, sum(int(cache.nbytes) for cache in caches) // KVCache.step
+        return folded, int(cache_bytes_per_token(caches))
 
     @_shape.default
     def _shape_of_model(self) -> Mapping[str, int]:
@@ -223,17 +224,17 @@ class Estimator:
     def _activations(self, pairs: int) -> int:
         """Scoring: what the layers keep for the backward pass, the output head's chunk, and the gradients."""
         s, loop = self._shape, self.loop
-        looked = not s["head"] and pays(2 * pairs * self.completion, s["V"])
+        looked = not s["head"] and use_numpy(2 * pairs * self.completion, s["V"])
         layer = self._layer(pairs, _LOOKED if looked else _LAZY)
         trained = s["layers"] if loop.policy.adapter.layers < 0 else loop.policy.adapter.layers
         layers = min(trained, s["layers"]) + IN_FLIGHT
         if loop.training.gradient_checkpointing and not looked:
             inputs = 2 * pairs * (self.prompt - 1 + self.completion) * s["H"] * s["bytes"]
-            trunk = CHECKPOINTED * layer + s["layers"] * inputs
+            backbone = CHECKPOINTED * layer + s["layers"] * inputs
         else:
-            trunk = layers * layer
+            backbone = layers * layer
         gradients = self.fixed.trained * (1 if pairs >= loop.training.batch_size else 2)
-        return int(trunk + self._head(2 * pairs * self.completion) + gradients)
+        return int(backbone + self._head(2 * pairs * self.completion) + gradients)
 
     def _head(self, tokens: int) -> float:
         """What the output head works with: chunks of logits and, where it is trained, its own gradients."""
@@ -272,12 +273,12 @@ def _shape_of(loop: Loop) -> dict[str, int]:
     """Widths by the names that Hugging Face configurations share; a text model may be nested."""
     config: Mapping[str, Any] = loop.policy.loaded.config
     config = config.get("text_config", config)
-    trunk = loop.policy.scorer.trunk
-    states = trunk.hidden(mx.array([[0]]))[0]  # lazy: the shapes cost no pass
+    model = loop.policy.scorer.model
+    states = model.backbone(mx.array([[0]]))[0]  # lazy: the shapes cost no pass
     hidden = int(config.get("hidden_size") or states.shape[-1])
     heads = int(config.get("num_attention_heads") or 1)
     head = int(config.get("head_dim") or hidden // heads)
-    output = trunk.head_modules()
+    output = model.head_modules()
     trained = [value for module in output for value in arrays(module.trainable_parameters()).values()]
     return {
         "H": hidden,
@@ -285,7 +286,7 @@ def _shape_of(loop: Loop) -> dict[str, int]:
         "Q": heads * head,
         "K": int(config.get("num_key_value_heads") or heads) * head,
         "A": heads,
-        "V": int(trunk.head(states).shape[-1]),
+        "V": int(model.lm_head(states).shape[-1]),
         "head": sum(value.nbytes for value in trained),
         "tied": int(any(isinstance(module, nn.Embedding) for module in output)),
         "layers": len(loop.policy.model.layers),

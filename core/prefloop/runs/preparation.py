@@ -127,7 +127,7 @@ def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Ev
     judge = judge_of(config)
     if judge is None or not held_out:
         return None
-    answer = config.evaluation.answer
+    answer = config.evaluation.answer_column
     if answer:
         check_answers(held_out, answer)
     sampling = sampling_of(config.sampler, config.evaluation.temperature)
@@ -148,7 +148,7 @@ def check_answers(held_out: Sequence[Prompt], column: str) -> None:
         if prompt.fields.get(column) is None:
             known = ", ".join(sorted(prompt.fields)) or "none"
             raise UserError(
-                f"evaluation.answer: {prompt.id} has nothing in a column '{column}'. "
+                f"evaluation.answer_column: {prompt.id} has nothing in a column '{column}'. "
                 f"Its other columns: {known}."
             )
 

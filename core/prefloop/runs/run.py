@@ -38,6 +38,7 @@ from prefloop.config import Config, dump_config
 from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
+from prefloop.registry import origin_of
 from prefloop.runs.files import (
     append_lines,
     damaged_line,
@@ -214,11 +215,12 @@ def identify(config: Config, judge: Any) -> JudgeIdentity:
     Options whose field has ``metadata={"identity": False}`` do not matter to what is answered, such as a
     time limit.
     """
-    plain = to_plain(judge, config.registry, Judge)
-    name = plain.pop("use")
+    plain = to_plain(judge, config.origins, Judge)
+    origin = origin_of(judge, "judge", config.origins)
+    del plain["use"]
     fields = attrs.fields_dict(type(judge)) if attrs.has(type(judge)) else {}
     options = {k: v for k, v in plain.items() if fields[k].metadata.get("identity", True)}
-    return JudgeIdentity(name, config.registry.version_of(name), options_hash(options))
+    return JudgeIdentity(origin.name, origin.version, options_hash(options))
 
 
 def check_config(path: Path) -> None:
@@ -245,7 +247,7 @@ def choose_path(config: Config) -> Path:
     if config.output.path:
         with said_of("output.path"):
             return local_path(config.output.path)
-    algorithm = (config.registry.name_of(config.algorithm) or type(config.algorithm).__name__).split(":")[-1]
+    algorithm = origin_of(config.algorithm, "algorithm", config.origins).short
     model = re.split(r"[/:\\]", config.model.path.rstrip("/\\"))[-1]
     stem = re.sub(r"[^\w.-]+", "-", f"{algorithm}-{model}")
     numbers = (n for n in range(1, 1_000_000) if not (Path("runs") / f"{stem}-{n}").exists())

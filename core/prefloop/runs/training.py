@@ -15,8 +15,8 @@ from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import StopRun, UserError
 from prefloop.loop import Loop
-from prefloop.model.policy import load_adapters
-from prefloop.registry import BUNDLED, DEFAULTS
+from prefloop.model.adapters import load_adapters
+from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop.runs.checkpoint import load_checkpoint, prune, ranked, save_checkpoint
 from prefloop.runs.files import disk_errors_as_user_errors
 from prefloop.runs.guards import guards
@@ -248,9 +248,10 @@ class _Session:
 
 def _report(config: Config) -> list[object]:
     """What writes the report at the end, unless it is not wanted or not there."""
-    if not config.output.report or BUNDLED in config.registry.disabled:
+    registry = Registry(config.plugins.disable)
+    if not config.output.report or BUNDLED in registry.disabled:
         return []
-    reporter = config.registry.component("observer", DEFAULTS["report"])
+    reporter = registry.component("observer", DEFAULTS["report"])
     return [] if any(isinstance(observer, reporter) for observer in config.observers) else [reporter()]
 
 
@@ -321,5 +322,5 @@ def saved_division(path: Path, loop: Loop) -> Division:
 
 def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     """The settings that differ, by key path, with their values before and after."""
-    old, new = (flat(to_plain(config, config.registry)) for config in (before, after))
+    old, new = (flat(to_plain(config, config.origins)) for config in (before, after))
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}

@@ -122,12 +122,11 @@ class RunView:
     @cached_property
     def settings(self) -> Mapping[str, Any]:
         """Its configuration, with every default, as nested plain values. Empty where it cannot be read."""
-        from prefloop.config.tree import to_plain
-        from prefloop.config.yaml_core import read_file
+        from prefloop.config.yaml_nodes import read_file
 
         self._problems[CONFIG] = ()
         try:
-            found: Mapping[str, Any] = to_plain(read_file(self.path / CONFIG)[0])
+            found: Mapping[str, Any] = read_file(self.path / CONFIG)[0].plain
         except UserError as error:
             why = error.problems[0].removeprefix(f"{self.path / CONFIG}:")
             missing = f"There is no {CONFIG}."

@@ -1,8 +1,8 @@
-"""Completions of prompts, from whatever model it is.
+"""Samples completions of prompts from any model.
 
-All rows are sampled in one pool where the model allows it. Models whose attention cannot take rows of unequal
-length are sampled in pools of equal length, and models whose cache cannot be batched one prompt at a time;
-the first failure decides, and the choice is remembered for the model.
+If the model can do it, all rows are sampled in one pool. Models whose attention cannot take rows of unequal
+length are sampled in pools of equal length, and models whose cache cannot be batched one prompt at a time.
+The first failure decides, and the generator remembers it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import mlx.nn as nn
 from attrs import evolve
 from mlx_lm.generate import generate_step
 
-from prefloop.model.fusing import merged
-from prefloop.sampling.pool import Request, Tokens, sample_pool
-from prefloop.sampling.token_sampler import Drawer
+from prefloop.model.adapters import fuse_adapters
+from prefloop.sampling.pool import Request, Tokens, TokenSampler, sample_pool
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
 
 POOL_BYTES = 8 << 30
-"""Caches and logits of a pool stay below this; more rows than fit are sampled in several pools."""
+"""Most bytes that the caches and logits of a pool take. Rows that do not fit are sampled in further pools."""
 
 
 class Generator:
     """Samples from one model.
 
-    The model is read at each call, so what is sampled follows the policy as it is trained. `pool_bytes` is
-    what the caches and logits of the rows that are sampled together may take.
+    Each call reads the model's weights, so samples follow the policy as it is trained. `pool_bytes` limits
+    the caches and logits of the rows that are sampled together.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, *, pool_bytes: int = POOL_BYTES) -> None:
@@ -55,9 +54,9 @@ class Generator:
         return [self._completion(row, stop, source) for row in rows]
 
     def _sample(self, prompts: list[Tokens], sampling: Sampling, stop: set[int], seed: int) -> list[Tokens]:
-        model = merged(self.model)
+        model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, Drawer(sampling, seed), stop, self.pool_bytes)
+            request = Request(prompts, TokenSampler(sampling, seed), stop, self.pool_bytes)
             try:
                 return self._engines[0](model, request)
             except ValueError:
@@ -89,7 +88,7 @@ def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
     for prompt in request.prompts:
         row: list[int] = []
         for token, _ in generate_step(
-            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.drawer
+            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.sampler
         ):
             row.append(int(token))
             if row[-1] in request.stop:

@@ -1,8 +1,10 @@
 """Sampling many rows together: each prompt passes through the model once, and rows leave as they stop.
 
-mlx-lm's own caches hold the state, whatever its kind, and know how to be put together (`merge`) and how to
-lose a row (`filter`). Against mlx-lm's `BatchGenerator` this spares a log-softmax over the vocabulary for
-every token, and padding and masks where prompts are equally long.
+mlx-lm's own caches hold the state, whatever its kind; they can be merged and can lose rows. Compared with
+mlx-lm's `BatchGenerator`, this saves a log-softmax over the vocabulary for every token, and padding and
+masks where prompts are equally long.
+
+Shapes: ``R`` rows, ``V`` tokens in the vocabulary.
 """
 
 from __future__ import annotations
@@ -14,34 +16,64 @@ import mlx.core as mx
 import mlx.nn as nn
 from attrs import frozen
 from mlx_lm.generate import wired_limit
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.sample_utils import make_sampler
 
-from prefloop.cpu.attention import without_gradient
-from prefloop.cpu.threads import threads_for
-from prefloop.sampling.token_sampler import Drawer
+from prefloop.cpu import on_cpu
+from prefloop.cpu.attention import inference_attention
+from prefloop.cpu.blas import limit_threads
+from prefloop.cpu.kernels import NumpySampler
+from prefloop.model import mlx_lm_internals as internals
+from prefloop.model.mlx_lm_internals import CACHE_BLOCK, Caches
+from prefloop.types import Sampling
 
 Tokens = tuple[int, ...]
-Caches = list[Any]
-"""mlx-lm's caches, one for each layer."""
 
 PREFILL_STEP = 2048
 """Tokens of a prompt that pass through the model at a time."""
 LOGIT_COPIES = 4
-"""Arrays of the size of the logits that drawing makes."""
+"""Arrays of the size of the logits that sampling a token makes."""
+
+
+class TokenSampler:
+    """Samples tokens ``[R]`` from logits ``[R, V]``, the same ones for the same seed and calls.
+
+    What is kept and how it is weighted is mlx-lm's ``make_sampler``.
+    """
+
+    def __init__(self, sampling: Sampling, seed: int) -> None:
+        self.sampling = sampling
+        self._numpy = NumpySampler(sampling, seed) if on_cpu() else None
+        mx.random.seed(seed)
+
+    def __call__(self, logits: mx.array) -> mx.array:
+        s = self.sampling
+        if s.temperature == 0:
+            return mx.argmax(logits, axis=-1)
+        top_k = s.top_k if s.top_k < logits.shape[-1] else 0  # mlx-lm refuses to keep all of them
+        filtered = s.top_p < 1 or top_k > 0 or s.min_p > 0
+        logits = logits.astype(mx.float32)
+        if self._numpy and self._numpy.is_faster(logits, filtered=filtered):
+            return self._numpy(logits)
+        if not filtered:
+            return mx.random.categorical(logits / s.temperature)
+        sample = make_sampler(s.temperature, top_p=s.top_p, min_p=s.min_p, top_k=top_k)
+        tokens: mx.array = sample(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+        return tokens
 
 
 @frozen(eq=False)
 class Request:
-    """What is to be sampled, and when a row ends."""
+    """The prompts, how tokens are sampled, and when a row ends."""
 
     prompts: Sequence[Tokens]
-    drawer: Drawer
+    sampler: TokenSampler
     stop: Set[int]
     pool_bytes: int
 
     @property
     def max_tokens(self) -> int:
-        return self.drawer.sampling.max_tokens
+        return self.sampler.sampling.max_tokens
 
 
 def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
@@ -55,38 +87,43 @@ def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
             prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(part)}
-            with threads_for(model, len(part)):
-                rows += _Pool(model, part, prefilled, request.drawer).run(request.max_tokens, request.stop)
+            with limit_threads(model, len(part)):
+                rows += _Pool(model, part, prefilled, request.sampler).run(request.max_tokens, request.stop)
     return rows
 
 
 class _Pool:
-    """Rows that are sampled together; `rows` are those that have not stopped."""
+    """Rows that are sampled together. `rows` are those that have not stopped."""
 
     def __init__(
-        self, model: nn.Module, prompts: Sequence[Tokens], prefilled: dict[Tokens, Caches], drawer: Drawer
+        self,
+        model: nn.Module,
+        prompts: Sequence[Tokens],
+        prefilled: dict[Tokens, Caches],
+        sampler: TokenSampler,
     ) -> None:
         self.model = model
-        self.drawer = drawer
+        self.sampler = sampler
         self.rows = list(range(len(prompts)))
         self.written: list[list[int]] = [[] for _ in prompts]
-        self.caches = _fork([prefilled[prompt] for prompt in prompts])
+        rows = [prefilled[prompt] for prompt in prompts]
+        self.caches = [internals.merge_caches(layer) for layer in zip(*rows, strict=True)]
         logits = self._logits(mx.array([prompt[-1] for prompt in prompts]))
         if len(set(map(len, prompts))) > 1:
             _check(model, prompts, prefilled, logits)
-        self.drawn = self._draw(logits)  # [R], one token per row, on its way
+        self.tokens = self._sample(logits)  # [R], one token per row, on its way
 
     def run(self, max_tokens: int, stop: Set[int]) -> list[Tokens]:
-        """Each step is started before the tokens of the one before are looked at."""
+        """The tokens of all rows. Each step starts before the tokens of the previous step are read."""
         for count in range(1, max_tokens + 1):
-            drawn = self.drawn
+            tokens = self.tokens
             if count < max_tokens:
-                self.drawn = self._draw(self._logits(drawn))
+                self.tokens = self._sample(self._logits(tokens))
             going_on = []
-            for place, (row, token) in enumerate(zip(self.rows, _ints(drawn), strict=True)):
+            for position, (row, token) in enumerate(zip(self.rows, _ints(tokens), strict=True)):
                 self.written[row].append(token)
                 if token not in stop:
-                    going_on.append(place)
+                    going_on.append(position)
             if not going_on:
                 break
             if len(going_on) < len(self.rows):
@@ -97,48 +134,28 @@ class _Pool:
         logits: mx.array = self.model(tokens[:, None], cache=self.caches)[:, -1]
         return logits  # [R, V]
 
-    def _draw(self, logits: mx.array) -> mx.array:
-        drawn = self.drawer(logits)
-        mx.async_eval(drawn)
-        return drawn
+    def _sample(self, logits: mx.array) -> mx.array:
+        tokens = self.sampler(logits)
+        mx.async_eval(tokens)
+        return tokens
 
-    def _keep(self, places: list[int]) -> None:
-        self.rows = [self.rows[place] for place in places]
-        at = mx.array(places)
-        self.drawn = self.drawn[at]
+    def _keep(self, positions: list[int]) -> None:
+        self.rows = [self.rows[i] for i in positions]
+        at = mx.array(positions)
+        self.tokens = self.tokens[at]
         for cache in self.caches:
-            if type(cache) is KVCache:
-                cache.state = (cache.keys[at], cache.values[at], cache.offset)
-            else:
-                cache.filter(at)
+            internals.keep_rows(cache, at)
 
 
 def _prefill(model: nn.Module, prompt: Tokens) -> Caches:
-    """The state after all but the last token. The logits are never asked for, so they cost nothing."""
+    """The state after all but the last token. The logits are never evaluated, so they cost nothing."""
     caches: Caches = make_prompt_cache(model)
     tokens = mx.array([prompt[:-1]], dtype=mx.int32)
-    with without_gradient():
+    with inference_attention():
         for start in range(0, len(prompt) - 1, PREFILL_STEP):
             model(tokens[:, start : start + PREFILL_STEP], cache=caches)
             mx.eval([cache.state for cache in caches])
     return caches
-
-
-def _fork(rows: Sequence[Caches]) -> Caches:
-    """One cache for all rows from the caches of each; these stay as they are."""
-    return [_merge(layer) for layer in zip(*rows, strict=True)]
-
-
-def _merge(caches: Sequence[Any]) -> Any:
-    kind = type(caches[0])
-    if not hasattr(kind, "merge"):
-        raise ValueError(f"a {kind.__name__} cannot be batched")
-    if kind is not KVCache or len({cache.offset for cache in caches}) > 1 or caches[0].empty():
-        return kind.merge(caches)
-    even = KVCache()  # rows of one length need neither padding nor a mask
-    states = [cache.keys_and_values() for cache in caches]
-    even.state = (*(mx.concatenate(list(part)) for part in zip(*states, strict=True)), caches[0].offset)
-    return even
 
 
 def _check(
@@ -146,7 +163,7 @@ def _check(
 ) -> None:
     """Raises `ValueError` where padding changes the logits of the shortest row.
 
-    A mask of the wrong shape is refused by mlx only where it does not happen to fit.
+    mlx does not refuse a mask of the wrong shape if that happens to fit.
     """
     row = min(range(len(prompts)), key=lambda i: len(prompts[i]))
     alone = model(mx.array([prompts[row][-1:]]), cache=prefilled[prompts[row]])[0, -1].astype(mx.float32)
@@ -157,21 +174,19 @@ def _check(
 
 
 def cached_tokens(before: int, completion: int, prompts: int, rows: int) -> int:
-    """Tokens for which there is room at most in the caches of `rows`, `before` of them read from `prompts`.
+    """Most tokens that the caches of `rows` have room for, `before` of each row read from one of `prompts`.
 
-    Caches grow by blocks. While a row's first grows, those of the prompts and the copies are still there.
+    Caches grow by blocks. While the first block is added, the prompts' caches and the copies are held too.
     """
-    block = int(KVCache.step)
-    own, written = (-(-tokens // block) * block for tokens in (before, completion))
-    return max(rows * (2 * before + block) + prompts * own, rows * (before + written))
+    own, written = (-(-tokens // CACHE_BLOCK) * CACHE_BLOCK for tokens in (before, completion))
+    return max(rows * (2 * before + CACHE_BLOCK) + prompts * own, rows * (before + written))
 
 
 def _row_bytes(model: nn.Module, tokens: int) -> int:
-    """What a row takes for which caches have so much room; mlx is lazy, so the shapes cost no pass."""
+    """Bytes of a row whose caches have so much room. mlx is lazy, so the shapes cost no pass."""
     caches = make_prompt_cache(model)
     logits = model(mx.array([[0]]), cache=caches)
-    per_token = sum(cache.nbytes for cache in caches) / KVCache.step  # the first token takes a block
-    return int(tokens * per_token + LOGIT_COPIES * 4 * logits.shape[-1])
+    return int(tokens * internals.cache_bytes_per_token(caches) + LOGIT_COPIES * 4 * logits.shape[-1])
 
 
 def _ints(tokens: mx.array) -> list[int]:

@@ -1,8 +1,8 @@
 """Log-probabilities of completions under the policy and the reference.
 
-What was sampled is what is scored: the token ids come straight from the sampler, and only completion tokens
+The tokens that were sampled are scored: their ids come straight from the sampler. Only completion tokens
 count, the stop token among them. The prompt is computed once for the completions that share it
-(`shared_prompts`), and only positions that predict a completion's token go through the output head
+(`shared_hidden`), and only positions that predict a completion's token go through the output head
 (`token_terms`).
 
 Shapes: ``B`` pairs, ``N = 2 B`` rows (first the chosen, then the rejected), ``T`` tokens in the longest
@@ -18,11 +18,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve, frozen
 
-from prefloop.model.split import Trunk, without_gradient
-from prefloop.model.weight_sharing import is_checkpointed
-from prefloop.scoring.shared_prompts import plain_hidden, shared_hidden, shares
+from prefloop.model.mlx_lm_internals import graph_caches, is_checkpointed
+from prefloop.model.split import SplitModel, inference_attention, padded
 from prefloop.scoring.token_terms import Hidden, logprobs, token_terms
 from prefloop.types import Completion, PreferenceBatch, Prompt, Scores, TokenScores
+
+Ids = Sequence[int]
 
 
 @frozen(eq=False)
@@ -34,7 +35,7 @@ class Rows:
     """The first of each prompt, then the second of each, and so on."""
     targets: mx.array
     """``[M]`` int32, the completions' tokens, row by row."""
-    places: mx.array
+    positions: mx.array
     """``[M]`` int32, where they lie in the flattened table."""
     mask: mx.array
     """``[N, T]`` float32, 1 on completion tokens."""
@@ -42,16 +43,16 @@ class Rows:
     def table(self, values: mx.array) -> mx.array:
         """``[M]`` values as ``[N, T]``, zero where there is no token."""
         blank = mx.zeros(self.mask.size, dtype=values.dtype)
-        return blank.at[self.places].add(values).reshape(self.mask.shape)
+        return blank.at[self.positions].add(values).reshape(self.mask.shape)
 
 
 def lay_out(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Rows:
     """Where every token goes; `completions` may be several for each prompt, as `Rows` orders them."""
     width = max(len(c.tokens) for c in completions)
     targets = [token for c in completions for token in c.tokens]
-    places = [row * width + t for row, c in enumerate(completions) for t in range(len(c.tokens))]
+    positions = [row * width + t for row, c in enumerate(completions) for t in range(len(c.tokens))]
     mask = [[1.0] * len(c.tokens) + [0.0] * (width - len(c.tokens)) for c in completions]
-    ids = mx.array(targets, dtype=mx.int32), mx.array(places, dtype=mx.int32)
+    ids = mx.array(targets, dtype=mx.int32), mx.array(positions, dtype=mx.int32)
     return Rows(prompts, completions, *ids, mx.array(mask))
 
 
@@ -61,10 +62,10 @@ def lay_out_batch(batch: PreferenceBatch) -> Rows:
 
 
 class Scorer:
-    """Scores completions under one model. Made once the model has its adapters; follows their training."""
+    """Scores completions under one model. Made when the model has its adapters; follows their training."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.trunk = Trunk(model)
+        self.model = SplitModel(model)
 
     @property
     def shares_prompts(self) -> bool:
@@ -72,29 +73,29 @@ class Scorer:
 
         Not under gradient checkpointing: a layer that is computed again would add to the cache again.
         """
-        return self._can_share and not is_checkpointed(self.trunk.model)
+        return self._can_share and not is_checkpointed(self.model.whole)
 
     @cached_property
     def _can_share(self) -> bool:
-        return shares(self.trunk)
+        return supports_prompt_sharing(self.model)
 
     def hidden(self, rows: Rows) -> Hidden:
         """Hidden states at the positions that predict the completions' tokens."""
         prompts = [prompt.tokens for prompt in rows.prompts]
         completions = [completion.tokens for completion in rows.completions]
         shared = len(completions) > len(prompts) and self.shares_prompts
-        states = (shared_hidden if shared else plain_hidden)(self.trunk, prompts, completions)
-        return Hidden(self.trunk, states.reshape(-1, states.shape[-1])[rows.places])
+        states = (shared_hidden if shared else plain_hidden)(self.model, prompts, completions)
+        return Hidden(self.model, states.reshape(-1, states.shape[-1])[rows.positions])
 
     def logprobs(self, rows: Rows) -> mx.array:
         """Log-probability of each completion token, ``[N, T]`` float32 constants, zero where masked."""
-        with without_gradient():
+        with inference_attention():
             return rows.table(logprobs(self.hidden(rows), rows.targets))
 
 
 @frozen(eq=False)
 class ReferenceScores:
-    """What the reference says of the rows; constants, so computed outside the gradient."""
+    """The rows under the reference: constants, so they are computed outside the gradient."""
 
     logprobs: mx.array
     """``[N, T]`` float32, zero where masked."""
@@ -106,7 +107,7 @@ def reference_scores(reference: Scorer, rows: Rows, needs: Set[str]) -> Referenc
     """The reference's side of `score`, or None where no component needs it."""
     if not needs & {"reference", "kl", "per_token"}:
         return None
-    with without_gradient():
+    with inference_attention():
         hidden = reference.hidden(rows)
         mx.eval(hidden.states)
     found = rows.table(logprobs(hidden, rows.targets))
@@ -151,3 +152,49 @@ def _halves(rows: mx.array) -> tuple[mx.array, mx.array]:
 
 def _from_reference(completions: Sequence[Completion]) -> mx.array:
     return mx.array([1.0 if c.source == "reference" else 0.0 for c in completions])
+
+
+def supports_prompt_sharing(model: SplitModel) -> bool:
+    """Whether the model's caches hold keys and values, and hidden states with shared prompts are the same.
+
+    Recurrent and hybrid models keep other state, and some attention code cannot take padded prompts.
+    """
+    prompts, completions = [[0, 1, 2], [1, 2]], [[3, 4], [4, 3], [1, 1], [2, 0]]
+    try:
+        found = shared_hidden(model, prompts, completions).astype(mx.float32)
+        wanted = plain_hidden(model, prompts, completions).astype(mx.float32)
+        return bool(mx.allclose(found, wanted, rtol=1e-2, atol=1e-2))
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def shared_hidden(model: SplitModel, prompts: Sequence[Ids], completions: Sequence[Ids]) -> mx.array:
+    """Hidden states that predict the completions' tokens, ``[N, T, H]``, as `plain_hidden` gives them.
+
+    `completions` are the first completion of each prompt, then the second of each, and so on. Entries beyond
+    a completion's end are undefined. Raises `ValueError` where a layer keeps more than keys and values.
+    """
+    before = [prompt[:-1] for prompt in prompts]
+    longest = max(map(len, before))
+    if longest == 0:
+        return plain_hidden(model, prompts, completions)
+    padding = [longest - len(row) for row in before]
+    tokens = mx.array([[0] * pad + list(row) for pad, row in zip(padding, before, strict=True)])
+    caches = graph_caches(model.whole, padding)
+    model.backbone(tokens, cache=caches)
+    times = len(completions) // len(prompts)
+    last = [prompt[-1] for prompt in prompts] * times
+    rows = [[first, *completion[:-1]] for first, completion in zip(last, completions, strict=True)]
+    return model.backbone(padded(rows), cache=[cache.repeat(times) for cache in caches])
+
+
+def plain_hidden(model: SplitModel, prompts: Sequence[Ids], completions: Sequence[Ids]) -> mx.array:
+    """The same with a row for each completion that begins with its prompt, which every model can do."""
+    times = len(completions) // len(prompts)
+    asked = list(prompts) * times
+    hidden = model.backbone(padded([[*p, *c[:-1]] for p, c in zip(asked, completions, strict=True)]))
+    width = max(map(len, completions))
+    # Position t of the output predicts token t + 1, so a completion starts at the prompt's last token.
+    starts = mx.array([len(p) - 1 for p in asked])[:, None]
+    positions = mx.minimum(starts + mx.arange(width)[None], hidden.shape[1] - 1)
+    return mx.take_along_axis(hidden, positions[..., None], axis=1)

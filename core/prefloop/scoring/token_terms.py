@@ -1,9 +1,9 @@
 """What a loss needs of each token, from hidden states, without ever holding logits of many tokens.
 
-A vocabulary of 150,000 makes the logits of one completion larger than the rest of a training step. Here a
-few rows at a time go through the output head, and what is kept of each is a log-probability, a divergence,
-and, where the head itself is not trained, the gradients of both in the hidden state, worked out while the
-probabilities are at hand: one exponential per logit, forward and backward together.
+With a vocabulary of 150,000, the logits of one completion are larger than the rest of a training step. So a
+few rows at a time go through the output head, and a log-probability and a divergence of each are kept. If the
+head is frozen, their gradients in the hidden states are kept too: they are computed while the probabilities
+are at hand, with one exponential per logit for forward and backward pass together.
 
 With logits ``z``, ``p = softmax(z)``, and ``q`` the reference's distribution:
 
@@ -23,23 +23,28 @@ import mlx.nn as nn
 from attrs import frozen
 from mlx.utils import tree_unflatten
 
-from prefloop.cpu.backend import slow_exp
-from prefloop.cpu.token_terms import host_logprobs, host_terms, on_its_own, pays
-from prefloop.model.split import Trunk
+from prefloop.cpu import slow_exp
+from prefloop.cpu.kernels import detach, numpy_logprobs, numpy_terms, use_numpy
+from prefloop.model.split import SplitModel
 from prefloop.model.weight_sharing import arrays
 
+Head = Callable[..., mx.array]
+"""From hidden states ``[m, H]`` and, where the head is trained, its parameters to logits ``[m, V]``."""
+Chunk = tuple[slice, mx.array, list[mx.array], list[mx.array]]
+"""Where its tokens are, their hidden states, the values ``[m]``, and the values' gradients ``[m, V]``."""
+
 CHUNK_BYTES = 32 * 2**20
-"""Float32 logits of a chunk, at most. A few arrays of this size are alive at a time; mlx allocates ahead."""
+"""Most bytes of a chunk's float32 logits. A few such arrays are alive at a time; mlx allocates ahead."""
 
 _FEWEST_ROWS = 32
-"""With fewer, reading the head's weights costs more than multiplying by them."""
+"""With fewer rows, reading the head's weights takes longer than multiplying by them."""
 
 
 @frozen(eq=False)
 class Hidden:
     """Hidden states of completion tokens, and the model whose head they belong to."""
 
-    trunk: Trunk
+    model: SplitModel
     states: mx.array
     """``[M, H]``, at the positions that predict the tokens."""
 
@@ -50,19 +55,16 @@ class TokenTerms:
 
     logprobs: mx.array
     kl: mx.array | None = None
-    """KL from the policy to the reference over the whole vocabulary, where it was asked for."""
+    """KL from the policy to the reference over the whole vocabulary; None without a reference."""
 
 
 def logprobs(hidden: Hidden, targets: mx.array) -> mx.array:
     """Log-probability of each token, ``[M]`` float32, as a constant."""
+    chunk_logprobs = numpy_logprobs if slow_exp() else _chunk_logprobs
     found = []
-    on_host = slow_exp()
-    for part in _chunks(hidden, targets):
-        logits = _logits(hidden, part)
-        if on_host:
-            found.append(host_logprobs(logits, targets[part]))
-        else:
-            found.append(_of(targets[part], logits) - mx.logsumexp(logits, axis=-1))
+    for part in _chunks(hidden.model.lm_head, hidden.states):
+        logits = hidden.model.lm_head(hidden.states[part]).astype(mx.float32)
+        found.append(chunk_logprobs(logits, targets[part]))
         mx.eval(found[-1])
     return mx.concatenate(found)
 
@@ -72,30 +74,27 @@ def token_terms(policy: Hidden, targets: mx.array, reference: Hidden | None = No
 
     The derivatives are those of the formulas above, applied by the head's own backward pass.
     """
-    modules = [m for m in policy.trunk.head_modules() if arrays(m.trainable_parameters())]
-    terms = (_trained if modules else _fixed)(policy.trunk, modules, targets, reference)
-    values = [value for module in modules for value in arrays(module.trainable_parameters()).values()]
-    found: Any = terms(policy.states, *values)
+    trained = [m for m in policy.model.head_modules() if arrays(m.trainable_parameters())]
+    parameters = [value for module in trained for value in arrays(module.trainable_parameters()).values()]
+    if trained:
+        terms = _with_trained_head(_with_parameters(policy.model, trained), targets, reference)
+    else:
+        terms = _with_frozen_head(policy.model.lm_head, targets, reference)
+    found: Any = terms(policy.states, *parameters)
     return TokenTerms(found[0], found[1] if reference else None)
 
 
-def _fixed(
-    trunk: Trunk, _: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
-) -> mx.custom_function:
-    """The head is not trained: the gradient in the hidden states is made along with the values."""
+def _with_frozen_head(head: Head, targets: mx.array, reference: Hidden | None) -> mx.custom_function:
+    """The gradients in the hidden states are computed along with the values."""
 
     @mx.custom_function
     def terms(states: mx.array) -> list[mx.array]:
-        on_host = pays(len(targets), _vocabulary(Hidden(trunk, states)))
-        policy = Hidden(trunk, on_its_own(states) if on_host else states)
+        numpy = use_numpy(len(targets), _vocabulary(head, states))
+        states = detach(states) if numpy else states
         parts: list[list[mx.array]] = []
-        for part in _chunks(policy, targets):
-            ours, theirs = _in_turn(policy.states, reference, part, parts)
-            logits = trunk.head(ours).astype(mx.float32)
-            values, slopes = (host_terms if on_host else _chunk_terms)(logits, targets[part], theirs)
-            pulled = [_pulled(trunk.head, [ours], slope)[0] for slope in slopes]
-            found = [*values, *pulled]
-            parts.append([on_its_own(array) for array in found] if on_host else found)
+        for _, ours, values, grads in _serialise_chunks(head, states, [], targets, reference, parts, numpy):
+            found = values + [_vjp_through_head(head, [ours], grad)[0] for grad in grads]
+            parts.append([detach(array) for array in found] if numpy else found)
         return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
 
     @terms.vjp
@@ -107,19 +106,14 @@ def _fixed(
     return terms
 
 
-def _trained(
-    trunk: Trunk, modules: Sequence[nn.Module], targets: mx.array, reference: Hidden | None
-) -> mx.custom_function:
-    """The head is trained: its gradient has to wait for the loss, so each chunk is computed again then."""
+def _with_trained_head(head: Head, targets: mx.array, reference: Hidden | None) -> mx.custom_function:
+    """The head's own gradient has to wait for the loss, so the backward pass computes each chunk again."""
 
     @mx.custom_function
     def terms(states: mx.array, *parameters: mx.array) -> list[mx.array]:
-        head = _with_parameters(trunk, modules)
         parts: list[list[mx.array]] = []
-        for part in _chunks(Hidden(trunk, states), targets):
-            ours, theirs = _in_turn(states, reference, part, parts)
-            logits = head(ours, *parameters).astype(mx.float32)
-            parts.append(_chunk_terms(logits, targets[part], theirs)[0])
+        for _, _, values, _ in _serialise_chunks(head, states, parameters, targets, reference, parts):
+            parts.append(values)  # the generator reads it
         return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
 
     @terms.vjp
@@ -127,47 +121,76 @@ def _trained(
         primals: Sequence[mx.array], cotangents: Sequence[mx.array], _: Sequence[mx.array]
     ) -> list[mx.array]:
         states, *parameters = primals
-        head = _with_parameters(trunk, modules)
         in_states: list[mx.array] = []
-        in_parameters = [mx.zeros_like(value) for value in parameters]
-        for part in _chunks(Hidden(trunk, states), targets):
-            ours, theirs = _in_turn(states, reference, part, [[*in_states[-1:], *in_parameters]])
-            logits = head(ours, *parameters).astype(mx.float32)
-            _, slopes = _chunk_terms(logits, targets[part], theirs)
-            slope = sum(c[part][:, None] * s for c, s in zip(cotangents, slopes, strict=True))
-            gradient = _pulled(head, [ours, *parameters], slope)
-            in_states.append(gradient[0])
-            in_parameters = [a + b for a, b in zip(in_parameters, gradient[1:], strict=True)]
-        return [mx.concatenate(in_states), *in_parameters]
+        sums = [mx.zeros_like(value) for value in parameters]
+        done = [sums]
+        for part, ours, _, grads in _serialise_chunks(head, states, parameters, targets, reference, done):
+            grad = sum(c[part][:, None] * g for c, g in zip(cotangents, grads, strict=True))
+            in_chunk, *in_parameters = _vjp_through_head(head, [ours, *parameters], grad)
+            sums = [a + b for a, b in zip(sums, in_parameters, strict=True)]
+            in_states.append(in_chunk)
+            done[:] = [[in_chunk, *sums]]
+        return [mx.concatenate(in_states), *sums]
 
     return terms
+
+
+def _serialise_chunks(
+    head: Head,
+    states: mx.array,
+    parameters: Sequence[mx.array],
+    targets: mx.array,
+    reference: Hidden | None,
+    done: Sequence[list[mx.array]],
+    numpy: bool = False,
+) -> Iterator[Chunk]:
+    """One chunk after the other, none to be computed before the last arrays of `done`, which grows meanwhile.
+
+    mlx may compute independent arrays in any order, and would keep the logits of all chunks.
+    """
+    for part in _chunks(head, states, parameters):
+        inputs = [states[part], *([reference.states[part]] if reference else [])]
+        ours, *others = mx.depends(inputs, done[-1]) if done else inputs
+        logits = head(ours, *parameters).astype(mx.float32)
+        theirs = reference.model.lm_head(others[0]).astype(mx.float32) if reference else None
+        yield part, ours, *(numpy_terms if numpy else _chunk_terms)(logits, targets[part], theirs)
 
 
 def _chunk_terms(
     logits: mx.array, targets: mx.array, theirs: mx.array | None
 ) -> tuple[list[mx.array], list[mx.array]]:
-    """Values ``[m]`` and their slopes ``[m, V]``; lazy, so what is not used is not computed."""
+    """Values ``[m]`` and their gradients ``[m, V]``; lazy, so what is not used is not computed."""
     p = mx.softmax(logits, axis=-1)
     # The normaliser from the likeliest token, whose probability cannot underflow: no second exp.
     top = mx.argmax(logits, axis=-1)
-    normaliser = _of(top, logits) - mx.log(_of(top, p))
-    values = [_of(targets, logits) - normaliser]
-    slopes = [(-p).at[mx.arange(len(targets)), targets].add(1.0)]
+    normaliser = _gather_targets(top, logits) - mx.log(_gather_targets(top, p))
+    values = [_gather_targets(targets, logits) - normaliser]
+    grads = [(-p).at[mx.arange(len(targets)), targets].add(1.0)]
     if theirs is not None:
         ratio = logits - theirs - (normaliser - mx.logsumexp(theirs, axis=-1))[:, None]
         kl = (p * ratio).sum(-1)
         values.append(kl)
-        slopes.append(p * (ratio - kl[:, None]))
-    return values, slopes
+        grads.append(p * (ratio - kl[:, None]))
+    return values, grads
 
 
-def _pulled(head: Callable[..., mx.array], primals: list[mx.array], slope: Any) -> list[mx.array]:
-    """A derivative in the logits, taken back through the head."""
-    _, gradients = mx.vjp(lambda *p: head(*p).astype(mx.float32), primals, [slope])
+def _chunk_logprobs(logits: mx.array, targets: mx.array) -> mx.array:
+    """Log-probabilities ``[m]`` alone."""
+    return _gather_targets(targets, logits) - mx.logsumexp(logits, axis=-1)
+
+
+def _gather_targets(tokens: mx.array, rows: mx.array) -> mx.array:
+    """Each row's entry for its token, ``[m]``."""
+    return mx.take_along_axis(rows, tokens[:, None], axis=-1).squeeze(-1)
+
+
+def _vjp_through_head(head: Head, primals: list[mx.array], grad: Any) -> list[mx.array]:
+    """A gradient in the logits as gradients in the head's inputs."""
+    _, gradients = mx.vjp(lambda *p: head(*p).astype(mx.float32), primals, [grad])
     return list(gradients)
 
 
-def _with_parameters(trunk: Trunk, modules: Sequence[nn.Module]) -> Callable[..., mx.array]:
+def _with_parameters(model: SplitModel, modules: Sequence[nn.Module]) -> Head:
     """The head as a function of its trained parameters too, in the order of `modules`."""
 
     def head(states: mx.array, *parameters: mx.array) -> mx.array:
@@ -176,7 +199,7 @@ def _with_parameters(trunk: Trunk, modules: Sequence[nn.Module]) -> Callable[...
         for module, tree in zip(modules, before, strict=True):
             module.update(tree_unflatten([(name, next(left)) for name in arrays(tree)]))
         try:
-            return trunk.head(states)
+            return model.lm_head(states)
         finally:
             for module, tree in zip(modules, before, strict=True):
                 module.update(tree)
@@ -184,29 +207,9 @@ def _with_parameters(trunk: Trunk, modules: Sequence[nn.Module]) -> Callable[...
     return head
 
 
-def _in_turn(
-    states: mx.array, reference: Hidden | None, part: slice, done: Sequence[list[mx.array]]
-) -> tuple[mx.array, mx.array | None]:
-    """A chunk's states and the reference's logits, not to be computed before the last chunk is `done`.
-
-    mlx may compute what does not depend on each other in any order, and would keep the logits of all chunks.
-    """
-    inputs = [states[part]] if reference is None else [states[part], reference.states[part]]
-    if done:
-        inputs = mx.depends(inputs, done[-1])
-    if reference is None:
-        return inputs[0], None
-    return inputs[0], reference.trunk.head(inputs[1]).astype(mx.float32)
-
-
-def _logits(hidden: Hidden, part: slice) -> mx.array:
-    """Logits of a chunk, ``[m, V]`` float32."""
-    return hidden.trunk.head(hidden.states[part]).astype(mx.float32)
-
-
-def _chunks(hidden: Hidden, targets: mx.array) -> Iterator[slice]:
-    rows = chunk_rows(_vocabulary(hidden))
-    return (slice(i, i + rows) for i in range(0, len(targets), rows))
+def _chunks(head: Head, states: mx.array, parameters: Sequence[mx.array] = ()) -> Iterator[slice]:
+    rows = chunk_rows(_vocabulary(head, states, parameters))
+    return (slice(i, i + rows) for i in range(0, len(states), rows))
 
 
 def chunk_rows(vocabulary: int) -> int:
@@ -214,10 +217,5 @@ def chunk_rows(vocabulary: int) -> int:
     return max(_FEWEST_ROWS, CHUNK_BYTES // (4 * vocabulary))
 
 
-def _vocabulary(hidden: Hidden) -> int:
-    return int(hidden.trunk.head(hidden.states[:1]).shape[-1])  # lazy: the shape costs nothing
-
-
-def _of(tokens: mx.array, rows: mx.array) -> mx.array:
-    """Each row's entry for its token, ``[m]``."""
-    return mx.take_along_axis(rows, tokens[:, None], axis=-1).squeeze(-1)
+def _vocabulary(head: Head, states: mx.array, parameters: Sequence[mx.array] = ()) -> int:
+    return int(head(states[:1], *parameters).shape[-1])  # lazy: the shape costs nothing

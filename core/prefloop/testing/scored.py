@@ -1,22 +1,28 @@
-"""What losses and bonuses have in common: one value per pair, right gradients, and true needs."""
+"""What every loss and every bonus must do: one value per pair, right gradients, and true needs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set
-from typing import Any, cast, get_args
+from itertools import pairwise
+from typing import Any, ClassVar, cast, get_args
 
 import mlx.core as mx
+import numpy as np
 
-from prefloop.testing.running import note
 from prefloop.testing.samples import EXTREME, ORDINARY, Base, scores_at
-from prefloop.testing.suite import ComponentSuite
-from prefloop.types import Need, Scores
+from prefloop.testing.suite import ComponentSuite, listed, note
+from prefloop.types import Need, Progress, Scores
 
-CHOSEN, REJECTED = (-1.5, 0.5, 1.25, -0.75, 0.4), (0.7, -0.4, 1.5, -1.25, -0.5)
-"""Log-ratios of policy to reference, away from zero, where some terms have a kink."""
+RATIOS = np.array([(-1.5, 0.5, 1.25, -0.75, 0.4), (0.7, -0.4, 1.5, -1.25, -0.5)])
+"""Log-ratios of policy to reference, ``[2, B]`` as in `Base`; none is zero, where some terms have a kink."""
 REACH = 1e4
+"""The largest margin that is tried, in nats."""
 STEP = 1 / 16
 """Of finite differences: a float32 sum near 100 resolves about 1e-5."""
+MARGINS = (-2.0, -1.0, 0.0)
+"""Nats by which the chosen completion gained on the rejected one. Losses with a target have it above zero."""
+PROGRESS = Progress(step=1, steps=10, epoch=0.0, epochs=1.0)
 
 
 class ScoredSuite(ComponentSuite):
@@ -24,129 +30,174 @@ class ScoredSuite(ComponentSuite):
 
     @property
     def needs(self) -> Set[str]:
-        needs: Set[str] = getattr(self.component, "needs", frozenset({"reference"}))
+        needs: Set[str] = self.claims("needs")
         return needs
 
     def call(self, scores: Scores) -> Any:
         """The component's values for `scores`, whatever they are."""
         return self.component(scores)
 
-    def values(self, chosen: Any, rejected: Any, base: Base = ORDINARY) -> Any:
-        """The values at log-ratios `chosen` and `rejected`; an exception fails the test."""
-        scores = scores_at(mx.array(chosen), mx.array(rejected), self.needs, base)
+    def values(self, ratios: Any = RATIOS, base: Base = ORDINARY) -> Any:
+        """The values at given log-ratios; an exception fails the test."""
         try:
-            return self.call(scores)
+            return self.call(scores_at(ratios, self.needs, base))
         except Exception as error:
             raise AssertionError(
-                f"{type(error).__name__} ({error}) on scores that hold what its needs ask for "
-                f"({_listed(self.needs)}): a run ends at its first step. Does `needs` leave something out?"
+                f"it raised {type(error).__name__} ({error}) on scores that hold what its needs ask for "
+                f"({listed(self.needs) or 'nothing'}): a run would end at its first step. "
+                "Does `needs` leave something out?"
             ) from error
 
-    def total(self, chosen: mx.array, rejected: mx.array) -> mx.array:
-        """The sum over the pairs, for gradients."""
-        total: mx.array = self.call(scores_at(chosen, rejected, self.needs)).sum()
-        return total
+    def gradient(self, ratios: Any = RATIOS, base: Base = ORDINARY) -> mx.array:
+        """The derivative of the sum over the pairs in the log-ratios, ``[2, B]``."""
+        total = mx.grad(lambda at: self.call(scores_at(at, self.needs, base)).sum())
+        gradient: mx.array = total(mx.array(ratios, mx.float32))
+        return gradient
 
     def test_needs_are_known(self) -> None:
-        unknown = self.needs - set(get_args(Need))
+        known = set(get_args(Need))
+        unknown = listed(self.needs - known)
         assert not unknown, (
-            f"its needs name {_listed(unknown)}, which scoring does not know (it knows "
-            f"{_listed(set(get_args(Need)))}): a configuration with it would be refused."
+            f"its needs name {unknown}, but scoring knows only {listed(known)}: a configuration with it "
+            "would be refused."
         )
 
     def test_one_value_per_pair(self) -> None:
-        values = self.values(CHOSEN, REJECTED)
-        shape = getattr(values, "shape", None)
-        wrong = f"its values have shape {shape}, not ({len(ORDINARY)},)"
+        values = self.values()
         assert isinstance(values, mx.array), f"it returned {type(values).__name__}, not an mx.array."
-        assert shape != (), f"{wrong}: it reduces, so the weight of a pair and a tie's half would be lost."
-        assert shape == (len(ORDINARY),), f"{wrong}: the run ends at its first step, or weighs wrong pairs."
-        alone = self.values(CHOSEN[:1], REJECTED[:1], ORDINARY.only(slice(1)))
+        wrong = f"its values have shape {values.shape}, not ({len(ORDINARY)},)"
+        assert values.shape != (), f"{wrong}: it reduces, so pairs and ties would lose their weights."
+        assert values.shape == (len(ORDINARY),), f"{wrong}: a run would end at its first step."
+        alone = self.values(RATIOS[:, :1], ORDINARY.only(slice(1)))
         assert alone.shape == (1,), f"a single pair gives shape {alone.shape}, not (1,): small batches fail."
 
     def test_a_pair_alone_as_in_a_batch(self) -> None:
-        together = self.values(CHOSEN, REJECTED)
+        together = self.values()
         for i, value in enumerate(together.tolist() if together.ndim == 1 else ()):
-            parts = slice(2 * (i // 2), 2 * (i // 2) + 2)  # two by two: who is even drew from the reference
-            base = ORDINARY.only(parts)
-            alone = self.values(CHOSEN[parts], REJECTED[parts], base).tolist()[i % 2]
-            assert _near(alone, value), (
+            two = slice(
+                i - i % 2, i - i % 2 + 2
+            )  # two, as samples of the reference stand in every other place
+            alone = self.values(RATIOS[:, two], ORDINARY.only(two)).tolist()[i % 2]
+            assert math.isclose(alone, value, rel_tol=1e-5, abs_tol=1e-9), (
                 f"pair {i} is worth {value:.6g} among {len(ORDINARY)} pairs and {alone:.6g} in a smaller "
                 "batch: the result would change with training.batch_size and gradient accumulation."
             )
 
     def test_finite_at_extreme_margins(self) -> None:
-        chosen, rejected = [REACH, -REACH, 0.0, 0.0], [0.0, 0.0, REACH, -REACH]
-        values = self.values(chosen, rejected, EXTREME)
-        margins = [int(c - r) for c, r in zip(chosen, rejected, strict=True)]
-        for margin, value in zip(margins, values.reshape(-1).tolist(), strict=False):
-            assert abs(value) < float("inf"), (
-                f"at a margin of {margin} it is {value}: one such pair and the step's gradient is undefined, "
-                "so the step is lost; write it with mx.logaddexp or clip it."
+        ratios = np.array([(REACH, -REACH, 0.0, 0.0), (0.0, 0.0, REACH, -REACH)])
+        margins = [int(margin) for margin in ratios[0] - ratios[1]]
+        for margin, value in zip(margins, self.values(ratios, EXTREME).reshape(-1).tolist(), strict=False):
+            assert math.isfinite(value), (
+                f"at a margin of {margin} it is {value}: a step with such a pair would be skipped. Write it "
+                "with mx.logaddexp, or clip it."
             )
-        sums = mx.grad(lambda c, r: self.call(scores_at(c, r, self.needs, EXTREME)).sum(), argnums=(0, 1))
-        for gradient in sums(mx.array(chosen), mx.array(rejected)):
-            assert mx.isfinite(gradient).all().item(), (
-                f"at margins of {margins} its gradient is {gradient.tolist()}: the step that meets such a "
-                "pair is lost."
-            )
+        gradient = self.gradient(ratios, EXTREME)
+        assert mx.isfinite(gradient).all().item(), (
+            f"at margins of {margins} its gradient is {gradient.tolist()}: a step with such a pair would be "
+            "skipped."
+        )
 
     def test_same_compiled(self) -> None:
-        function = mx.compile(lambda c, r: self.call(scores_at(c, r, self.needs)))
-        for moved in (0.0, 0.25):  # the second call takes what the first one compiled
-            chosen, rejected = mx.array(CHOSEN) + moved, mx.array(REJECTED)
+        function = mx.compile(lambda ratios: self.call(scores_at(ratios, self.needs)))
+        for moved in (0.0, 0.25):  # the second call reuses what the first one compiled
+            ratios = mx.array(RATIOS + np.array([[moved], [0.0]]), mx.float32)
             try:
-                compiled = function(chosen, rejected)
+                compiled = function(ratios)
                 mx.eval(compiled)
             except Exception as error:
                 raise AssertionError(
                     f"it cannot be compiled by mx.compile ({error}): it reads an array's value while it is "
-                    "traced (`.item()`, `float(...)` or an `if` on an array); use mx.where and its like."
+                    "traced (`.item()`, `float(...)` or an `if` on an array). Use mx.where instead."
                 ) from error
-            plain = self.values(chosen, rejected)
+            plain = self.values(ratios)
             assert mx.allclose(compiled, plain, rtol=1e-4, atol=1e-6).item(), (
                 f"compiled by mx.compile it gives {_rounded(compiled)}, otherwise {_rounded(plain)}: it "
-                "depends on something besides its scores that compiling freezes, and would train on that."
+                "depends on something besides its scores, which compiling freezes."
             )
 
     def test_gradient_is_that_of_its_values(self) -> None:
-        at = [mx.array(CHOSEN), mx.array(REJECTED)]
-        gradients = mx.grad(self.total, argnums=(0, 1))(*at)
+        gradient = self.gradient()
         for side, name in enumerate(("chosen", "rejected")):
-            up, down = (
-                self.values(at[0] + sign * STEP * (side == 0), at[1] + sign * STEP * (side == 1))
-                for sign in (1, -1)
-            )
+            step = STEP * np.eye(2)[:, side : side + 1]
+            up, down = self.values(RATIOS + step), self.values(RATIOS - step)
             expected = (up - down) / (2 * STEP)
             scale = max(_largest(expected), _largest(up) / 100, 1e-30)
-            apart = _largest(gradients[side] - expected) / scale
-            assert apart < 0.02, (
-                f"its gradient in the {name} log-probabilities is {_rounded(gradients[side])}, but finite "
-                f"differences of its values say {_rounded(expected)}: the policy would be moved elsewhere "
-                "than to lower values of the loss."
+            assert _largest(gradient[side] - expected) / scale < 0.02, (
+                f"its gradient in the {name} log-probabilities is {_rounded(gradient[side])}, but finite "
+                f"differences of its values say {_rounded(expected)}: training would not lower its values."
             )
 
     def test_reads_the_reference_that_it_asks_for(self) -> None:
         """Reported, not asserted: without the need, a forward pass per step is saved."""
         if self.needs != {"reference"}:
             return
-        moved = self.values(
-            [x - 1 for x in CHOSEN], [x + 2 for x in REJECTED], ORDINARY.shifted(chosen=1, rejected=-2)
-        )
-        if mx.allclose(moved, self.values(CHOSEN, REJECTED), rtol=1e-5).item():
+        shift = np.array([[1.0], [-2.0]])  # moves the reference and leaves the policy where it is
+        moved = self.values(RATIOS - shift, Base(ORDINARY.reference + shift, ORDINARY.tokens))
+        if mx.allclose(moved, self.values(), rtol=1e-5).item():
             note("it never reads the reference: `needs = frozenset()` would save a forward pass per step.")
+
+
+class LossSuite(ScoredSuite):
+    """Tests of a loss. One whose ``needs`` leave out the reference gets scores without it."""
+
+    kind: ClassVar[str] = "loss"
+
+    def test_falls_as_the_margin_grows(self) -> None:
+        halves = np.array([0.5, -0.5])[:, None] * np.ones(len(ORDINARY))
+        values = [self.values(margin * halves).reshape(-1).tolist() for margin in MARGINS]
+        for pair in zip(*values, strict=True):
+            assert all(high > low for high, low in pairwise(pair)), (
+                f"at margins of {', '.join(map(str, MARGINS))} it is {', '.join(f'{v:.6g}' for v in pair)}, "
+                "which does not fall: the policy would not learn to prefer what the judge prefers. "
+                "Are chosen and rejected swapped, or is the sign wrong?"
+            )
+
+
+class BonusSuite(ScoredSuite):
+    """Tests of a bonus. Its class may claim two things, which are then tested:
+
+    - ``sign = 1`` (a reward, never negative) or ``sign = -1`` (a penalty, never positive);
+    - ``zero_at_reference = True``: zero where the policy equals the reference, and not elsewhere.
+    """
+
+    kind: ClassVar[str] = "bonus"
+
+    def call(self, scores: Scores) -> Any:
+        return self.component(scores, PROGRESS)
+
+    def test_has_a_gradient(self) -> None:
+        assert mx.any(self.gradient() != 0).item(), (
+            "its gradient in the policy's log-probabilities is zero: it costs time and changes nothing."
+        )
+
+    def test_sign(self) -> None:
+        """Asserted where the class claims a sign."""
+        sign = self.claims("sign")
+        if sign is None:
+            return
+        assert sign in (1, -1), f"its class says sign = {sign!r}, which is neither 1 nor -1."
+        for value in self.values().reshape(-1).tolist():
+            assert sign * value >= 0, (
+                f"its class says sign = {sign}, but a pair is worth {value:.6g}. Bonuses are subtracted from "
+                f"the loss, so the pair would be {'penalised' if sign > 0 else 'rewarded'}."
+            )
+
+    def test_zero_where_policy_equals_reference(self) -> None:
+        """Asserted where the class claims it."""
+        if not self.claims("zero_at_reference"):
+            return
+        for value in self.values(0 * RATIOS).reshape(-1).tolist():
+            assert abs(value) < 1e-6, (
+                f"its class says zero_at_reference, but a pair is worth {value:.6g} where the policy equals "
+                "the reference: it would change the policy from the first step on, whatever the judge says."
+            )
+        assert mx.any(self.values() != 0).item(), (
+            "it is zero even where the policy differs from the reference: it does nothing."
+        )
 
 
 def _largest(values: mx.array) -> float:
     return float(cast("float", mx.abs(values).max().item()))
-
-
-def _near(a: float, b: float) -> bool:
-    return abs(a - b) <= 1e-5 * max(abs(a), abs(b)) + 1e-9
-
-
-def _listed(names: Set[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names)) or "nothing"
 
 
 def _rounded(values: mx.array) -> list[float]:

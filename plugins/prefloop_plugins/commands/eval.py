@@ -19,7 +19,7 @@ from prefloop.text import printable
 
 if TYPE_CHECKING:
     from prefloop.components import Judge
-    from prefloop.registry import Registry
+    from prefloop.registry import Origin
     from prefloop.types import Evaluation
     from prefloop_plugins.commands.evaluating import LoadedEvaluation
 
@@ -74,9 +74,7 @@ def evaluate(
     click.echo(f"\nWrote {printable(str(file))}, with every pair of answers.")
 
 
-def _judge(
-    given: str | None, overrides: Sequence[str]
-) -> tuple[tuple[Judge, Registry] | None, Sequence[str]]:
+def _judge(given: str | None, overrides: Sequence[str]) -> tuple[tuple[Judge, Origin] | None, Sequence[str]]:
     """The judge that was named, with the overrides that are its, and the other overrides."""
     if given is None:
         return None, overrides
@@ -139,7 +137,7 @@ def _written(run: Path) -> Iterator[None]:
 
 
 def _write(file: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None:
-    from prefloop.evaluation import metrics
+    from prefloop.evaluation.stats import completion_metrics
     from prefloop.runs.files import rewrite_json
     from prefloop.runs.records import evaluation_to_json, finite
 
@@ -148,6 +146,6 @@ def _write(file: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None
     about |= {
         "policy": loaded.snapshot.label,
         "prompts": loaded.source,
-        "their_metrics": finite(metrics.answers([pair.second for pair in evaluation.pairs])),
+        "their_metrics": finite(completion_metrics([pair.second for pair in evaluation.pairs])),
     }
     rewrite_json(file, {**about, "pairs": pairs})

@@ -11,16 +11,17 @@ from attrs import evolve, frozen
 
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config import Config, load_config
-from prefloop.config.overrides import parse
-from prefloop.config.tree import Problem
+from prefloop.config.key_paths import parse_override
+from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, Opponent, sampling_of
+from prefloop.model.adapters import ADAPTERS, load_adapters
 from prefloop.model.loading import load_model
-from prefloop.model.policy import ADAPTERS, Policy, load_adapters
+from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import view
 from prefloop.prompts.loading import load_prompts
-from prefloop.registry import Registry
+from prefloop.registry import Origin
 from prefloop.runs.checkpoint import fingerprint, ranked, read_state
 from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of, judge_of
 from prefloop.runs.records import JudgeIdentity
@@ -60,7 +61,7 @@ def load_evaluation(
     *,
     against: str = "start",
     which: str | None = None,
-    judge: tuple[Judge, Registry] | None = None,
+    judge: tuple[Judge, Origin] | None = None,
     prompts: str | None = None,
     overrides: Sequence[str] = (),
 ) -> LoadedEvaluation:
@@ -75,24 +76,28 @@ def load_evaluation(
     snapshot = snapshot_of(run, which)
     if prompts is not None:
         config = evolve(config, evaluation=evolve(config.evaluation, prompts=prompts))
-    asked, registry = judge or _own_judge(run, config, overrides)
+    if judge is None:
+        asked = _own_judge(run, config, overrides)
+    else:
+        asked, origin = judge
+        config = evolve(config, origins={**config.origins, type(asked): origin})
     config = evolve(config, evaluation=evolve(config.evaluation, judge=asked))
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     with said_of("--prompts") if prompts else nullcontext():
         held_out = _prompts(run, config, policy)
-    if config.evaluation.answer:
-        check_answers(held_out, config.evaluation.answer)
+    if config.evaluation.answer_column:
+        check_answers(held_out, config.evaluation.answer_column)
     _load(policy, snapshot.folder)
     shared, other = _opponent(against, config, policy, held_out)
     with said_of("judge"):
         adapt(asked, BaseJudge).prepare()
-    identity = identify(evolve(config, registry=registry), asked)
+    identity = identify(config, asked)
     evaluator = Evaluator(
         policy,
         shared,
         asked,
         sampling_of(config.sampler, config.evaluation.temperature),
-        config.evaluation.answer,
+        config.evaluation.answer_column,
         config.training.seed,
         identity.name,
         other,
@@ -105,7 +110,7 @@ def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a run. Raises `UserError` for overrides that would change what was trained."""
     open_run(run)
     check_config(run)
-    parsed = [parse(text) for text in overrides]
+    parsed = [parse_override(text) for text in overrides]
     refused = [
         Problem(o.value.place, o.path, f"has no effect here: only {', '.join(MATTERS)} matter.")
         for o in parsed
@@ -146,7 +151,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> tuple[Judge, Registry]:
+def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> Judge:
     judge = judge_of(config)
     if judge is config.evaluation.judge is not None and any(t.startswith("judge.") for t in overrides):
         raise UserError(
@@ -157,7 +162,7 @@ def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> tuple[Jud
         raise UserError(
             f"'{run}': its judge is a person, or knows only the answers in a file; name one with --judge."
         )
-    return judge, config.registry
+    return judge
 
 
 def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:

@@ -16,7 +16,7 @@ from prefloop.errors import said_of
 
 if TYPE_CHECKING:
     from prefloop.components import Judge
-    from prefloop.registry import Registry
+    from prefloop.registry import Origin
     from prefloop_plugins.commands.judge_table import Column
     from prefloop_plugins.judging.pair_files import LabelledPair
     from prefloop_plugins.judging.verdicts import Judged
@@ -68,20 +68,21 @@ def _read(path: str, split: str, limit: int | None, seed: int) -> list[LabelledP
     return read_pairs(path, split=split, limit=limit, seed=seed)
 
 
-def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Registry]:
+def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Origin]:
     from prefloop.config import load_judge
 
-    judge, registry = load_judge(config, overrides)
+    judge, origin = load_judge(config, overrides)
     with said_of(key):
         adapt(judge, BaseJudge).prepare()
-    return judge, registry
+    return judge, origin
 
 
 def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
+    from prefloop.components import BaseJudge, adapt
     from prefloop_plugins.judging.verdicts import judge_pairs
 
-    with _progress(len(pairs), silent=adapt(judge, BaseJudge).interactive) as told:
-        return judge_pairs(judge, [labelled.pair for labelled in pairs], told)
+    with _progress(len(pairs), silent=adapt(judge, BaseJudge).interactive) as on_progress:
+        return judge_pairs(judge, [labelled.pair for labelled in pairs], on_progress)
 
 
 @contextlib.contextmanager
@@ -98,11 +99,10 @@ def _progress(pairs: int, *, silent: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _about(config: str | None, loaded: tuple[Judge, Registry]) -> dict[str, Any]:
+def _about(config: str | None, loaded: tuple[Judge, Origin]) -> dict[str, Any]:
     """Who judged: as it was given, its qualified name and its version."""
-    judge, registry = loaded
-    name = registry.name_of(judge) or type(judge).__name__
-    return {"config": config, "judge": name, "version": registry.version_of(name) or None}
+    _, origin = loaded
+    return {"config": config, "judge": origin.name, "version": origin.version or None}
 
 
 def _report(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import Factory, field, frozen
 from attrs.validators import gt
 
-from prefloop import Pair, UserError, Verdict
+from prefloop import BaseJudge, Pair, UserError, Verdict
 from prefloop.errors import StopRun, did_you_mean
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _resolve(judge: FunctionJudge) -> Function:
 
 
 @frozen
-class FunctionJudge:
+class FunctionJudge(BaseJudge):
     """Calls a function of one's own; files in the current folder can be named.
 
     `call` gets ``(prompt, first, second)`` as texts and returns True or False (is the first better?),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from attrs import field, frozen
 from attrs.validators import ge, instance_of
 
-from prefloop import Completion, Pair, Verdict
+from prefloop import BaseJudge, Completion, Pair, Verdict
 from prefloop.errors import StopRun
 from prefloop.text import printable
 from prefloop_plugins.judges.terminal import Keys, check_terminal, keyboard
@@ -26,7 +26,7 @@ SAID = {"1": "answer 1 is better", "2": "answer 2 is better", "t": "a tie", "s":
 
 
 @frozen
-class HumanJudge:
+class HumanJudge(BaseJudge):
     """Shows a pair's answers side by side, or stacked on a narrow terminal, and waits for a key.
 
     The order of the answers is shuffled per pair and stays the same when a pair is shown again. Only

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from attrs import frozen
 
-from prefloop import Pair, UserError, Verdict
+from prefloop import BaseJudge, Pair, UserError, Verdict
 from prefloop_plugins.judging.pair_files import LabelledPair, labelled_pairs
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class LabelJudge:
+class LabelJudge(BaseJudge):
     """Reads the label in the row that a pair comes from, in whichever order its answers are shown.
 
     A row with ``chosen`` and ``rejected`` is its own label; one with ``first`` and ``second`` has one in

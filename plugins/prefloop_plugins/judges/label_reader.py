@@ -17,7 +17,8 @@ from typing import Any
 import mlx.core as mx
 from attrs import frozen
 
-from prefloop.model.split import Trunk, padded, without_gradient
+from prefloop.model.mlx_lm_internals import keys_and_values, plain_cache, plain_caches
+from prefloop.model.split import SplitModel, inference_attention, padded
 from prefloop_plugins.judges.question import encode_question
 
 Ids = Sequence[int]
@@ -56,14 +57,10 @@ class _Prefix:
         """mlx-lm's caches that continue from here, for each of so many rows."""
         if not self.state:
             return None
-        from mlx_lm.models.cache import KVCache
-
-        caches = []
-        for keys, values in self.state:
-            cache = KVCache()
-            cache.state = (_repeat(keys, rows), _repeat(values, rows), len(self.tokens))
-            caches.append(cache)
-        return caches
+        length = len(self.tokens)
+        return [
+            plain_cache(_repeat(keys, rows), _repeat(values, rows), length) for keys, values in self.state
+        ]
 
 
 class LabelReader:
@@ -92,7 +89,7 @@ class LabelReader:
         self.thinking = thinking
         self.label_ids = self._find_label_ids()
         self.prefix = self._find_prefix()
-        self._trunk = Trunk(model)
+        self._split = SplitModel(model)
         self._bytes_per_token = self._output_bytes()
         self._read_before = self._prefill() if reuse_prefix else _Prefix()
 
@@ -166,9 +163,9 @@ class LabelReader:
     def _read_batch(self, questions: Sequence[Ids], before: _Prefix) -> list[Reading]:
         rows = [question[len(before.tokens) :] for question in questions]
         ends = mx.array([len(row) - 1 for row in rows])
-        with without_gradient():
-            hidden = self._trunk.hidden(padded(rows), before.caches(len(rows)))  # [N, L, H]
-        logits = self._trunk.head(hidden[mx.arange(len(rows)), ends]).astype(mx.float32)  # [N, V]
+        with inference_attention():
+            hidden = self._split.backbone(padded(rows), before.caches(len(rows)))  # [N, L, H]
+        logits = self._split.lm_head(hidden[mx.arange(len(rows)), ends]).astype(mx.float32)  # [N, V]
         per_label = [mx.logsumexp(logits[:, mx.array(ids)], axis=-1) for ids in self.label_ids]
         first = mx.sigmoid(per_label[0] - per_label[1])
         mass = mx.exp(mx.logaddexp(*per_label) - mx.logsumexp(logits, axis=-1))
@@ -177,19 +174,17 @@ class LabelReader:
 
     def _prefill(self) -> _Prefix:
         """The prefix of all questions as the model has read it; nothing where it keeps other state."""
-        from mlx_lm.models.cache import KVCache, make_prompt_cache
-
-        caches = make_prompt_cache(self.model)
-        if not self.prefix or not caches or any(type(cache) is not KVCache for cache in caches):
+        caches = plain_caches(self.model)
+        if not self.prefix or not caches:
             return _Prefix()
         return self._go_on(_Prefix(), self.prefix, caches)
 
     def _go_on(self, before: _Prefix, tokens: tuple[int, ...], caches: Any = None) -> _Prefix:
         """`before` gone on to `tokens`, which begin with it."""
         caches = caches or before.caches(1)
-        with without_gradient():
-            self._trunk.hidden(mx.array([tokens[len(before.tokens) :]]), caches)
-        state = [cache.keys_and_values() for cache in caches]
+        with inference_attention():
+            self._split.backbone(mx.array([tokens[len(before.tokens) :]]), caches)
+        state = [keys_and_values(cache) for cache in caches]
         mx.eval(state)
         return _Prefix(tokens, state)
 
@@ -218,7 +213,7 @@ class LabelReader:
 
     def _output_bytes(self) -> int:
         """Bytes of output per token; mlx is lazy, so the shape costs no pass."""
-        output = self._trunk.hidden(mx.array([[0]]))
+        output = self._split.backbone(mx.array([[0]]))
         return int(output.shape[-1] * output.itemsize)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
-from prefloop import Pair, UserError, Verdict
+from prefloop import BaseJudge, Pair, UserError, Verdict
 from prefloop_plugins.questions import DEFAULT_RUBRIC
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ Orders = Literal["both", "random", "fixed"]
 Read = Literal["probability", "reply"]
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 
-ROUNDING = 1e-6
-"""Below this distance from one half, float32 rounding could have made the difference: a tie."""
-
 
 def _as_labels(value: tuple[str, str] | list[str]) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value
@@ -38,7 +35,7 @@ def _two_different(_: Any, __: Attribute[Any], value: tuple[str, str]) -> None:
 
 
 @define
-class LlmJudge:
+class LlmJudge(BaseJudge):
     """Asks a language model in one forward pass, without decoding.
 
     ``P(first is better) = P(A) / (P(A) + P(B))`` at the answer position, averaged over both orders of
@@ -203,10 +200,9 @@ class LlmJudge:
         else:
             asked = self._tempered(readings[0].first)
             probability, orders = (1.0 - asked if self.swaps(pair) else asked), None
-        same = pair.first.text == pair.second.text
-        if same or abs(probability - 0.5) <= max(self.tie_margin, ROUNDING):
+        if pair.first.text == pair.second.text:
             return Verdict.tie(orders=orders)
-        return Verdict(probability, orders=orders)
+        return Verdict.from_probability(probability, tie_margin=self.tie_margin, orders=orders)
 
     def _tempered(self, probability: float) -> float:
         """sigmoid(logit(p) / T), without leaving the numbers at p = 0 or 1."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, takewhile
 from operator import itemgetter
 from typing import Any
 
 from attrs import Attribute
 
-from prefloop import Judge, Pair, StopRun, Verdict
+from prefloop import BaseJudge, Judge, Pair, StopRun, Verdict, adapt
 from prefloop.errors import check_count, said_of
 
 Members = Sequence[Judge]
@@ -22,33 +22,31 @@ def as_members(value: tuple[Judge, ...] | list[Judge]) -> tuple[Judge, ...]:
 
 
 def at_least_two(_: Any, attribute: Attribute[Any], value: tuple[Judge, ...]) -> None:
-    judges = isinstance(value, tuple) and all(callable(getattr(m, "judge", None)) for m in value)
+    judges = isinstance(value, tuple) and all(isinstance(member, Judge) for member in value)
     if not judges or len(value) < 2:
         raise ValueError(f"'{attribute.name}' must be a list of at least two judges")
 
 
 def is_interactive(judge: Judge) -> bool:
-    """Whether a person is asked, as a judge says by its attribute ``interactive``."""
-    return bool(getattr(judge, "interactive", False))
+    """Whether a person is asked."""
+    return adapt(judge, BaseJudge).interactive
 
 
 def prepare(members: Members) -> None:
-    """Call ``prepare`` of the members that have it. A `UserError` says which member raised it."""
+    """Prepare the members. A `UserError` says which member raised it."""
     for i, member in enumerate(members):
-        if (prepare_member := getattr(member, "prepare", None)) is not None:
-            with said_of(f"members.{i}"):
-                prepare_member()
+        with said_of(f"members.{i}"):
+            adapt(member, BaseJudge).prepare()
 
 
 def close(members: Members) -> None:
-    """Call ``close`` of the members that have it."""
+    """Close the members."""
     for member in members:
-        if (close_member := getattr(member, "close", None)) is not None:
-            close_member()
+        adapt(member, BaseJudge).close()
 
 
-def told(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
-    """Member `i`'s verdicts with their places, each as soon as the member can tell it.
+def answers_of(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
+    """Member `i`'s verdicts with their places, each as soon as the member gives it.
 
     A place may come again: the later verdict counts. Raises `UserError` where a member leaves one out, and
     `StopRun` after the verdicts that the member gave before it.
@@ -74,10 +72,9 @@ def in_order(answers: Iterable[Answer]) -> list[Verdict]:
 
 
 def _answers(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
-    member = members[i]
-    answers: Callable[[Sequence[Pair]], Iterator[Answer]] | None = getattr(member, "answers", None)
-    if answers is not None:
-        yield from answers(pairs)
+    member = adapt(members[i], BaseJudge)
+    if member.answers is not None:
+        yield from member.answers(pairs)
         return
     try:
         verdicts: Sequence[Verdict] = member.judge(pairs)
@@ -93,7 +90,7 @@ def _check_count(members: Members, i: int, given: int, wanted: int) -> None:
         check_count(type(members[i]).__name__, given, wanted)
 
 
-class MadeOfJudges:
+class MadeOfJudges(BaseJudge):
     """A judge that asks its `members`, and says in `answers` what becomes of what they say."""
 
     __slots__ = ()
@@ -105,7 +102,7 @@ class MadeOfJudges:
 
     @property
     def symmetric(self) -> bool:
-        return all(getattr(member, "symmetric", False) for member in self.members)
+        return all(adapt(member, BaseJudge).symmetric for member in self.members)
 
     def prepare(self) -> None:
         """Prepare the members. Raises `UserError` where one of them does."""

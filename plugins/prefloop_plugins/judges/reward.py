@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from attrs import define, field
 from attrs.validators import gt, in_, min_len
 
-from prefloop import Completion, Pair, Prompt, Verdict
+from prefloop import BaseJudge, Completion, Pair, Prompt, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 
 
 @define
-class RewardJudge:
+class RewardJudge(BaseJudge):
     """Scores answers with a Hugging Face sequence-classification reward model (one output), on mlx.
 
     ``P(first is better) = sigmoid((r_first - r_second) / temperature)``: the Bradley-Terry model that

@@ -20,7 +20,8 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
-from prefloop.model.split import padded, without_gradient
+from prefloop.model.mlx_lm_internals import download_model, model_classes
+from prefloop.model.split import inference_attention, padded
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
 Ids = Sequence[int]
@@ -47,7 +48,7 @@ class RewardModel(nn.Module):
 
     def __call__(self, tokens: mx.array, ends: mx.array) -> mx.array:
         """Scores ``[N]``, float32, of rows ``[N, L]`` read at the positions `ends` ``[N]``."""
-        with without_gradient():
+        with inference_attention():
             hidden = self.model(tokens)  # [N, L, H]
         scores: mx.array = self.score(hidden[mx.arange(tokens.shape[0]), ends])
         return scores[:, 0].astype(mx.float32)
@@ -161,10 +162,8 @@ def last_token(row: Ids, pad: int | None) -> int:
 
 def _classes(config: dict[str, Any]) -> tuple[Callable[[Any], RewardModel], type]:
     """What mlx-lm builds for a checkpoint: the reward model, and the settings of its trunk."""
-    from mlx_lm.utils import _get_classes
-
     _name_rope_as_before(config)
-    language_model, settings = _get_classes(config)
+    language_model, settings = model_classes(config)
 
     def build(arguments: Any) -> RewardModel:
         model = language_model(arguments)
@@ -201,8 +200,6 @@ def _quantize(trunk: nn.Module, config: Mapping[str, Any], quantize: Quantize) -
 
 
 def _folder(path: str) -> Path:
-    from mlx_lm.utils import _download
-
     try:
         local = Path(path).expanduser()
     except RuntimeError as error:  # the home of a user who is not there
@@ -212,7 +209,7 @@ def _folder(path: str) -> Path:
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
         raise UserError(f"reward model '{path}': there is no such folder.")
     try:
-        return Path(_download(path))
+        return download_model(path)
     except Exception as error:
         raise UserError(
             f"reward model '{path}': not a folder here, and not to be had from the Hub: {_line(error)}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from attrs import Attribute, field, frozen
 from attrs.validators import gt, in_, instance_of, optional
 
-from prefloop import Pair, Verdict
+from prefloop import BaseJudge, Pair, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def _are_patterns(_: Any, attribute: Attribute[Any], value: Patterns) -> None:
 
 
 @frozen
-class RuleJudge:
+class RuleJudge(BaseJudge):
     """Scores an answer by the patterns found in it; ``P(first is better) = sigmoid((a - b) / T)``.
 
     The score is the number of `prefer` patterns that occur minus the number of `avoid` patterns that

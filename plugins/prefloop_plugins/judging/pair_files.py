@@ -179,8 +179,8 @@ def _preference(values: Mapping[str, Any], id: str, seed: int) -> LabelledPair:
 
 def _probability(value: object) -> float:
     """That chosen is the better one, as `prefloop export pairs --details` writes it; one half is a tie."""
-    told = isinstance(value, int | float) and not isinstance(value, bool) and 0.5 <= value <= 1
-    return float(value) if told else 1.0  # type: ignore[arg-type]
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0.5 <= value <= 1
+    return float(value) if known else 1.0  # type: ignore[arg-type]
 
 
 def _shared_prompt(values: Mapping[str, Any]) -> object:
@@ -220,10 +220,10 @@ def _answer(value: object, column: str, prompt: Prompt) -> Completion:
         raise RowError(
             f"has a message from '{last['role']}' at the end of its '{column}', not from 'assistant'"
         )
-    if before and _said(before) != _said(prompt.messages):
+    if before and _contents(before) != _contents(prompt.messages):
         raise RowError(f"has a '{column}' that does not go on from its prompt")
     return Completion((), last["content"])
 
 
-def _said(messages: Sequence[Message]) -> list[tuple[str, str]]:
+def _contents(messages: Sequence[Message]) -> list[tuple[str, str]]:
     return [(m["role"], m["content"]) for m in messages if m["role"] != "system"]

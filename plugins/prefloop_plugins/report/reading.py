@@ -12,7 +12,7 @@ from typing import Any
 from attrs import evolve
 
 from prefloop import Evaluation, StepMetrics, open_run
-from prefloop.config import yaml_core
+from prefloop.config import yaml_nodes
 from prefloop.runs.records import latest
 from prefloop.runs.view import Damage, flat
 from prefloop_plugins.report.records import RunFiles
@@ -54,7 +54,7 @@ def _spelled(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _scalar(value: object) -> str:
-    return re.sub(r"(?<=e[-+])0", "", yaml_core.dump(value).split("\n")[0])
+    return re.sub(r"(?<=e[-+])0", "", yaml_nodes.dump(value).split("\n")[0])
 
 
 def _sentences(problems: Sequence[Damage]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
+from prefloop import BaseBonus
 from prefloop_bonus_pack.weight import ALPHA_HELP, Alpha, alpha_at, as_alpha, asked, check_alpha
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Entropy:
+class Entropy(BaseBonus):
     """``-alpha / 2`` times the sum over both completions' tokens of ``(log pi(y_t | y_<t))^2``.
 
     Its gradient is, in expectation, that of ``alpha`` times the entropy ``H(pi(. | y_<t))`` of each

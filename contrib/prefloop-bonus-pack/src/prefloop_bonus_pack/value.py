@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import field, frozen
 from attrs.validators import and_, gt, in_, lt
 
+from prefloop import BaseBonus
 from prefloop_bonus_pack.weight import ALPHA_HELP, Alpha, alpha_at, as_alpha, asked, check_alpha
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def reference_log_ratio(scores: Scores) -> mx.array:
 
 
 @frozen
-class Selm:
+class Selm(BaseBonus):
     """SELM: ``-alpha beta (log pi(y') - log ref(y'))`` for the completion ``y'`` drawn from the reference.
 
     Needs a sampler that draws one completion of each pair from the reference, such as
@@ -91,7 +92,7 @@ class Selm:
 
 
 @frozen
-class Vpo:
+class Vpo(BaseBonus):
     """VPO: ``-+ alpha beta (log pi(y') - log ref(y'))`` for ``y'`` from a base policy, minus for optimism.
 
     `base` says whose sample ``y'`` is. VPO's theory takes any fixed policy:

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from attrs.validators import and_, gt, lt, optional
 
-from prefloop import Judge, Pair, StopRun, Verdict
+from prefloop import BaseJudge, Judge, Pair, StopRun, Verdict, adapt
 from prefloop.errors import check_count, said_of
 from prefloop_judge_length.fit import Fit, Observation, fit, logistic
 from prefloop_judge_length.lengths import UNIT_HELP, Unit, difference, is_unit
@@ -27,7 +27,7 @@ WINDOW = 4096
 
 
 @define
-class LengthControlled:
+class LengthControlled(BaseJudge):
     """``log-odds' = log-odds - f(a - b)`` for answers of lengths ``a`` and ``b``.
 
     ``f`` is the log-odds that the inner judge gives an answer for being longer, whatever it says:
@@ -73,11 +73,11 @@ class LengthControlled:
 
     @property
     def interactive(self) -> bool:
-        return bool(getattr(self.inner, "interactive", False))
+        return adapt(self.inner, BaseJudge).interactive
 
     @property
     def symmetric(self) -> bool:
-        return bool(getattr(self.inner, "symmetric", False))
+        return adapt(self.inner, BaseJudge).symmetric
 
     @property
     def fitted(self) -> Fit | None:
@@ -88,13 +88,11 @@ class LengthControlled:
 
     def prepare(self) -> None:
         """Prepare the inner judge. Raises `UserError` where it does."""
-        if (prepare := getattr(self.inner, "prepare", None)) is not None:
-            with said_of("inner"):
-                prepare()
+        with said_of("inner"):
+            adapt(self.inner, BaseJudge).prepare()
 
     def close(self) -> None:
-        if (close := getattr(self.inner, "close", None)) is not None:
-            close()
+        adapt(self.inner, BaseJudge).close()
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair. Raises `StopRun` and `UserError` as the inner judge does."""
@@ -114,10 +112,11 @@ class LengthControlled:
             self._observe(pairs, told)
 
     @property
-    def submit(self) -> Callable[[Sequence[Pair]], Later]:
-        """There, as a method, where the inner judge answers elsewhere; `AttributeError` where it does not."""
-        inner: Any = self.inner
-        ask = inner.submit
+    def submit(self) -> Callable[[Sequence[Pair]], Later] | None:  # type: ignore[override]
+        """A method where the inner judge answers elsewhere, None where it does not."""
+        ask = adapt(self.inner, BaseJudge).submit
+        if ask is None:
+            return None
 
         def submit(pairs: Sequence[Pair]) -> Later:
             pending = ask(pairs)
@@ -140,8 +139,9 @@ class LengthControlled:
         """The inner judge's verdicts, one by one where it can tell them so."""
         if not pairs:
             return
-        if (answers := getattr(self.inner, "answers", None)) is not None:
-            yield from answers(pairs)
+        inner = adapt(self.inner, BaseJudge)
+        if inner.answers is not None:
+            yield from inner.answers(pairs)
             return
         try:
             verdicts = self.inner.judge(pairs)

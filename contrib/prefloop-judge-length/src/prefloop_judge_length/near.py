@@ -8,12 +8,12 @@ from typing import ClassVar
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
-from prefloop import Completion, Pair, Verdict
+from prefloop import BaseJudge, Completion, Pair, Verdict
 from prefloop_judge_length.lengths import UNIT_HELP, Unit, is_unit, length
 
 
 @frozen
-class NearLength:
+class NearLength(BaseJudge):
     """``P(first is better) = sigmoid((|b - target| - |a - target|) / temperature)`` for lengths ``a``, ``b``.
 
     Answers equally far from the target are a tie.

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from attrs import Factory, define, field
 from attrs.validators import and_, ge, gt, in_, instance_of, le, lt, min_len, optional
 
-from prefloop import Pair, StopRun, UserError, Verdict
+from prefloop import BaseJudge, Pair, StopRun, UserError, Verdict
 from prefloop_judge_openai import checks
 from prefloop_judge_openai.budget import Budget, BudgetSpentError
 from prefloop_judge_openai.defuse import defuse
@@ -34,8 +34,6 @@ Tell = Callable[[int, Verdict], None]
 
 TOP_LOGPROBS = 10
 """Likeliest tokens asked for; some servers give no more than 11, others 20."""
-ROUNDING = 1e-6
-"""Below this distance from one half, rounding could have made the difference: a tie."""
 
 
 def _budget_of(judge: OpenAiJudge) -> Budget:
@@ -43,7 +41,7 @@ def _budget_of(judge: OpenAiJudge) -> Budget:
 
 
 @define
-class OpenAiJudge:
+class OpenAiJudge(BaseJudge):
     """Asks a chat model over HTTP, many pairs at a time.
 
     ``P(first is better)`` comes from the log-probabilities of the first answer token where the server
@@ -324,9 +322,7 @@ class OpenAiJudge:
             probability = 0.5 + (known[0] - known[1]) / 2
         else:
             probability = 1.0 - known[0] if self.swaps(pair) else known[0]
-        if abs(probability - 0.5) <= max(ROUNDING, self.tie_margin):
-            return Verdict.tie(orders=orders)
-        return Verdict(probability, orders=orders)
+        return Verdict.from_probability(probability, tie_margin=self.tie_margin, orders=orders)
 
     def _open(self) -> Server:
         if self._server is None:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, le
 
-from prefloop import Completion, Judge, Pair, Progress, Prompt, Sampling, StopRun, Verdict
+from prefloop import (
+    BaseJudge,
+    BaseSampler,
+    Completion,
+    Judge,
+    Pair,
+    Progress,
+    Prompt,
+    Sampling,
+    StopRun,
+    Verdict,
+    adapt,
+)
 from prefloop.errors import check_count, said_of
 from prefloop_sampler_best_of_n.tournament import (
     Match,
@@ -30,9 +42,9 @@ TOURNAMENTS: Mapping[str, Callable[[int], Tournament]] = {
 
 
 def _not_a_person(_: Any, attribute: Attribute[Any], value: Judge) -> None:
-    if not callable(getattr(value, "judge", None)):
+    if not isinstance(value, Judge):
         raise ValueError(f"'{attribute.name}' must be a judge, not {value!r}")
-    if getattr(value, "interactive", False):
+    if adapt(value, BaseJudge).interactive:
         raise ValueError(
             f"'{attribute.name}' must not ask a person, who would be asked about every pair of completions: "
             "let a model or a rule rank them, and the person judge the pair that is left"
@@ -40,7 +52,7 @@ def _not_a_person(_: Any, attribute: Attribute[Any], value: Judge) -> None:
 
 
 @define
-class BestOfN:
+class BestOfN(BaseSampler):
     """Draws `n` completions of each prompt and returns the best and the worst of them, in random order.
 
     `judge` ranks, in a tournament; the run's own judge then judges the pair, as it does any other. The
@@ -97,15 +109,13 @@ class BestOfN:
 
     def prepare(self) -> None:
         """Prepare the ranking judge, once. Raises `UserError` where it does."""
-        prepare = getattr(self.judge, "prepare", None)
-        if prepare is not None and not self._prepared:
-            prepare()
+        if not self._prepared:
+            adapt(self.judge, BaseJudge).prepare()
         self._prepared = True
 
     def close(self) -> None:
-        """Close the ranking judge, where it can be closed."""
-        if (close := getattr(self.judge, "close", None)) is not None:
-            close()
+        """Close the ranking judge."""
+        adapt(self.judge, BaseJudge).close()
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         """One pair per prompt, in the order of `prompts`."""

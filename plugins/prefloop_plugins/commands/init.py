@@ -1,23 +1,23 @@
-"""The commented file that `prefloop config init` writes: every option with its default and its help."""
+"""`prefloop config init`: a file to start from, with every option, its default and its help."""
 
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import attrs
+import click
 
-from prefloop.config import yaml_core
-from prefloop.config.dump import qualified, to_plain
-from prefloop.config.load import load_config
+from prefloop.config import Config, load_config, yaml_nodes
+from prefloop.config.dump import to_plain
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
 from prefloop.errors import UserError
-from prefloop.settings import Config
+from prefloop.registry import Registry
+from prefloop.settings import ModelConfig, PromptsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from prefloop.registry import Registry
 
 _HEADER = """\
 A run of prefloop. Fill in model.path and prompts.path; every other option has its default.
@@ -25,7 +25,26 @@ A run of prefloop. Fill in model.path and prompts.path; every other option has i
 """
 
 
-def template(algorithm: str | None = None, *, registry: Registry | None = None) -> str:
+@click.command("init")
+@click.option("--algorithm", metavar="NAME", help="The algorithm to write it for, such as xpo.")
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of printing.")
+def init(algorithm: str | None, output: Path | None) -> None:
+    """Write a configuration in which every option is explained."""
+    text = template(algorithm)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
+    click.echo(f"Wrote {output}. Fill in model.path and prompts.path, then run: prefloop train {output}")
+
+
+def template(algorithm: str | None = None) -> str:
     """A configuration file with every option, including those of the algorithm's components.
 
     Raises `UserError` where there is no such algorithm.
@@ -33,12 +52,11 @@ def template(algorithm: str | None = None, *, registry: Registry | None = None) 
     settings: dict[str, Any] = {"model": "MODEL", "prompts": "PROMPTS"}
     if algorithm is not None:
         settings["algorithm"] = algorithm
+    registry = Registry()
     config = load_config(settings, registry=registry)
     blocks = [list(_comment(_HEADER))]
     for option in options_of(Config).values():
-        blocks.append(
-            [*_comment(option.help), *_setting(option, getattr(config, option.name), config.registry)]
-        )
+        blocks.append([*_comment(option.help), *_setting(option, getattr(config, option.name), registry)])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
@@ -52,15 +70,15 @@ def _setting(option: Option, value: Any, registry: Registry) -> list[str]:
         items = [_list_item(_component(item, element_kind, registry)) for item in value]
         return [f"{option.name}:", *(line for item in items for line in _indent(item))]
     if section_of(option.type) is not None:
-        return [f"{option.name}:", *_indent(_options(value, registry))]
-    return _value(option.name, to_plain(value, registry, option.type))
+        return [f"{option.name}:", *_indent(_options(value))]
+    return _value(option.name, to_plain(value, {}, option.type))
 
 
 def _algorithm(value: Any, registry: Registry) -> list[str]:
     """By name alone: its options would change nothing, as all that it sets is written out below."""
     name = short_name(value, "algorithm", registry)
     lines = [f"algorithm: {name}"]
-    options = _options(value, registry)
+    options = _options(value)
     if options:
         lines += _comment(f"As {{use: {name}, ...}} it has these options, for what is left out below:")
         lines += [f"#   {line}" for line in options]
@@ -68,10 +86,10 @@ def _algorithm(value: Any, registry: Registry) -> list[str]:
 
 
 def _component(value: Any, kind: str, registry: Registry) -> list[str]:
-    return [f"use: {short_name(value, kind, registry)}", *_options(value, registry)]
+    return [f"use: {short_name(value, kind, registry)}", *_options(value)]
 
 
-def _options(value: Any, registry: Registry) -> list[str]:
+def _options(value: Any) -> list[str]:
     """The options of a section or component, each under its help."""
     if not attrs.has(type(value)):
         return []
@@ -79,13 +97,14 @@ def _options(value: Any, registry: Registry) -> list[str]:
     for option in options_of(type(value)).values():
         help = option.help + (" Required." if option.required else "")
         lines += _comment(f"{help}{_choices(option.type)}")
-        plain = to_plain(getattr(value, option.name), registry, option.type)
+        plain = to_plain(getattr(value, option.name), {}, option.type)
         lines += [f"{option.name}:"] if _is_blank(value, option) else _value(option.name, plain)
     return lines
 
 
 def _is_blank(value: Any, option: Option) -> bool:
-    return option.required and type(value).__module__ == Config.__module__
+    """Whether it is for the user to fill in."""
+    return option.required and isinstance(value, ModelConfig | PromptsConfig)
 
 
 def _choices(hint: Any) -> str:
@@ -93,7 +112,7 @@ def _choices(hint: Any) -> str:
 
 
 def _value(name: str, plain: Any) -> list[str]:
-    return yaml_core.dump({name: plain}).rstrip("\n").split("\n")
+    return yaml_nodes.dump({name: plain}).rstrip("\n").split("\n")
 
 
 def _comment(text: str) -> Iterator[str]:
@@ -111,9 +130,8 @@ def _list_item(lines: list[str]) -> list[str]:
 
 def short_name(component: object, kind: str, registry: Registry) -> str:
     """The name of a component without its distribution, where that is enough."""
-    name = qualified(component, kind, registry)
-    short = name.partition(":")[2]
+    origin = registry.origin_of(component, kind)
     try:
-        return short if registry.find(kind, short).qualified == name else name
+        return origin.short if registry.find(kind, origin.short).origin == origin else origin.name
     except UserError:
-        return name
+        return origin.name

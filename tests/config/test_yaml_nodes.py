@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefloop.config.tree import Place, to_plain
-from prefloop.config.yaml_core import dump, read_file, read_text
+from prefloop.config.yaml_nodes import Place, dump, read_file, read_text
 from prefloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def value(text: str) -> Any:
     node, problems = read_text(text, Place("t.yaml", 1))
     assert problems == []
-    return to_plain(node)
+    return node.plain
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_places_are_those_of_the_keys() -> None:
     node, _ = read_text("# note\na: 1\nb:\n  c: [1,\n    2]\n", Place("t.yaml", 1))
     assert str(node.value["a"].place) == "t.yaml:2"
     c = node.value["b"].value["c"]
-    assert (str(c.place), c.place.column, c.path) == ("t.yaml:4", 3, ("b", "c"))
+    assert (str(c.place), c.path) == ("t.yaml:4", ("b", "c"))
     assert str(c.value[1].place) == "t.yaml:5"
 
 

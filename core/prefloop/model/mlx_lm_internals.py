@@ -1,0 +1,164 @@
+"""All that leans on internals of mlx-lm, and on what mlx's modules keep to themselves.
+
+Checked with mlx-lm 0.32.2 and mlx 0.32.4. What a newer release breaks is mended here. Each comment names what
+is leaned on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.cache import BatchKVCache, KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.utils import _download, _get_classes
+
+Caches = list[Any]
+"""mlx-lm's caches, one for each layer."""
+
+CACHE_BLOCK = int(KVCache.step)  # KVCache.step
+"""Tokens by which a cache grows."""
+_BACKBONES = ("model", "transformer", "backbone")
+_CHECKPOINTED = "_prefloop_checkpointed"
+
+
+def download_model(hub_id: str) -> Path:
+    """The folder of a model from the Hub, downloaded unless it is in the Hub's cache."""
+    return Path(_download(hub_id))  # mlx_lm.utils._download: the files of a repository that a model needs
+
+
+def model_classes(config: dict[str, Any]) -> tuple[Callable[[Any], nn.Module], type]:
+    """The classes of a model and of its settings. Raises `ValueError` for an unknown type of model."""
+    model, settings = _get_classes(config)  # mlx_lm.utils._get_classes: knows aliases of model types
+    return model, settings
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """A shallow copy that is frozen and unfrozen on its own."""
+    twin = copy.copy(module)
+    # nn.Module._no_grad: the names of frozen arrays. recurrent_gemma's model never makes one.
+    twin._no_grad = set(getattr(twin, "_no_grad", ()))
+    return twin
+
+
+def replace_backbone(model: nn.Module, stand_in: Callable[[nn.Module], Any]) -> tuple[nn.Module, Any]:
+    """A shallow copy of `model` with ``stand_in(backbone)`` for its backbone; None if it has no backbone."""
+    if not isinstance(model, nn.Module):
+        return model, None  # a function of tokens, such as a scripted judge in a test
+    shell = copy.copy(model)
+    # The families' attributes: a model of several parts has its text model under language_model.
+    if isinstance(inner := model.get("language_model"), nn.Module):
+        twin, made = replace_backbone(inner, stand_in)
+        shell["language_model"] = twin
+        return shell, made
+    name = next((n for n in _BACKBONES if isinstance(model.get(n), nn.Module)), None)
+    if name is None or any(isinstance(value, mx.array) for value in model.values()):
+        return shell, None  # arrays at the top would be left behind when the model is updated
+    made = stand_in(model[name])
+    setattr(shell, name, made)
+    return shell, made
+
+
+def checkpoint_layers(model: nn.Module) -> None:
+    """mlx-lm's gradient checkpointing, for the layers of this model alone."""
+    from mlx_lm.tuner.trainer import grad_checkpoint
+
+    if is_checkpointed(model):
+        return
+    # grad_checkpoint patches the class of a layer, so these layers get a class of their own first.
+    for cls in {type(layer) for layer in model.layers}:
+        own_class = type(cls.__name__, (cls,), {_CHECKPOINTED: True})
+        layers = [layer for layer in model.layers if type(layer) is cls]
+        for layer in layers:
+            layer.__class__ = own_class
+        grad_checkpoint(layers[0])
+
+
+def is_checkpointed(model: nn.Module) -> bool:
+    """Whether `checkpoint_layers` was called for this model."""
+    return any(getattr(type(layer), _CHECKPOINTED, False) for layer in getattr(model, "layers", ()))
+
+
+def merge_caches(caches: Sequence[Any]) -> Any:
+    """A layer's cache for all rows from those of each row, which do not change.
+
+    Raises `ValueError` where they cannot be merged.
+    """
+    kind = type(caches[0])
+    if not hasattr(kind, "merge"):
+        raise ValueError(f"a {kind.__name__} cannot be batched")
+    if kind is not KVCache or len({cache.offset for cache in caches}) > 1 or caches[0].empty():
+        return kind.merge(caches)  # KVCache.offset, empty, merge
+    states = [keys_and_values(cache) for cache in caches]  # rows of one length need no padding and no mask
+    keys, values = (mx.concatenate(list(part)) for part in zip(*states, strict=True))
+    return plain_cache(keys, values, caches[0].offset)
+
+
+def keep_rows(cache: Any, rows: mx.array) -> None:
+    """Keep only these rows of a layer's cache."""
+    if type(cache) is KVCache:  # keys, values and offset: a KVCache has no filter
+        cache.state = (cache.keys[rows], cache.values[rows], cache.offset)
+    else:
+        cache.filter(rows)
+
+
+def cache_bytes_per_token(caches: Caches) -> float:
+    """Bytes per token of caches that hold one token; the first token takes a whole block."""
+    return float(sum(cache.nbytes for cache in caches)) / CACHE_BLOCK  # nbytes
+
+
+def plain_cache(keys: mx.array, values: mx.array, length: int) -> Any:
+    """A layer's cache of rows that all have so many tokens."""
+    cache = KVCache()
+    cache.state = (keys, values, length)  # KVCache.state: its order
+    return cache
+
+
+def plain_caches(model: nn.Module) -> Caches:
+    """Empty caches, or none where a layer keeps more than keys and values of all tokens."""
+    caches: Caches = make_prompt_cache(model)
+    return caches if all(type(cache) is KVCache for cache in caches) else []
+
+
+def keys_and_values(cache: Any) -> tuple[mx.array, mx.array]:
+    """What a plain cache holds, without the room that is not used yet."""
+    keys, values = cache.keys_and_values()  # KVCache.keys_and_values
+    return keys, values
+
+
+def graph_caches(model: nn.Module, padding: list[int]) -> list[GraphCache]:
+    """Empty caches for rows padded on the left. Raises `ValueError` where a layer keeps other state."""
+    caches = make_prompt_cache(model)
+    if not {type(cache) for cache in caches} <= {KVCache, RotatingKVCache}:
+        raise ValueError("a layer keeps more than keys and values")
+    return [GraphCache(padding) for _ in caches]
+
+
+class GraphCache(BatchKVCache):  # type: ignore[misc]
+    """A cache that stays part of the graph: it grows by concatenation and is never written into."""
+
+    # BatchKVCache: _idx, offset, left_padding, the order of state, and the masks that it makes of them.
+    keys: Any
+    values: Any
+    offset: mx.array
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append to the cache, and give all of it."""
+        if self.keys is not None:
+            keys = mx.concatenate([self.keys, keys], axis=2)
+            values = mx.concatenate([self.values, values], axis=2)
+        added = keys.shape[2] - self._idx
+        self.keys, self.values = keys, values
+        self._idx += added
+        self.offset = self.offset + added
+        return keys, values
+
+    def repeat(self, times: int) -> GraphCache:
+        """The same cache for `times` as many rows: all of them, then all of them again."""
+        twin = GraphCache([0])
+        arrays = (self.keys, self.values, self.offset, self.left_padding)
+        twin.state = (*(mx.concatenate([a] * times) for a in arrays), self._idx)
+        return twin
