@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from prefloop.components import Observer
 from prefloop.config import load_config
-from prefloop.config.presets import PRESET
+from prefloop.config.components import PRESET
 from prefloop.errors import UserError
 from prefloop.testing.suite import ComponentSuite, listed
 
