@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from prefloop import Completion, Evaluation, Pair, Policy, Prompt, Rate, Sampling, StopRun, Verdict
 from prefloop.evaluation import Evaluator, length_controlled, stats, wilson, win_rate
 from prefloop.evaluation.evaluator import divergence, judge_both_orders
-from prefloop.evaluation.record import record
+from prefloop.runs.records import evaluation_to_json
 from support.tiny_models import ModelFolder
 
 
@@ -325,7 +325,7 @@ def test_an_evaluation_is_written_as_json_without_nan() -> None:
     evaluation = Evaluation(
         3, Rate(1.0, 0.2, 1.0, 1), {"kl": math.nan}, [both], [Verdict(0.9, orders=(1.0, 0.8))], "p:rule"
     )
-    found = json.loads(json.dumps(record(evaluation), allow_nan=False))
+    found = json.loads(json.dumps(evaluation_to_json(evaluation), allow_nan=False))
     assert found["metrics"] == {"kl": None}
     assert (found["step"], found["judge"], found["against"]) == (3, "p:rule", "start")
     (only,) = found["pairs"]

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from prefloop.types import Rate
+from prefloop.runs.records import JudgeIdentity, Judgement
+from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Verdict
 from prefloop_plugins.report.findings import (
     claim,
     collapse,
@@ -29,7 +31,7 @@ from prefloop_plugins.report.measures import (
     position_bias,
     stretches,
 )
-from prefloop_plugins.report.records import Answer, Compared, Evaluated, Finding, Judged, RunFiles
+from prefloop_plugins.report.records import Finding, RunFiles
 
 
 def run(**parts: Any) -> RunFiles:
@@ -48,7 +50,7 @@ def compared(
 ) -> RunFiles:
     """A run with an evaluation before and one after training."""
     after = Rate((low + high) / 2, low, high, 100)
-    return run(evaluations=(Evaluated(0, before, first), Evaluated(10, after, last)), **parts)
+    return run(evaluations=(Evaluation(0, before, first), Evaluation(10, after, last)), **parts)
 
 
 def level_and_text(check: Callable[[RunFiles], Finding | None], found: RunFiles) -> tuple[str, str]:
@@ -103,7 +105,7 @@ def test_the_level_of_the_win_rate_finding() -> None:
     assert level(0.30, 0.49) == "warning"
     assert level(0.51, 0.70, before=Rate(0.4, 0.3, 0.5, 100)) == "fine"
     assert claim(run()).level == "unknown"
-    assert claim(run(evaluations=(Evaluated(0, Rate(0.5, 0.4, 0.6, 100)),))).level == "unknown"
+    assert claim(run(evaluations=(Evaluation(0, Rate(0.5, 0.4, 0.6, 100), {}),))).level == "unknown"
 
 
 def test_the_win_rate_finding_has_its_numbers() -> None:
@@ -159,8 +161,19 @@ def test_the_length_finding_has_its_numbers() -> None:
     assert length(lost).level == "fine"
 
 
+def judgement(
+    step: int, lengths: tuple[int, int], verdict: Verdict, *, equal: bool = False, source: Source = "policy"
+) -> Judgement:
+    """A judged pair of answers with so many tokens."""
+    texts = ("same", "same") if equal else ("first", "second")
+    first, second = (Completion((1,) * count, text) for count, text in zip(lengths, texts, strict=True))
+    pair = Pair(Prompt((), "Hi"), first, evolve(second, source=source))
+    return Judgement(step, pair, verdict, JudgeIdentity("prefloop:rule", "1", "x"))
+
+
 def orders(*pairs: tuple[float, float]) -> RunFiles:
-    return run(judged=tuple(Judged(1, (5, 6), (a + b) / 2, orders=(a, b)) for a, b in pairs))
+    verdicts = (Verdict((a + b) / 2, orders=(a, b)) for a, b in pairs)
+    return run(judged=tuple(judgement(1, (5, 6), verdict) for verdict in verdicts))
 
 
 def test_a_judge_with_position_bias_is_a_warning() -> None:
@@ -185,14 +198,14 @@ def test_a_judge_with_position_bias_is_a_warning() -> None:
 
 def test_position_bias_of_a_judge_asked_once_shows_in_its_share_of_first_places() -> None:
     def once(first: int, second: int, **more: Any) -> RunFiles:
-        shown = [Judged(1, (5, 6), 0.9, **more)] * first + [Judged(1, (5, 6), 0.1, **more)] * second
-        return run(judged=tuple(shown))
+        for_first, for_second = (judgement(1, (5, 6), Verdict(p), **more) for p in (0.9, 0.1))
+        return run(judged=(for_first,) * first + (for_second,) * second)
 
     assert level_and_text(judge_consistency, once(70, 30))[0] == "warning"
     assert level_and_text(judge_consistency, once(60, 40))[0] == "fine"  # ten in a hundred more than fair
     assert level_and_text(judge_consistency, once(3, 1))[0] == "fine"  # may well be chance
     assert level_and_text(judge_consistency, once(70, 30, equal=True))[0] == "unknown"
-    assert level_and_text(judge_consistency, once(70, 30, exchangeable=False))[0] == "unknown"
+    assert level_and_text(judge_consistency, once(70, 30, source="reference"))[0] == "unknown"
 
 
 def steps(**metrics: float) -> RunFiles:
@@ -231,14 +244,14 @@ def test_a_collapse_of_variety_is_a_warning(
 def answered(same: int, prompts: int, before: int = 1) -> RunFiles:
     """Of `prompts` held-out prompts `same` get one answer, and `before` got one from the other side."""
     pairs = tuple(
-        Compared(
-            f"prompt {i}",
-            Answer("Yes." if i < same else f"ours {i}"),
-            Answer("No." if i < before else f"theirs {i}"),
+        Pair(
+            Prompt((), f"prompt {i}"),
+            Completion((), "Yes." if i < same else f"ours {i}"),
+            Completion((), "No." if i < before else f"theirs {i}"),
         )
         for i in range(prompts)
     )
-    return run(evaluations=(Evaluated(10, Rate(0.7, 0.6, 0.8, prompts), pairs=pairs),))
+    return run(evaluations=(Evaluation(10, Rate(0.7, 0.6, 0.8, prompts), {}, pairs),))
 
 
 def test_one_answer_to_many_prompts_is_a_warning() -> None:
@@ -264,7 +277,7 @@ def test_the_same_judge_in_training_and_evaluation_is_a_note() -> None:
 
 
 def test_choosing_the_best_of_several_evaluations_is_a_note() -> None:
-    rates = tuple(Evaluated(step, Rate(0.6, 0.5, 0.7, 50)) for step in (0, 5, 10))
+    rates = tuple(Evaluation(step, Rate(0.6, 0.5, 0.7, 50), {}) for step in (0, 5, 10))
     manifest = {"status": "finished", "summary": {"steps": 10, "adapters_step": 5}}
     chosen = run(manifest=manifest, evaluations=rates)
     assert chosen.after is not None and chosen.after.step == 5
@@ -280,12 +293,12 @@ def test_warnings_come_first_and_damage_is_a_warning() -> None:
 
 
 JUDGED = (
-    Judged(1, (9, 5), 0.9),  # longer wins
-    Judged(2, (9, 5), 0.1),  # shorter wins
-    Judged(3, (5, 9), 0.2),  # longer wins
-    Judged(3, (5, 5), 0.8),  # one length
-    Judged(4, (9, 5), 0.5),  # no label
-    Judged(4, (9, 5), 0.9, "error"),
+    judgement(1, (9, 5), Verdict(0.9)),  # longer wins
+    judgement(2, (9, 5), Verdict(0.1)),  # shorter wins
+    judgement(3, (5, 9), Verdict(0.2)),  # longer wins
+    judgement(3, (5, 5), Verdict(0.8)),  # one length
+    judgement(4, (9, 5), Verdict(0.5)),  # no label
+    judgement(4, (9, 5), Verdict(0.9, "error")),
 )
 
 

@@ -29,7 +29,7 @@ from prefloop import (
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
 from prefloop.metrics import batch_sums
-from prefloop.runs.ledger import Later
+from prefloop.runs.ledger import PendingVerdicts
 from prefloop.types import Scores
 from support.loops import Longer, make_loop, prompts_of
 from support.tiny_models import ModelFolder
@@ -119,7 +119,7 @@ def test_an_asynchronous_judge_works_while_the_rest_is_sampled(model_folder: Mod
     class Elsewhere(Longer):
         def submit(self, pairs: Sequence[Pair]) -> Any:
             events.append(f"submitted {len(pairs)}")
-            return Later(lambda: self.waited(pairs))
+            return PendingVerdicts(lambda: self.waited(pairs))
 
         def waited(self, pairs: Sequence[Pair]) -> list[Verdict]:
             events.append(f"waited for {len(pairs)}")
@@ -137,7 +137,7 @@ def test_a_stop_in_one_half_of_the_batch_still_waits_for_the_other(model_folder:
 
     class Stops(Longer):
         def submit(self, pairs: Sequence[Pair]) -> Any:
-            return Later(lambda: self.waited(len(pairs)))
+            return PendingVerdicts(lambda: self.waited(len(pairs)))
 
         def waited(self, count: int) -> list[Verdict]:
             waited.append(count)

@@ -13,8 +13,8 @@ from attrs import asdict, evolve
 from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, load_config
 from prefloop.config import OutputConfig
 from prefloop.loop import TARGET_MICRO_BATCH_TOKENS
-from prefloop.runs.memory import Estimator, Memory
-from prefloop.runs.plan import SHARE, Division, divide
+from prefloop.runs.plan import Division, Memory
+from prefloop.runs.planning import SHARE, Estimator, divide
 from prefloop.runs.preparation import prepare
 from prefloop.runs.training import resume, train
 from support.loops import make_loop
@@ -165,7 +165,7 @@ def test_a_resumed_run_keeps_its_micro_batch_size(tmp_path: Path, monkeypatch: p
     assert prepare(config).plan.division.micro_batch == 6
     needed = prepare(config).with_components().plan.memory
     machine = (needed.held + needed.activations / 2) / SHARE
-    monkeypatch.setattr("prefloop.runs.plan.machine_memory", lambda: machine)
+    monkeypatch.setattr("prefloop.runs.planning.machine_memory", lambda: machine)
     whole = train(evolve(config, output=OutputConfig(str(tmp_path / "whole"), report=False)))
     division = whole.plan.division
     assert 1 <= division.micro_batch < 6

@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 NAMES = [
     *["BaseBonus", "BaseJudge", "BaseLoss", "BaseSampler", "Bonus", "Command", "Completion", "Config"],
-    *["Evaluation", "Judge", "Loop", "Loss", "Observer", "Pair", "Pending", "Policy", "PreferenceBatch"],
-    *["Progress", "Prompt", "Rate", "Run", "RunView", "Sampler", "Sampling", "Scores", "Stateful", "Step"],
-    *["StopRun", "TokenScores", "UserError", "Verdict", "adapt", "component", "hookimpl", "load_config"],
-    *["load_model", "resume", "train"],
+    *["Evaluation", "Judge", "Judgement", "Loop", "Loss", "NewRecords", "Observer", "Pair", "Pending"],
+    *["Policy", "PreferenceBatch", "Progress", "Prompt", "Rate", "Run", "RunView", "Sampler", "Sampling"],
+    *["Scores", "Stateful", "Step", "StepMetrics", "StopRun", "TokenScores", "UserError", "Verdict", "adapt"],
+    *["component", "hookimpl", "load_config", "load_model", "open_run", "resume", "train"],
 ]
 DEPRECATED = ["LabelledPair", "labelled_pairs"]
 MOVED = {

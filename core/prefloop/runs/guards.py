@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prefloop.components import Observer
+from prefloop.components import BaseJudge, Observer, adapt
 from prefloop.errors import StopRun
 from prefloop.evaluation.stats import side
 from prefloop.types import Pair, Progress, Verdict
@@ -75,7 +75,7 @@ class JudgeGuard(Observer):
 
 def guards(config: Config) -> tuple[JudgeGuard, ...]:
     """What watches the judge of a run; nothing where a person judges, who knows what they are doing."""
-    if getattr(config.judge, "interactive", False):
+    if adapt(config.judge, BaseJudge).interactive:
         return ()
     return (JudgeGuard(config.judging),)
 

@@ -16,18 +16,18 @@ from prefloop.text import formatted, interval_of_pairs, one_line
 from prefloop.types import Evaluation, Rate
 
 if TYPE_CHECKING:
-    from prefloop_plugins.commands.evaluating import Evaluating
+    from prefloop_plugins.commands.evaluating import LoadedEvaluation
 
 FEW = 50
 """Below so many pairs, a 95 % interval is wider than ±13 points."""
 
 
-def show(run: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
+def show(run: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None:
     """Print the table and, below it, what stands out."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(Text(str(run), style="bold"), no_wrap=True)
-    for title in (loaded.version.label, f"against {one_line(evaluation.against)}"):
+    for title in (loaded.snapshot.label, f"against {one_line(evaluation.against)}"):
         table.add_column(Text(title, style="bold"))
     for row in _rows(loaded, evaluation):
         table.add_row(*(Text(cell) for cell in row))
@@ -36,7 +36,7 @@ def show(run: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
         console.print(f"\n{note}", markup=False)
 
 
-def _rows(loaded: Evaluating, evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
+def _rows(loaded: LoadedEvaluation, evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
     found, theirs = evaluation.metrics, completion_metrics([pair.second for pair in evaluation.pairs])
     yield "judge", evaluation.judge
     yield "prompts", f"{len(evaluation.pairs)} {one_line(loaded.source)}"
@@ -63,7 +63,7 @@ def _rows(loaded: Evaluating, evaluation: Evaluation) -> Iterator[tuple[str, ...
     yield "for the one shown first", _share(found["first_place"])
 
 
-def notes(loaded: Evaluating, evaluation: Evaluation) -> Iterator[str]:
+def notes(loaded: LoadedEvaluation, evaluation: Evaluation) -> Iterator[str]:
     """What the numbers do and do not say, in a sentence each."""
     rate, found = evaluation.win_rate, evaluation.metrics
     label = one_line(evaluation.against)

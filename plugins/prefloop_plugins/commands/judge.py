@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefloop.cli.common import configure_process, set_option
+from prefloop.components import BaseJudge, adapt
 from prefloop.errors import said_of
 
 if TYPE_CHECKING:
@@ -71,9 +72,8 @@ def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Origi
     from prefloop.config import load_judge
 
     judge, origin = load_judge(config, overrides)
-    if (prepare := getattr(judge, "prepare", None)) is not None:
-        with said_of(key):
-            prepare()
+    with said_of(key):
+        adapt(judge, BaseJudge).prepare()
     return judge, origin
 
 

@@ -1,6 +1,6 @@
 """`report.html`: what a run came to, or how several compare, as one page that needs nothing else.
 
-    reading, records    the files of a run, as records
+    reading, records    what is shown of a run
     measures    numbers from them
     words       sentences, tables, and how numbers are written
     findings    the validity checks: what keeps the numbers from meaning what they seem to

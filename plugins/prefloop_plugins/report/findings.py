@@ -219,10 +219,10 @@ def _distinct(run: RunFiles) -> Sign | None:
 
 def _same_answer(run: RunFiles) -> Sign | None:
     pairs = run.after.pairs if run.after else ()
-    if run.after is None or len({p.prompt for p in pairs}) < SAME_ANSWER_PROMPTS:
+    if run.after is None or len({p.prompt.text for p in pairs}) < SAME_ANSWER_PROMPTS:
         return None
-    answer, share = most_common_answer(run.after, lambda p: p.ours.text)
-    _, before = most_common_answer(run.after, lambda p: p.theirs.text)
+    answer, share = most_common_answer(run.after, lambda p: p.first.text)
+    _, before = most_common_answer(run.after, lambda p: p.second.text)
     text = f"The most frequent answer was given to {percent(share)} of the held-out prompts"
     bad = share >= SAME_ANSWER and share >= 2 * before
     shown = answer if len(answer) <= 80 else answer[:79] + "…"

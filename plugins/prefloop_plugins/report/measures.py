@@ -10,8 +10,9 @@ from attrs import frozen
 
 from prefloop.evaluation import stats
 from prefloop.evaluation.stats import PositionBias
-from prefloop.types import Rate
-from prefloop_plugins.report.records import Evaluated, Judged, RunFiles
+from prefloop.runs.records import Judgement
+from prefloop.types import Evaluation, Pair, Rate
+from prefloop_plugins.report.records import RunFiles
 
 PHASE = "seconds_"
 """What the names of metrics begin with that say how long a phase of a step took."""
@@ -63,40 +64,56 @@ def moving_mean(values: Sequence[float], part: int = SMOOTHED) -> list[float]:
     return [fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
 
-def longer_wins(judged: Iterable[Judged]) -> Rate | None:
+def longer_wins(judged: Iterable[Judgement]) -> Rate | None:
     """How often the longer answer wins, in tokens, of the pairs with a label and two lengths."""
-    return stats.longer_wins((j.lengths[0] - j.lengths[1], j.prefers_first) for j in judged)
+    return stats.longer_wins((_longer_by(j.pair), j.verdict.prefers_first) for j in judged)
 
 
-def length_differences(judged: Iterable[Judged]) -> list[int]:
+def length_differences(judged: Iterable[Judgement]) -> list[int]:
     """Chosen minus rejected length, in tokens, of the pairs with a label."""
-    labelled = [j for j in judged if j.prefers_first is not None]
-    return [j.lengths[0] - j.lengths[1] if j.prefers_first else j.lengths[1] - j.lengths[0] for j in labelled]
+    labelled = [j for j in judged if j.verdict.prefers_first is not None]
+    return [_longer_by(j.pair) * (1 if j.verdict.prefers_first else -1) for j in labelled]
 
 
-def stretches(judged: Sequence[Judged], steps: int, parts: int = 6) -> list[tuple[float, list[Judged]]]:
+def _longer_by(pair: Pair) -> int:
+    """How many more tokens the first completion has than the second."""
+    return len(pair.first.tokens) - len(pair.second.tokens)
+
+
+def stretches(judged: Sequence[Judgement], steps: int, parts: int = 6) -> list[tuple[float, list[Judgement]]]:
     """The pairs of each of `parts` equal stretches of the run, with the step in its middle."""
     width = max(1, -(-steps // parts))
-    found: dict[int, list[Judged]] = {}
-    for pair in judged:
-        found.setdefault(max(0, pair.step - 1) // width, []).append(pair)
+    found: dict[int, list[Judgement]] = {}
+    for judgement in judged:
+        found.setdefault(max(0, judgement.step - 1) // width, []).append(judgement)
     return [(part * width + (width + 1) / 2, found[part]) for part in sorted(found)]
 
 
-def position_bias(judged: Iterable[Judged]) -> PositionBias | None:
+def position_bias(judged: Iterable[Judgement]) -> PositionBias | None:
     """Of the pairs whose answers differ and that were asked about in both orders."""
     return stats.position_bias(
-        j.orders for j in judged if j.orders and not j.equal and j.status in ("ok", "tie")
+        j.verdict.orders
+        for j in judged
+        if j.verdict.orders and _differ(j.pair) and j.verdict.status in ("ok", "tie")
     )
 
 
-def first_place_once(judged: Iterable[Judged]) -> Rate | None:
+def first_place_once(judged: Iterable[Judgement]) -> Rate | None:
     """How often the answer shown first wins, of the pairs that were asked about in one order.
 
     That shows a bias only where either answer was as likely to come first.
     """
-    once = [j.prefers_first for j in judged if not j.orders and not j.equal and j.exchangeable]
-    return stats.share(first for first in once if first is not None)
+    once = [j for j in judged if not j.verdict.orders and _differ(j.pair) and _exchangeable(j.pair)]
+    return stats.share(first for j in once if (first := j.verdict.prefers_first) is not None)
+
+
+def _differ(pair: Pair) -> bool:
+    return pair.first.text != pair.second.text
+
+
+def _exchangeable(pair: Pair) -> bool:
+    """Whether both are the policy's, so that either was as likely to come first."""
+    return pair.first.source == pair.second.source == "policy"
 
 
 def overall(steps: Iterable[Mapping[str, float]], metric: str) -> float | None:
@@ -116,9 +133,9 @@ def phases(steps: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def most_common_answer(evaluated: Evaluated, of: Callable[..., str]) -> tuple[str, float]:
+def most_common_answer(evaluation: Evaluation, of: Callable[[Pair], str]) -> tuple[str, float]:
     """The answer that the most prompts got, and the share of the prompts."""
-    answers = Counter(of(pair).strip() for pair in evaluated.pairs)
+    answers = Counter(of(pair).strip() for pair in evaluation.pairs)
     answer, count = answers.most_common(1)[0]
     return answer, count / answers.total()
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from prefloop.text import printable
+from prefloop.types import Pair, Verdict
 from prefloop_plugins.report import charts, curves, words
 from prefloop_plugins.report.findings import findings
 from prefloop_plugins.report.measures import steps_taken
@@ -172,20 +173,15 @@ def groups(run: RunFiles, seed: int) -> list[Group]:
 
     Of the evaluation after training; of a run without its pairs, those of the summary.
     """
-    pairs = run.after.pairs if run.after else ()
-    if not pairs:
+    if run.after is None or not run.after.pairs:
         return _of_summary(run.about("summary", "examples"))
-    examples = [
-        Example(
-            cut(p.prompt), cut(p.theirs.text), cut(p.ours.text), p.probability, _verdict(p.status, p.reason)
-        )
-        for p in pairs
-    ]
-    judged = [i for i, p in enumerate(pairs) if p.status in ("ok", "tie")]
-    ranked = sorted(judged, key=lambda i: (-pairs[i].probability, i))
-    best = [i for i in ranked if pairs[i].probability > 0.5][:EXTREMES]
-    worst = [i for i in ranked[::-1] if pairs[i].probability < 0.5][:EXTREMES]
-    others = [i for i in range(len(pairs)) if i not in best and i not in worst]
+    verdicts = run.after.verdicts
+    examples = [_example(pair, verdict) for pair, verdict in zip(run.after.pairs, verdicts, strict=True)]
+    judged = [i for i, v in enumerate(verdicts) if v.status in ("ok", "tie")]
+    ranked = sorted(judged, key=lambda i: (-verdicts[i].probability, i))
+    best = [i for i in ranked if verdicts[i].probability > 0.5][:EXTREMES]
+    worst = [i for i in ranked[::-1] if verdicts[i].probability < 0.5][:EXTREMES]
+    others = [i for i in range(len(examples)) if i not in best and i not in worst]
     drawn = sorted(random.Random(seed).sample(others, min(AT_RANDOM, len(others))))
     chosen = {
         "Best, by the judge": best,
@@ -195,9 +191,14 @@ def groups(run: RunFiles, seed: int) -> list[Group]:
     return [Group(title, tuple(examples[i] for i in rows)) for title, rows in chosen.items() if rows]
 
 
-def _verdict(status: str, reason: str | None) -> str:
+def _example(pair: Pair, verdict: Verdict) -> Example:
+    prompt, before, after = (cut(text) for text in (pair.prompt.text, pair.second.text, pair.first.text))
+    return Example(prompt, before, after, verdict.probability, _verdict_words(verdict))
+
+
+def _verdict_words(verdict: Verdict) -> str:
     outcome = {"ok": "", "tie": "a tie", "abstained": "the judge abstained", "error": "the judge failed"}
-    return ": ".join(part for part in (outcome.get(status, status), cut(reason or "", 200)) if part)
+    return ": ".join(part for part in (outcome[verdict.status], cut(verdict.reason or "", 200)) if part)
 
 
 def _of_summary(found: Any) -> list[Group]:

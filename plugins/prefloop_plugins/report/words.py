@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefloop.text import interval
-from prefloop.types import Rate
+from prefloop.types import Evaluation, Rate
 from prefloop_plugins.report.measures import longer_wins, phases, steps_taken
-from prefloop_plugins.report.records import START, Evaluated, RunFiles
+from prefloop_plugins.report.records import RunFiles
 
 KEY_SETTINGS = (
     "model.path",
@@ -117,7 +117,7 @@ def _cost(run: RunFiles) -> Iterator[str]:
         yield f"{took}.{memory}" if took else memory.strip()
 
 
-def evaluation_rows(evaluations: Sequence[Evaluated], *, with_sides: bool = False) -> tuple[Row, list[Row]]:
+def evaluation_rows(evaluations: Sequence[Evaluation], *, with_sides: bool = False) -> tuple[Row, list[Row]]:
     """A head and rows of what evaluations measured; a column that would be empty is left out."""
     columns = [column for column in _COLUMNS if any(column[1] in e.metrics for e in evaluations)]
     head = (
@@ -129,7 +129,7 @@ def evaluation_rows(evaluations: Sequence[Evaluated], *, with_sides: bool = Fals
     )
     rows = []
     for e in evaluations:
-        sides = (e.judge or "-", e.against or START) if with_sides else ()
+        sides = (e.judge or "-", e.against) if with_sides else ()
         values = [form.format(e.metrics[name]) if name in e.metrics else "-" for _, name, form in columns]
         rows.append((f"{e.step:,}", *sides, interval(e.win_rate), f"{e.win_rate.pairs:,}", *values))
     return head, rows

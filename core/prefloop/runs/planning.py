@@ -1,8 +1,9 @@
-"""How much memory a run needs: an estimate from the model's shape, term by term.
+"""Works out what a run is going to need before it starts, and divides its steps so that they fit the memory.
 
-Factors written as numbers were measured: the peak of a gradient was taken for models that differ in one
-width at a time, and the differences divided by that width (``benchmarks/memory_plan.py`` compares the sums
-with whole runs). They count float arrays of an attention and gated feed-forward layer, as of Qwen and Llama.
+The memory is estimated from the model's shape, term by term. Factors written as numbers were measured: the
+peak of a gradient was taken for models that differ in one width at a time, and the differences divided by
+that width (``benchmarks/memory_plan.py`` compares the sums with whole runs). They count float arrays of an
+attention and gated feed-forward layer, as of Qwen and Llama.
 
 Symbols: ``H`` the hidden size, ``I`` the intermediate one, ``Q`` and ``K`` the widths of queries and of keys,
 ``A`` the heads, ``V`` the vocabulary; ``P`` tokens in the longest prompt, ``T`` in the longest completion.
@@ -10,22 +11,34 @@ Symbols: ``H`` the hidden size, ``I`` the intermediate one, ``Q`` and ``K`` the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve, field, frozen
 from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import get_total_parameters
 
+from prefloop.config import Config
 from prefloop.cpu.kernels import use_numpy
+from prefloop.errors import UserError
+from prefloop.evaluation import sampling_of
 from prefloop.loop import Loop, pairs_at_once
 from prefloop.model.adapters import fuse_adapters
 from prefloop.model.mlx_lm_internals import cache_bytes_per_token
 from prefloop.model.weight_sharing import arrays
+from prefloop.prompts.loading import PromptSet
+from prefloop.runs.plan import Division, Memory, Plan, size_words
+from prefloop.sampling.generator import POOL_BYTES
 from prefloop.sampling.pool import LOGIT_COPIES, cached_tokens
 from prefloop.scoring.token_terms import chunk_rows
+from prefloop.types import Prompt
 
+SHARE = 0.8
+"""Of the memory there is, what a step is planned to take: the estimate may be out by a fifth."""
 HEAD_COPIES = 5
 """Arrays of the size of a chunk's logits at the peak of the output head."""
 KL_COPIES = 10.5
@@ -63,42 +76,84 @@ _LOOKED = _Kept(hidden=16.2, queries=13.7, keys=4.8, intermediate=10.4, scores=2
 """Everything: NumPy looks into the pass while its gradient is traced, and mlx then keeps what it computed."""
 
 
-@frozen
-class Memory:
-    """Estimated bytes. Activations and caches are those of the largest step, all completions full length."""
-
-    weights: int
-    """Policy, reference and start; what they share counts once."""
-    judge: int
-    """What judges and sampler hold once they are prepared and do not share with the policy."""
-    trained: int
-    optimizer: int
-    caches: int
-    """Most that sampling takes."""
-    activations: int
-    """Most that scoring a micro-batch takes, forward and backward."""
-    update: int = 0
-    """Most that applying the gradient takes."""
-
-    @property
-    def held(self) -> int:
-        """What is there all the time."""
-        return self.weights + self.judge + self.trained + self.optimizer
-
-    @property
-    def total(self) -> int:
-        """At the peak: sampling, scoring and updating take turns."""
-        return self.held + max(self.caches, self.activations, self.update)
-
-    def words(self) -> str:
-        """The estimate in a sentence."""
-        judge = f", judge {size_words(self.judge)}" if self.judge else ""
-        return (
-            f"about {size_words(self.total)}: weights {size_words(self.weights)}{judge}, trained "
-            f"{size_words(self.trained)}, optimizer {size_words(self.optimizer)}, and in turn caches "
-            f"{size_words(self.caches)}, activations {size_words(self.activations)}, "
-            f"update {size_words(self.update)}"
+def check_memory(plan: Plan, limit_gb: float | None) -> None:
+    """Raises `UserError` where the run would need more memory than `limit_gb`, or than the machine has."""
+    limit = machine_memory() if limit_gb is None else limit_gb * 1e9
+    allowed = "The machine has" if limit_gb is None else "training.memory_limit_gb allows"
+    if limit and plan.memory.total > limit:
+        divisible = "training.micro_batch_size or " if plan.division.micro_batch > 1 else ""
+        raise UserError(
+            f"this run needs {plan.memory.words()}. {allowed} {size_words(int(limit))}. "
+            f"Lower {divisible}sampler.max_completion_length, quantize the model, or set "
+            "training.memory_limit_gb: 0 to try all the same."
         )
+
+
+def machine_memory() -> int:
+    """Bytes of memory: of the device where mlx tells (a CUDA card; a Mac's GPU uses the machine's), else of
+    the machine.
+    """
+    device: int | str = mx.device_info().get("memory_size", 0)
+    return int(device) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def make_plan(
+    config: Config,
+    loop: Loop,
+    prompts: PromptSet,
+    held_out: Sequence[Prompt],
+    *,
+    judge: int = 0,
+    division: Division | None = None,
+) -> Plan:
+    """The plan of a loop that has not started.
+
+    `judge` is the bytes that its judges hold. A run that goes on keeps its `division`, whatever memory there
+    is now; otherwise the budget decides.
+    """
+    model = loop.policy.model
+    trained = loop.policy.trainable()
+    longest = max(len(p.tokens) for p in loop.prompts)
+    longest_of_all = max([longest, *(len(p.tokens) for p in held_out)])
+    completion = sampling_of(config.sampler, None).max_tokens
+    estimate = Estimator(loop, longest_of_all, completion, judge, len(held_out))
+    division = division or divide(estimate, loop, _budget(loop.training.memory_limit_gb))
+    return Plan(
+        parameters=int(get_total_parameters(model)),
+        trained_parameters=sum(v.size for v in trained.values()),
+        trained_tensors=len(trained),
+        prompts=len(loop.prompts),
+        held_out=len(held_out),
+        dropped=prompts.dropped,
+        cut=prompts.cut,
+        steps=loop.steps,
+        prompts_per_step=loop.batch_size,
+        epochs=loop.total / len(loop.prompts),
+        longest_prompt=longest,
+        tokens_per_step=2 * loop.batch_size * (longest + completion),
+        division=division,
+        memory=estimate(division.micro_batch, division.pool_bytes),
+        warnings=tuple(loop.idle_schedules()),
+    )
+
+
+def divide(estimate: Callable[[int, int], Memory], loop: Loop, budget: float) -> Division:
+    """As much at once as fits `budget` bytes; a single pair and a single row where even that is too much.
+
+    An explicit ``training.micro_batch_size`` is taken as it is.
+    """
+    pool = int(max(0, min(POOL_BYTES, budget - estimate(1, 0).held)))
+    batch = loop.training.batch_size
+    if (asked := loop.training.micro_batch_size) is not None:
+        return Division(min(asked, batch), pool)
+    fits = (n for n in range(batch, 1, -1) if estimate(n, 0).total <= budget)
+    return Division(next(fits, 1), pool)
+
+
+def _budget(limit_gb: float | None) -> float:
+    """Bytes that a step may be planned to take."""
+    limit = machine_memory() if limit_gb is None else limit_gb * 1e9
+    return SHARE * limit if limit else math.inf
 
 
 @frozen(eq=False)
@@ -213,11 +268,6 @@ class Estimator:
         per_token += RANK * adapter.rank if adapter.type != "full" else 0
         scores = s["A"] * (alone * before + together * length)
         return s["bytes"] * (tokens * per_token + kept.keys * s["K"] * keys + kept.scores * scores)
-
-
-def size_words(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _shape_of(loop: Loop) -> dict[str, int]:
