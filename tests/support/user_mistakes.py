@@ -323,8 +323,8 @@ MODELS = [
     ),
     Mistake(
         "adapters to go on from with another rank",
-        "adapter.resume_from: 'model.layers.1.self_attn.v_proj.lora_a' in "
-        "'adapters-of-rank-4/adapters.safetensors' has shape (64, 4), the model wants (64, "
+        "adapter.resume_from: 'model.layers.0.mlp.down_proj.lora_a' in "
+        "'adapters-of-rank-4/adapters.safetensors' has shape (128, 4), the model wants (128, "
         "8). Check adapter.rank.",
         "adapter: {rank: 8, resume_from: adapters-of-rank-4}",
     ),
