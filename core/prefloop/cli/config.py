@@ -12,11 +12,7 @@ from prefloop.cli.plugged import PluggedGroup
 _file = click.argument("file", type=click.Path(path_type=Path))
 
 
-class _Config(PluggedGroup):
-    prefix = "config "
-
-
-@click.group(cls=_Config)
+@click.group(cls=PluggedGroup)
 def config() -> None:
     """Write, check and show configuration files."""
 

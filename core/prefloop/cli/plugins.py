@@ -16,11 +16,7 @@ if TYPE_CHECKING:
     from prefloop.config.options import Option
 
 
-class _Plugins(PluggedGroup):
-    prefix = "plugins "
-
-
-@click.group(cls=_Plugins)
+@click.group(cls=PluggedGroup)
 def plugins() -> None:
     """List, show, check and begin plugins."""
 

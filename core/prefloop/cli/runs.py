@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
 from prefloop.runs.view import open_run
 from prefloop.text import printable, printable_json
 
 
-@click.group()
+@click.group(cls=PluggedGroup)
 def runs() -> None:
     """List, show and resume runs."""
 
