@@ -5,7 +5,7 @@ A class attribute `shorthand` names the field that a bare value sets: ``model: Q
 """
 
 # No `from __future__ import annotations` here: the annotations are read at run time.
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
@@ -41,19 +41,15 @@ def _positive_or_none(_: object, __: object, value: float | None) -> None:
         raise ValueError(f"must be > 0 or null, not {value}.")
 
 
-def _at_least_one(_: object, __: object, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"must be at least 1, or null for all, not {value}.")
+def _at_least_one(special: int | None, meaning: str) -> Callable[[object, object, int | None], None]:
+    """A validator of a count that may also be `special`, which stands for `meaning`."""
 
+    def check(_: object, __: object, value: int | None) -> None:
+        if value != special and (value is None or value < 1):
+            shown = "null" if special is None else special
+            raise ValueError(f"must be at least 1, or {shown} for {meaning}, not {value}.")
 
-def _patience(_: object, __: object, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"must be at least 1, or null for never, not {value}.")
-
-
-def _layers(_: object, __: object, value: int) -> None:
-    if value != -1 and value < 1:
-        raise ValueError(f"must be at least 1, or -1 for all layers, not {value}.")
+    return check
 
 
 def _as_dict(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +88,9 @@ class AdapterConfig:
         default=0.0, validator=and_(ge(0), lt(1)), metadata=about("Dropout in front of the adapters.")
     )
     layers: int = field(
-        default=16, validator=_layers, metadata=about("How many of the last layers are trained; -1 is all.")
+        default=16,
+        validator=_at_least_one(-1, "all layers"),
+        metadata=about("How many of the last layers are trained; -1 is all."),
     )
     keys: tuple[str, ...] | None = field(
         default=None,
@@ -243,7 +241,7 @@ class TrainingConfig:
     )
     keep_last: int | None = field(
         default=2,
-        validator=_at_least_one,
+        validator=_at_least_one(None, "all"),
         metadata=about("How many of the newest checkpoints are kept; null is all."),
     )
     keep_best: int = field(
@@ -253,7 +251,7 @@ class TrainingConfig:
     )
     early_stop: int | None = field(
         default=None,
-        validator=_patience,
+        validator=_at_least_one(None, "never"),
         metadata=about("Evaluations without a better win rate after which the run ends; null is never."),
     )
     min_delta: float = field(

@@ -25,6 +25,7 @@ from prefloop.config.options import (
     option_called,
     options_of,
     section_of,
+    with_article,
 )
 from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, from_plain, in_words, plain_message
 from prefloop.errors import UserError
@@ -94,14 +95,13 @@ class Components:
     def use_of(self, node: Node, kind: str) -> Node:
         """The name in an expanded node. Raises `InvalidError` where there is none."""
         if node.mapping is None:
-            raise InvalidError.at(
-                node, f"must be a {kind}: a name, or a mapping with 'use', not {in_words(node)}."
-            )
+            message = f"must be {with_article(kind)}: a name, or a mapping with 'use', not {in_words(node)}."
+            raise InvalidError.at(node, message)
         use = node.mapping.get("use")
         if use is None:
             raise InvalidError.at(node, f"is missing 'use', which names the {kind}.")
         if not isinstance(use.value, str) or not use.value:
-            raise InvalidError.at(use, f"must be the name of a {kind}, not {in_words(use)}.")
+            raise InvalidError.at(use, f"must be the name of {with_article(kind)}, not {in_words(use)}.")
         return use
 
     def same(self, hint: Any, first: Node, second: Node) -> bool:

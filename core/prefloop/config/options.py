@@ -215,6 +215,11 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
 }
 
 
+def with_article(kind: str) -> str:
+    """A kind of component with its article: ``an observer``."""
+    return f"{'an' if kind[0] in 'ao' else 'a'} {kind}"
+
+
 def describe(hint: Any, *, plural: bool = False) -> str:
     """A type in words: ``a number or a list of numbers``."""
     alternatives = list(_descriptions(hint, plural))
@@ -227,8 +232,8 @@ def _descriptions(hint: Any, plural: bool) -> Iterator[str]:
             yield _WORDS[member][plural]
         elif member in KIND_OF:
             kind = KIND_OF[member]
-            article = "an" if kind[0] in "ao" else "a"
-            yield KINDS[kind].plural if plural else f"{article} {kind} (a name, or a mapping with 'use')"
+            one = f"{with_article(kind)} (a name, or a mapping with 'use')"
+            yield KINDS[kind].plural if plural else one
         elif get_origin(member) is Literal:
             yield "one of " + ", ".join(map(str, get_args(member)))
         elif is_list(member):
