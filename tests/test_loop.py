@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -386,6 +387,19 @@ def test_a_finished_loop_takes_no_further_step(model_folder: ModelFolder) -> Non
     assert list(loop) == []
     with pytest.raises(UserError, match="there is no step left after 1"):
         loop.step()
+
+
+def test_an_iterator_of_prompts_never_leaves_the_first_value_of_a_schedule(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    bonus = component("bonus", "kl")
+    schedule, constant = bonus(alpha=[1e-4, 1e-5]), bonus(alpha=1e-4)
+    with pytest.warns(
+        UserWarning, match=r"^bonuses\.1: its schedule has 2 values, .* an iterator of prompts"
+    ):
+        Loop(policy, iter(prompts_of(policy)), judge=Longer(), bonuses=[constant, schedule])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Loop(policy, iter(prompts_of(policy)), judge=Longer(), bonuses=[constant])
 
 
 def streaming(policy: Policy, prompts: Iterator[Prompt], **training: Any) -> Loop:

@@ -73,6 +73,35 @@ def test_a_batch_with_too_many_tokens_is_divided_into_equal_parts(
 
 
 @pytest.mark.parametrize(
+    ("algorithm", "alpha", "iters", "warns"),
+    [
+        ("xpo", [1e-4, 1e-5], 5, True),  # 10 of 12 prompts
+        ("xpo", [1e-4, 1e-5], 6, True),  # the second epoch would begin with the next step
+        ("xpo", [1e-4, 1e-5], 7, False),
+        ("xpo", [1e-4], 5, False),
+        ("xpo", 1e-4, 5, False),
+        ("xpo_paper", [1e-4, 1e-5], 5, True),
+    ],
+)
+def test_a_schedule_that_never_leaves_its_first_value_is_in_the_plan(
+    tmp_path: Path, algorithm: str, alpha: Any, iters: int, warns: bool
+) -> None:
+    settings = settings_for(tmp_path / "run", training={"batch_size": 2, "iters": iters})
+    settings |= {
+        "algorithm": {"use": algorithm, "alpha": alpha},
+        "prompts": {"path": "embedded:prompts", "limit": 12},
+        "evaluation": {"held_out": 0},
+    }
+    plan = prepare(load_config(settings)).plan
+    told = [text for title, text in plan.lines() if title == "warning"]
+    sentence = (
+        "bonuses.0: its schedule has 2 values, one for each epoch, but this run ends in the first: it never "
+        "leaves its first value."
+    )
+    assert told == [sentence] * warns
+
+
+@pytest.mark.parametrize(
     ("budget", "asked", "micro_batch", "pool"),
     [
         (1000.0, None, 8, 900),

@@ -412,7 +412,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, refuse: Any, monkeypatch:
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("prefloop.prompts.sources.rows_of_file", denied)
+    monkeypatch.setattr("prefloop.prompts.rows.rows_of_file", denied)
     write(tmp_path / "p.jsonl", {"prompt": "a"})
     assert refuse("p.jsonl") == ("p.jsonl cannot be read: Permission denied",)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefloop import Completion, Evaluation, Judgement, Pair, Prompt, Rate, StepMetrics, Verdict
-from prefloop.prompts.conversations import RowError
+from prefloop.prompts.loading import RowError
 from prefloop.runs.files import parse_line, sealed_lines
 from prefloop.runs.plan import Division, Memory, Plan, plan_from_json
 from prefloop.runs.records import (

@@ -78,5 +78,8 @@ def prefloop_commands() -> Commands:
         "config init": Command(
             f"{commands}.init:init", "Write a configuration in which every option is explained."
         ),
+        "plugins check": Command(
+            f"{commands}.check:check_plugins", "Run the conformance checks on what is installed."
+        ),
         "plugins new": Command(f"{commands}.new:new_plugin", "Write a package to begin a plugin with."),
     }

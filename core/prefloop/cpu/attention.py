@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from prefloop.cpu import slow_exp
 
 Mask = mx.array | str | None
-Masked = NDArray[np.bool_]
+Flags = NDArray[np.bool_]
 
 MIN_SCORES = 1 << 16
 """Scores of a call from which on waiting for NumPy is worth it."""
@@ -65,7 +65,7 @@ def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask = 
     return mx.concatenate(found, axis=3).reshape(*q.shape[:3], v.shape[-1])
 
 
-def _softmax(scores: mx.array, masked: Masked | None) -> tuple[mx.array, mx.array]:
+def _softmax(scores: mx.array, masked: Flags | None) -> tuple[mx.array, mx.array]:
     """Weights ``[..., l, s]`` and what they add up to, ``[..., l, 1]``."""
     weights = np.array(scores)
     if masked is not None:
@@ -75,7 +75,7 @@ def _softmax(scores: mx.array, masked: Masked | None) -> tuple[mx.array, mx.arra
     return mx.array(weights), mx.array(weights.sum(axis=-1, keepdims=True))
 
 
-def _blocks(mask: Mask, shape: tuple[int, ...]) -> Iterator[tuple[slice, int, Masked | None]]:
+def _blocks(mask: Mask, shape: tuple[int, ...]) -> Iterator[tuple[slice, int, Flags | None]]:
     """The queries of each block, how many keys they may see, and which of the last of these are masked.
 
     `shape` is that of all scores, ``[B, K, H/K, L, S]``.
@@ -96,7 +96,7 @@ def _blocks(mask: Mask, shape: tuple[int, ...]) -> Iterator[tuple[slice, int, Ma
             yield part, width, ~some[..., :width]
 
 
-def _allowed(mask: Mask, shape: tuple[int, ...]) -> Masked | None:
+def _allowed(mask: Mask, shape: tuple[int, ...]) -> Flags | None:
     """An array for a mask, ``[B or 1, K or 1, H/K or 1, L, S]``."""
     if not isinstance(mask, mx.array):
         return None

@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # this module is imported before mlx
 
 REMEDY = "pip install 'prefloop[cpu]', or apt install libopenblas0-pthread on Debian and Ubuntu"
 _SYSTEM = ("openblas", "mkl_rt", "blis")
-# Wheels that carry a whole OpenBLAS under its usual symbol names; the extra ``cpu`` brings the first.
-_WHEELS = ("faiss-cpu",)
+# A wheel that carries a whole OpenBLAS under its usual symbol names; the extra ``cpu`` brings it.
+_WHEEL = "faiss-cpu"
 # What such an OpenBLAS needs from the folder it lies in.
 _COMPANIONS = ("libquadmath", "libgfortran", "libgomp")
 
@@ -77,18 +77,10 @@ def _candidates() -> Iterator[str]:
     for name in _SYSTEM:
         if found := ctypes.util.find_library(name):
             yield found
-    for wheel in _WHEELS:
-        yield from _inside(wheel)
-
-
-def _inside(wheel: str) -> Iterator[str]:
-    try:
-        files = importlib.metadata.files(wheel) or []
-    except importlib.metadata.PackageNotFoundError:
-        return
-    for file in files:
-        if file.name.startswith("libopenblas"):
-            yield str(Path(str(file.locate())).resolve())
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files(_WHEEL) or []:
+            if file.name.startswith("libopenblas"):
+                yield str(Path(str(file.locate())).resolve())
 
 
 @contextmanager

@@ -66,11 +66,13 @@ def load_model(
 
     folder = _folder(path)
     key = (str(folder.resolve()), quantize, dtype)
-    with _explained(path):
+    try:
         pristine = _loaded.get(key) or _load(folder, quantize, dtype, trust_remote_code)
         _loaded[key] = pristine
         extra = {"trust_remote_code": trust_remote_code}
         tokenizer = load_tokenizer(folder, extra, eos_token_ids=pristine.config.get("eos_token_id"))
+    except Exception as error:  # whatever the libraries raise about a bad model folder
+        raise UserError(f"model '{path}' cannot be loaded: {_line(error)}") from error
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # what transformers makes of no files
         raise UserError(f"model '{path}': the folder holds no tokenizer.")
     return LoadedModel(copy_module_tree(pristine.model), tokenizer, pristine.config, folder, pristine)
@@ -95,11 +97,8 @@ def _quantize(model: nn.Module, config: dict[str, Any], quantize: str) -> dict[s
 
     if "quantization" in config or "quantization_config" in config:
         raise ValueError("it is quantized already. Remove 'quantize'.")
-    options = dict(_QUANTIZE[quantize])
     with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
-        _, quantized = quantize_model(
-            model, config, options.pop("group_size"), options.pop("bits"), **options
-        )
+        _, quantized = quantize_model(model, config, **_QUANTIZE[quantize])
     if not any("scales" in module for _, module in model.named_modules()):
         group = _QUANTIZE[quantize]["group_size"]
         raise ValueError(f"no layer can be quantized to {quantize}: no width is a multiple of {group}")
@@ -143,17 +142,6 @@ def _check_folder(folder: Path, path: str) -> None:
 
 def _looks_like_hub_id(path: str) -> bool:
     return path.count("/") == 1 and not path.startswith((".", "/", "~", os.sep))
-
-
-@contextlib.contextmanager
-def _explained(path: str) -> Any:
-    """Turn what the libraries raise about a bad model folder into one sentence."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"model '{path}' cannot be loaded: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:

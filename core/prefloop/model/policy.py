@@ -160,9 +160,7 @@ class Policy:
                 f"reference '{reference}': its tokenizer differs from the policy's, so it cannot score "
                 "the same tokens. Use a model of the same family."
             )
-        other.model.freeze()
-        other.model.eval()
-        return other.model
+        return view(other.model)
 
 
 def _encode_answer(text: str, tokenizer: Any, max_tokens: int | None) -> Completion:

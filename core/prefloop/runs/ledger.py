@@ -18,7 +18,7 @@ from attrs import frozen
 
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.errors import StopRun, check_count
-from prefloop.prompts.conversations import RowError
+from prefloop.prompts.loading import RowError
 from prefloop.runs.files import append_lines, damaged_line, read_lines
 from prefloop.runs.records import (
     DAMAGE,

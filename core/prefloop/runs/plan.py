@@ -77,6 +77,8 @@ class Plan:
     """At most, prompts and completions together."""
     division: Division
     memory: Memory
+    warnings: tuple[str, ...] = ()
+    """What the run will do that was hardly meant."""
 
     def lines(self) -> list[tuple[str, str]]:
         """The plan as titles and texts, for a terminal."""
@@ -93,6 +95,7 @@ class Plan:
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
             ("scoring", f"at most {at_once} {'pair' if at_once == 1 else 'pairs'} at a time"),
             ("memory", self.memory.words()),
+            *(("warning", text) for text in self.warnings),
         ]
 
 
@@ -100,7 +103,8 @@ def plan_from_json(found: Any) -> Plan | None:
     """The plan in ``run.json``; None where there is none, or not such a one."""
     try:
         parts = {"division": _record(Division, found["division"]), "memory": _record(Memory, found["memory"])}
-        return _record(Plan, {**found, **parts})
+        warnings = tuple(str(text) for text in found.get("warnings", ()))
+        return _record(Plan, {**found, **parts, "warnings": warnings})
     except (LookupError, TypeError):
         return None
 
@@ -108,7 +112,7 @@ def plan_from_json(found: Any) -> Plan | None:
 def _record(cls: type[T], found: Mapping[str, Any]) -> T:
     """A record of the fields that it knows. Raises `TypeError` where one is missing or is no number."""
     known = {name: found[name] for name in fields_dict(cls) if name in found}
-    if not all(isinstance(value, int | float | Division | Memory) for value in known.values()):
+    if not all(isinstance(value, int | float | Division | Memory | tuple) for value in known.values()):
         raise TypeError(f"{cls.__name__} has values that are no numbers")
     return cls(**known)
 

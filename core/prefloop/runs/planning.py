@@ -133,6 +133,7 @@ def make_plan(
         tokens_per_step=2 * loop.batch_size * (longest + completion),
         division=division,
         memory=estimate(division.micro_batch, division.pool_bytes),
+        warnings=tuple(loop.idle_schedules()),
     )
 
 

@@ -14,7 +14,8 @@ from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
-from prefloop.prompts.loading import PromptSet, load_prompts, split_held_out
+from prefloop.prompts.loading import PromptSet, load_prompts
+from prefloop.prompts.order import split_held_out
 from prefloop.runs.plan import Division, Plan
 from prefloop.runs.planning import make_plan
 from prefloop.scoring.scorer import lay_out

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, get_args
 
 from attrs import asdict, frozen
 
-from prefloop.prompts.conversations import RowError, check_text, messages_of, transcript
-from prefloop.prompts.files import describe
+from prefloop.prompts.loading import RowError, check_text, messages_of, transcript
+from prefloop.prompts.rows import type_in_words
 from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Status, Verdict
 
 DAMAGE = (RowError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
@@ -150,7 +150,7 @@ def _completion_from_json(found: Any, side: str) -> Completion:
     check_text(found["text"], f"its '{side}'")
     tokens, source = found.get("tokens") or [], found.get("source", "policy")
     if not isinstance(tokens, list):
-        raise RowError(f"has {describe(tokens)} as the 'tokens' of its '{side}', not a list")
+        raise RowError(f"has {type_in_words(tokens)} as the 'tokens' of its '{side}', not a list")
     if source not in get_args(Source):
         raise RowError(f"has the source {source!r} of its '{side}', none of {', '.join(get_args(Source))}")
     return Completion(tuple(tokens), found["text"], bool(found.get("stopped", True)), source)
@@ -175,7 +175,7 @@ def _verdict_from_json(found: Mapping[str, Any]) -> Verdict:
 
 def _probability(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise RowError(f"has {describe(value)} as its 'probability', not a number")
+        raise RowError(f"has {type_in_words(value)} as its 'probability', not a number")
     if not 0 <= value <= 1:
         raise RowError(f"is not a judgement: a verdict's probability lies between 0 and 1, not {value!r}")
     return float(value)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 from attrs import frozen
 
 from prefloop.errors import UserError
-from prefloop.prompts.conversations import RowError
+from prefloop.prompts.loading import RowError
 from prefloop.runs.files import parse_line
 from prefloop.runs.plan import Plan, plan_from_json
 from prefloop.runs.records import (

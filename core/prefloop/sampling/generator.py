@@ -7,7 +7,6 @@ The first failure decides, and the generator remembers it.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,14 +72,13 @@ class Generator:
 
 def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
     """One pool for each prompt length."""
-    groups: defaultdict[int, list[int]] = defaultdict(list)
-    for i, prompt in enumerate(request.prompts):
-        groups[len(prompt)].append(i)
+    prompts = request.prompts
     rows: dict[int, Tokens] = {}
-    for group in groups.values():
-        pool = sample_pool(model, evolve(request, prompts=[request.prompts[i] for i in group]))
+    for length in dict.fromkeys(map(len, prompts)):
+        group = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
+        pool = sample_pool(model, evolve(request, prompts=[prompts[i] for i in group]))
         rows |= zip(group, pool, strict=True)
-    return [rows[i] for i in range(len(request.prompts))]
+    return [rows[i] for i in range(len(prompts))]
 
 
 def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from attrs import frozen
+from attrs import evolve, frozen
 from mlx_lm.generate import wired_limit
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
@@ -85,44 +85,40 @@ def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
     rows: list[Tokens] = []
     with wired_limit(model):
         for start in range(0, len(prompts), size):
-            part = prompts[start : start + size]
-            prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(part)}
-            with limit_threads(model, len(part)):
-                rows += _Pool(model, part, prefilled, request.sampler).run(request.max_tokens, request.stop)
+            part = evolve(request, prompts=prompts[start : start + size])
+            prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(part.prompts)}
+            with limit_threads(model, len(part.prompts)):
+                rows += _Pool(model, part, prefilled).run()
     return rows
 
 
 class _Pool:
     """Rows that are sampled together. `rows` are those that have not stopped."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        prompts: Sequence[Tokens],
-        prefilled: dict[Tokens, Caches],
-        sampler: TokenSampler,
-    ) -> None:
+    def __init__(self, model: nn.Module, request: Request, prefilled: dict[Tokens, Caches]) -> None:
         self.model = model
-        self.sampler = sampler
+        self.request = request
+        prompts = request.prompts
         self.rows = list(range(len(prompts)))
         self.written: list[list[int]] = [[] for _ in prompts]
-        rows = [prefilled[prompt] for prompt in prompts]
-        self.caches = [internals.merge_caches(layer) for layer in zip(*rows, strict=True)]
+        layers = zip(*(prefilled[prompt] for prompt in prompts), strict=True)
+        self.caches = [internals.merge_caches(layer) for layer in layers]
         logits = self._logits(mx.array([prompt[-1] for prompt in prompts]))
         if len(set(map(len, prompts))) > 1:
             _check(model, prompts, prefilled, logits)
         self.tokens = self._sample(logits)  # [R], one token per row, on its way
 
-    def run(self, max_tokens: int, stop: Set[int]) -> list[Tokens]:
+    def run(self) -> list[Tokens]:
         """The tokens of all rows. Each step starts before the tokens of the previous step are read."""
-        for count in range(1, max_tokens + 1):
+        for left in reversed(range(self.request.max_tokens)):
             tokens = self.tokens
-            if count < max_tokens:
+            if left:
                 self.tokens = self._sample(self._logits(tokens))
             going_on = []
-            for position, (row, token) in enumerate(zip(self.rows, _ints(tokens), strict=True)):
+            read: Any = tokens.tolist()
+            for position, (row, token) in enumerate(zip(self.rows, read, strict=True)):
                 self.written[row].append(token)
-                if token not in stop:
+                if token not in self.request.stop:
                     going_on.append(position)
             if not going_on:
                 break
@@ -135,7 +131,7 @@ class _Pool:
         return logits  # [R, V]
 
     def _sample(self, logits: mx.array) -> mx.array:
-        tokens = self.sampler(logits)
+        tokens = self.request.sampler(logits)
         mx.async_eval(tokens)
         return tokens
 
@@ -187,8 +183,3 @@ def _row_bytes(model: nn.Module, tokens: int) -> int:
     caches = make_prompt_cache(model)
     logits = model(mx.array([[0]]), cache=caches)
     return int(tokens * internals.cache_bytes_per_token(caches) + LOGIT_COPIES * 4 * logits.shape[-1])
-
-
-def _ints(tokens: mx.array) -> list[int]:
-    values: Any = tokens.tolist()
-    return [int(value) for value in values]

@@ -113,7 +113,7 @@ def _with_trained_head(head: Head, targets: mx.array, reference: Hidden | None) 
     def terms(states: mx.array, *parameters: mx.array) -> list[mx.array]:
         parts: list[list[mx.array]] = []
         for _, _, values, _ in _serialise_chunks(head, states, parameters, targets, reference, parts):
-            parts.append(values)  # the generator reads it
+            parts.append(values)  # for which the next chunk waits
         return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
 
     @terms.vjp

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from prefloop import embedded
 from prefloop.errors import UserError
-from prefloop.prompts.conversations import (
+from prefloop.prompts.loading import (
     RowError,
     check_text,
     conversation,
@@ -19,8 +19,7 @@ from prefloop.prompts.conversations import (
     messages_of,
     transcript,
 )
-from prefloop.prompts.files import Row, describe
-from prefloop.prompts.sources import Rows, read_rows
+from prefloop.prompts.rows import Row, Rows, read_rows, type_in_words
 from prefloop.runs.records import Judgement, is_judgement, judgement_from_json, latest
 from prefloop.runs.view import LEDGER, read_judgements
 from prefloop.settings import PromptsConfig
@@ -162,7 +161,7 @@ def _label(value: object) -> Side | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int) or value not in _LABELS:
-        shown = f"{value!r}" if isinstance(value, str | int) else describe(value)
+        shown = f"{value!r}" if isinstance(value, str | int) else type_in_words(value)
         raise RowError(f"has {shown} as its 'label', not first, second or tie (0 is first, 1 is second)")
     return _LABELS[value]
 

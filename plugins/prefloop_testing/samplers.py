@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import mlx.core as mx
 from attrs import evolve
 
-from prefloop.testing.suite import ComponentSuite
 from prefloop.types import Completion, Pair, Progress, Prompt
+from prefloop_testing.suite import ComponentSuite
 
 if TYPE_CHECKING:
     from prefloop.model.policy import Policy

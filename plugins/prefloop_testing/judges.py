@@ -9,9 +9,9 @@ from typing import Any, ClassVar, get_args
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config.options import options_of
 from prefloop.errors import StopRun
-from prefloop.testing import samples
-from prefloop.testing.suite import ComponentSuite, listed, note, skip
 from prefloop.types import Pair, Status, Verdict
+from prefloop_testing import samples
+from prefloop_testing.suite import ComponentSuite, listed, note, skip
 
 TOLERANCE = 1e-3
 """Two probabilities this close count as the same: batches of a model round differently."""

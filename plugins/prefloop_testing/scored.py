@@ -10,9 +10,9 @@ from typing import Any, ClassVar, cast, get_args
 import mlx.core as mx
 import numpy as np
 
-from prefloop.testing.samples import EXTREME, ORDINARY, Base, scores_at
-from prefloop.testing.suite import ComponentSuite, listed, note
 from prefloop.types import Need, Progress, Scores
+from prefloop_testing.samples import EXTREME, ORDINARY, Base, scores_at
+from prefloop_testing.suite import ComponentSuite, listed, note
 
 RATIOS = np.array([(-1.5, 0.5, 1.25, -0.75, 0.4), (0.7, -0.4, 1.5, -1.25, -0.5)])
 """Log-ratios of policy to reference, ``[2, B]`` as in `Base`; none is zero, where some terms have a kink."""

@@ -10,12 +10,12 @@ one, and ``prefloop plugins check`` uses that.
 
 from __future__ import annotations
 
-from prefloop.testing.checking import Outcome, outcomes
-from prefloop.testing.judges import JudgeSuite
-from prefloop.testing.runs import AlgorithmSuite, ObserverSuite
-from prefloop.testing.samplers import SamplerSuite
-from prefloop.testing.scored import BonusSuite, LossSuite
-from prefloop.testing.suite import ComponentSuite, Note, PluginSuite
+from prefloop_testing.checking import Outcome, outcomes
+from prefloop_testing.judges import JudgeSuite
+from prefloop_testing.runs import AlgorithmSuite, ObserverSuite
+from prefloop_testing.samplers import SamplerSuite
+from prefloop_testing.scored import BonusSuite, LossSuite
+from prefloop_testing.suite import ComponentSuite, Note, PluginSuite
 
 __all__ = [
     "AlgorithmSuite",

@@ -11,7 +11,7 @@ from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.config.components import PRESET
 from prefloop.errors import UserError
-from prefloop.testing.suite import ComponentSuite, listed
+from prefloop_testing.suite import ComponentSuite, listed
 
 EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_"))
 

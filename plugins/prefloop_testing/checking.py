@@ -19,11 +19,11 @@ from prefloop.components import Base, BaseJudge, adapt
 from prefloop.config.options import options_of
 from prefloop.errors import UserError, did_you_mean
 from prefloop.registry import KINDS, Provider, Registry, canonical
-from prefloop.testing.judges import JudgeSuite
-from prefloop.testing.runs import AlgorithmSuite, ObserverSuite
-from prefloop.testing.samplers import SamplerSuite
-from prefloop.testing.scored import BonusSuite, LossSuite
-from prefloop.testing.suite import ComponentSuite, Note, PluginSuite, listed, skip
+from prefloop_testing.judges import JudgeSuite
+from prefloop_testing.runs import AlgorithmSuite, ObserverSuite
+from prefloop_testing.samplers import SamplerSuite
+from prefloop_testing.scored import BonusSuite, LossSuite
+from prefloop_testing.suite import ComponentSuite, Note, PluginSuite, listed, skip
 
 SUITES: Mapping[str, type[ComponentSuite]] = {
     suite.kind: suite
