@@ -24,6 +24,7 @@ from prefloop import (
     Verdict,
     load_config,
     open_run,
+    resume,
     train,
 )
 from prefloop.runs.files import append_lines, sealed_lines
@@ -143,6 +144,7 @@ def test_a_file_that_was_replaced_is_read_from_its_start(tmp_path: Path) -> None
     shorter = run.metrics(cursor)
     assert (shorter.restarted, steps_in(shorter.records)) == (True, [0, 1, 2, 3])
     assert not run.metrics(shorter.cursor).restarted
+    assert run.metrics(-1).restarted
     inside = run.metrics(shorter.cursor - 3)
     assert (inside.restarted, len(inside.records), inside.cursor) == (True, 4, len(kept))
     (run.path / "metrics.jsonl").unlink()
@@ -281,6 +283,15 @@ def test_what_is_read_is_what_the_run_was(watched: tuple[Run, Watches]) -> None:
         assert [pair.first.text for pair in found.pairs] == [pair.first.text for pair in made.pairs]
         assert list(found.verdicts) == list(made.verdicts)
     assert run.problems == ()
+
+
+def test_a_run_that_is_made_longer_has_the_longer_plan(watched: tuple[Run, Watches], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(watched[0].path, tmp_path / "run"))
+    resume(copy, overrides=["training.iters=4"])
+    run = open_run(copy)
+    assert run.plan is not None and watched[0].plan.steps == 3
+    assert (run.plan.steps, run.plan.division) == (4, watched[0].plan.division)
+    assert run.summary["steps"] == 4
 
 
 def test_reading_changes_nothing_and_needs_no_right_to_write(watched: tuple[Run, Watches]) -> None:

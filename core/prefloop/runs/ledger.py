@@ -82,6 +82,7 @@ class CachedJudge(BaseJudge):
     """A judge whose verdicts are kept in a ledger, and taken from there where they are known.
 
     `step` gives the step to write beside each verdict; `evaluation` says that the pairs are not learnt from.
+    The judge is prepared already.
     """
 
     def __init__(
@@ -107,13 +108,6 @@ class CachedJudge(BaseJudge):
     @property
     def interactive(self) -> bool:
         return self.inner.interactive
-
-    @property
-    def evaluates(self) -> bool:
-        return self.inner.evaluates
-
-    def prepare(self) -> None:
-        self.inner.prepare()
 
     def close(self) -> None:
         self.inner.close()

@@ -28,7 +28,6 @@ from prefloop.runs.records import EXAMPLES, finite
 from prefloop.runs.run import Recorder, Run, check_config, choose_path, identify, refuse_taken
 from prefloop.runs.view import CONFIG, flat, open_run
 from prefloop.sampling.generator import POOL_BYTES
-from prefloop.settings import TrainingConfig
 from prefloop.types import Evaluation
 
 MAY_CHANGE = frozenset(
@@ -161,7 +160,10 @@ class _Session:
         return bool(self.evaluations) and self.evaluations[-1].step == number
 
     def _out_of_patience(self) -> bool:
-        return _is_out_of_patience(self.evaluations, self.prepared.config.training)
+        """Whether the last ``training.early_stop`` evaluations have brought nothing better."""
+        training, rates = self.prepared.config.training, [e.win_rate.rate for e in self.evaluations]
+        patience = training.early_stop
+        return patience is not None and evaluations_since_best(rates, training.min_delta) >= patience
 
     def _among_the_best(self) -> bool:
         """Whether the policy as it is has just been evaluated, and is one of those that are kept."""
@@ -257,14 +259,6 @@ def _report(config: Config) -> list[object]:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _is_out_of_patience(evaluations: Sequence[Evaluation], training: TrainingConfig) -> bool:
-    """Whether the last ``training.early_stop`` evaluations have brought nothing better."""
-    if training.early_stop is None:
-        return False
-    rates = [evaluation.win_rate.rate for evaluation in evaluations]
-    return evaluations_since_best(rates, training.min_delta) >= training.early_stop
 
 
 def evaluations_since_best(rates: Sequence[float], min_delta: float) -> int:

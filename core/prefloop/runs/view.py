@@ -272,8 +272,8 @@ def read_new(path: Path, cursor: int, parse: Callable[[bytes], T]) -> NewRecords
 
 def _is_after_a_line(file: BinaryIO, cursor: int) -> bool:
     """Whether a line of the file ends at `cursor`: else another file has taken its place."""
-    if cursor == 0:
-        return True
+    if cursor <= 0:
+        return cursor == 0
     file.seek(cursor - 1)
     return file.read(1) == b"\n"
 
