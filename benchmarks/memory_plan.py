@@ -99,7 +99,7 @@ def measure(case: Case, work: Path) -> dict[str, Any]:
     from benchmarks.speed.models import make
     from benchmarks.speed.ours import make_loop
 
-    from prefloop.runs.memory import Estimator
+    from prefloop.runs.planning import Estimator
     from prefloop.sampling.generator import POOL_BYTES
 
     row, shared = case.row, case.row.model == "M"

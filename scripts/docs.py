@@ -28,9 +28,9 @@ from attrs import NOTHING, has
 from docs_picture import picture
 
 from prefloop.config import Config, OptimizerConfig, ScheduleConfig
+from prefloop.config.components import PRESET
 from prefloop.config.dump import to_plain
 from prefloop.config.options import Option, describe, kind_of, options_of, section_of
-from prefloop.config.presets import PRESET
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop_plugins.scaffold import write
 

@@ -27,8 +27,8 @@ from first_version import components
 from first_version.run import SETTINGS, run
 from prefloop import hooks, types
 from prefloop.registry import KINDS, Registry
-from prefloop.testing import outcomes
-from prefloop.testing.checking import SUITES
+from prefloop_testing import outcomes
+from prefloop_testing.checking import SUITES
 from support.packages import Prefloop, add_metadata
 
 HOOKS = [kind.hook for kind in KINDS.values()]

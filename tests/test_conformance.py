@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 from prefloop import Policy
-from prefloop.testing import (
-    AlgorithmSuite,
-    BonusSuite,
-    JudgeSuite,
-    LossSuite,
-    ObserverSuite,
-    PluginSuite,
-    SamplerSuite,
-)
 from prefloop_plugins.algorithms import IterativeDpo, OfflineDpo, OnlineDpo, Xpo, XpoPaper
 from prefloop_plugins.bonuses import Kl, Optimism
 from prefloop_plugins.judges.cascade import CascadeJudge
@@ -24,6 +15,15 @@ from prefloop_plugins.judges.rule import RuleJudge
 from prefloop_plugins.losses import Dpop, Hinge, Ipo, Sigmoid
 from prefloop_plugins.progress import ProgressObserver
 from prefloop_plugins.samplers import DatasetSampler, PolicyReferenceSampler, PolicySampler
+from prefloop_testing import (
+    AlgorithmSuite,
+    BonusSuite,
+    JudgeSuite,
+    LossSuite,
+    ObserverSuite,
+    PluginSuite,
+    SamplerSuite,
+)
 
 
 def shortness(prompt: str, completion: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prefloop import Run, StopRun, UserError, load_config, resume, train
-from prefloop.runs.early_stopping import stale
+from prefloop.runs.training import evaluations_since_best
 from support.small_runs import StopsAfter, lines
 
 STILL: dict[str, Any] = {
@@ -65,7 +65,7 @@ def adapters(folder: Path) -> bytes:
     ],
 )
 def test_evaluations_without_improvement_are_counted(seen: list[float], min_delta: float, count: int) -> None:
-    assert stale(seen, min_delta) == count
+    assert evaluations_since_best(seen, min_delta) == count
 
 
 def test_a_run_without_improvement_stops_early_and_can_go_on(tmp_path: Path) -> None:

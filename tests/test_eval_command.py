@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {
     "sampler": {"max_completion_length": 8},
     "adapter": {"rank": 2, "layers": 1},
     "training": {"batch_size": 4, "iters": 2, "learning_rate": 0.01, "save_every": 1, "evaluate_every": 1},
-    "evaluation": {"held_out": 6, "answer": "answer"},
+    "evaluation": {"held_out": 6, "answer_column": "answer"},
     "output": "run",
 }
 PROMPTS = "".join(f'{{"prompt": "Say {i}.", "answer": "{i}"}}\n' for i in range(60))
@@ -112,7 +112,7 @@ def test_another_judge_with_settings_of_its_own() -> None:
 
 
 def test_settings_of_the_run_that_matter_can_be_changed() -> None:
-    found = evaluated("--set", "sampler.max_completion_length=2", "--set", "evaluation.answer=null")
+    found = evaluated("--set", "sampler.max_completion_length=2", "--set", "evaluation.answer_column=null")
     assert found["metrics"]["completion_length_p90"] <= 2
     assert "accuracy" not in found["metrics"]
 
@@ -174,7 +174,10 @@ def test_a_stopped_evaluation_goes_on_where_it_was() -> None:
         (("--checkpoint", "bst"), "--checkpoint: must be the number of a step, or best, not 'bst'."),
         (("--judge", "rul"), "judge: there is no judge 'rul'. Did you mean 'rule'?"),
         (("--prompts", "prompt.jsonl"), "--prompts: there is no file or folder 'prompt.jsonl', and it is "),
-        (("--prompts", "other.jsonl"), "evaluation.answer: other.jsonl:1 has nothing in a column 'answer'. "),
+        (
+            ("--prompts", "other.jsonl"),
+            "evaluation.answer_column: other.jsonl:1 has nothing in a column 'answer'. ",
+        ),
         (
             ("--set", "loss.beta=1"),
             "--set loss.beta=1: has no effect here: only judge, evaluation, prompts, ",

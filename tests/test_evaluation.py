@@ -13,9 +13,9 @@ import pytest
 from attrs import define, evolve, field
 
 from prefloop import Completion, Evaluation, Pair, Policy, Prompt, Rate, Sampling, StopRun, Verdict
-from prefloop.evaluation import Evaluator, length_controlled, metrics, wilson, win_rate
-from prefloop.evaluation.asking import ask
-from prefloop.evaluation.record import record
+from prefloop.evaluation import Evaluator, length_controlled, stats, wilson, win_rate
+from prefloop.evaluation.evaluator import divergence, judge_both_orders
+from prefloop.runs.records import evaluation_to_json
 from support.tiny_models import ModelFolder
 
 
@@ -202,21 +202,47 @@ class Asked:
 def test_a_judge_is_asked_in_both_orders_only_where_it_may_have_position_bias() -> None:
     pairs = [pair("a", "b"), pair("c", "d")]
     plain = Asked(Verdict(0.9))
-    assert ask(plain, pairs) == [Verdict.tie(orders=(0.9, pytest.approx(0.1)))] * 2
+    assert judge_both_orders(plain, pairs) == [Verdict.tie(orders=(0.9, pytest.approx(0.1)))] * 2
     assert plain.seen == ["a", "c", "b", "d"]
     symmetric = Asked(Verdict(0.9), symmetric=True)
-    assert (ask(symmetric, pairs), symmetric.seen) == ([Verdict(0.9)] * 2, ["a", "c"])
+    assert (judge_both_orders(symmetric, pairs), symmetric.seen) == ([Verdict(0.9)] * 2, ["a", "c"])
     itself = Asked(Verdict(0.7, orders=(0.9, 0.5)))
-    assert (ask(itself, pairs), itself.seen) == ([itself.answer] * 2, ["a", "c"])
+    assert (judge_both_orders(itself, pairs), itself.seen) == ([itself.answer] * 2, ["a", "c"])
     failing = Asked(Verdict.error("?"))
-    assert (ask(failing, pairs), failing.seen) == ([failing.answer] * 2, ["a", "c"])
+    assert (judge_both_orders(failing, pairs), failing.seen) == ([failing.answer] * 2, ["a", "c"])
     person = Asked(Verdict(0.75), interactive=True)
-    assert (ask(person, pairs), person.seen) == ([Verdict(0.75), Verdict(0.25)], ["a", "d"])
+    assert (judge_both_orders(person, pairs), person.seen) == ([Verdict(0.75), Verdict(0.25)], ["a", "d"])
+
+
+def test_a_verdict_on_swapped_answers_says_the_same() -> None:
+    one = Verdict(0.75, orders=(0.9, 0.6), reason="r")  # the second number was asked with the answers swapped
+    assert one.swapped() == Verdict(0.25, orders=(pytest.approx(0.4), pytest.approx(0.1)), reason="r")
+    assert pair("a", "b").swapped() == pair("b", "a")
+    bias = (
+        stats.position_bias([(0.9, 0.2)]),
+        stats.position_bias([Verdict.tie(orders=(0.9, 0.2)).swapped().orders]),
+    )
+    assert [b and b.first_place and b.first_place.rate for b in bias] == [
+        1.0,
+        1.0,
+    ]  # the place stays the place
+
+
+@pytest.mark.parametrize(
+    ("probability", "margin", "status"),
+    [(0.5 + 9e-7, 0.0, "tie"), (0.5 - 2e-6, 0.0, "ok"), (0.45, 0.05, "tie"), (0.44, 0.05, "ok")],
+)
+def test_a_computed_probability_near_one_half_is_a_tie(
+    probability: float, margin: float, status: str
+) -> None:
+    found = Verdict.from_probability(probability, tie_margin=margin, reason="r", orders=(0.4, 0.6))
+    assert (found.status, found.reason, found.orders) == (status, "r", (0.4, 0.6))
+    assert found.probability == (0.5 if status == "tie" else probability)
 
 
 def test_verdicts_of_a_person_who_leaves_belong_to_the_right_answers() -> None:
     with pytest.raises(StopRun) as left:
-        ask(Asked(Verdict(1.0), interactive=True, patience=2), [pair("a", "b")] * 3)
+        judge_both_orders(Asked(Verdict(1.0), interactive=True, patience=2), [pair("a", "b")] * 3)
     assert [v.probability for v in left.value.verdicts] == [1.0, 0.0]
 
 
@@ -230,7 +256,7 @@ def test_two_orders_are_averaged_and_an_error_in_one_is_an_error() -> None:
         def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
             return self.given.pop(0)
 
-    found = ask(InTurn(), [pair("a", "b")] * 3)
+    found = judge_both_orders(InTurn(), [pair("a", "b")] * 3)
     assert found[0] == Verdict(0.7, orders=(0.9, 0.5))
     assert found[1] == Verdict(0.65, orders=(0.5, 0.8))
     assert found[2].status == "error"
@@ -245,11 +271,11 @@ def test_judge_statistics_by_hand() -> None:
         Verdict.error("?"),
         Verdict.abstain(),
     ]
-    found = metrics.health(pairs, verdicts)
+    found = stats.judge_metrics(pairs, verdicts)
     assert (found["ties"], found["errors"], found["abstentions"]) == (0.2, 0.2, 0.2)
     assert found["position_gap"] == pytest.approx((0.4 + 0.0 + 0.8) / 3)
     assert found["first_place"] == 3 / 4
-    alone = metrics.health(pairs[:1], [Verdict(0.6)])
+    alone = stats.judge_metrics(pairs[:1], [Verdict(0.6)])
     assert math.isnan(alone["position_gap"])
     assert math.isnan(alone["first_place"])
 
@@ -257,16 +283,16 @@ def test_judge_statistics_by_hand() -> None:
 def test_lengths_stop_rate_and_distinct_n_by_hand() -> None:
     texts = [(1, 2, 1, 2, 9), (1, 2), (3, 9)]  # 9 is the stop token
     said = [Completion(t, "", stopped=t[-1] == 9) for t in texts]
-    found = metrics.answers(said)
+    found = stats.completion_metrics(said)
     assert found["distinct_1"] == 3 / 7  # 1 2 3, of 1 2 1 2 1 2 3
     assert found["distinct_2"] == 2 / 4  # 12 and 21, of 12 21 12 12
     assert found["stop_rate"] == 2 / 3
     many = [Completion(tuple(range(n)), "", stopped=False) for n in (3, 8, 1, 20, 5, 5, 9)]
-    lengths = metrics.answers(many)
+    lengths = stats.completion_metrics(many)
     p10, p90 = np.percentile([3, 8, 1, 20, 5, 5, 9], [10, 90])
     assert lengths["completion_length_p10"] == pytest.approx(p10)
     assert lengths["completion_length_p90"] == pytest.approx(p90)
-    assert math.isnan(metrics.distinct([Completion((1,), "")], 1))
+    assert math.isnan(stats.distinct([Completion((1,), "")], 1))
 
 
 def test_divergence_against_float64(model_folder: ModelFolder) -> None:
@@ -288,7 +314,7 @@ def test_divergence_against_float64(model_folder: ModelFolder) -> None:
     rows = list(zip(prompts, said, strict=True))
     ratios = [total(policy.model, *row) - total(policy.reference, *row) for row in rows]
     for batch_size in (2, 8):
-        found = metrics.divergence(policy, prompts, said, batch_size)
+        found = divergence(policy, prompts, said, batch_size)
         assert found["kl"] == pytest.approx(np.mean(ratios), abs=1e-4)
         assert found["kl_se"] == pytest.approx(np.std(ratios, ddof=1) / math.sqrt(5), abs=1e-4)
     assert abs(np.mean(ratios)) > 0.01
@@ -299,7 +325,7 @@ def test_an_evaluation_is_written_as_json_without_nan() -> None:
     evaluation = Evaluation(
         3, Rate(1.0, 0.2, 1.0, 1), {"kl": math.nan}, [both], [Verdict(0.9, orders=(1.0, 0.8))], "p:rule"
     )
-    found = json.loads(json.dumps(record(evaluation), allow_nan=False))
+    found = json.loads(json.dumps(evaluation_to_json(evaluation), allow_nan=False))
     assert found["metrics"] == {"kl": None}
     assert (found["step"], found["judge"], found["against"]) == (3, "p:rule", "start")
     (only,) = found["pairs"]

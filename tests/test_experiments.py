@@ -27,10 +27,6 @@ def pair(number: int = 0) -> Pair:
     return Pair(prompt, Completion((), GOOD), Completion((), POOR))
 
 
-def turned(pair: Pair) -> Pair:
-    return Pair(pair.prompt, pair.second, pair.first)
-
-
 @pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.name)
 def test_pages_say_what_is_on_record(page: object) -> None:
     text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
@@ -68,7 +64,7 @@ def test_a_faulty_judge_is_wrong_as_often_as_it_says(fault: str) -> None:
     """Of 1000 pairs whose good answer is the longer one, in either place."""
     judge = FaultyJudge(warm, rate=0.3, fault=fault)
     straight = judge.judge([pair(i) for i in range(1000)])
-    swapped = judge.judge([turned(pair(i)) for i in range(1000)])
+    swapped = judge.judge([pair(i).swapped() for i in range(1000)])
     right = [
         sum(v.prefers_first is want for v in vs) / 1000 for vs, want in ((straight, True), (swapped, False))
     ]
@@ -81,8 +77,8 @@ def test_a_graded_judge_favours_the_first_place_and_both_orders_undo_it() -> Non
     once = GradedJudge(warm, bias=2.0, noise=0.0)
     both = GradedJudge(warm, bias=2.0, noise=0.0, orders=2)
     sigmoid = [1 / (1 + math.exp(-x)) for x in (4 + 2, -4 + 2)]
-    assert [once.judge([p])[0].probability for p in (pair(), turned(pair()))] == pytest.approx(sigmoid)
-    given, other = both.judge([pair(), turned(pair())])
+    assert [once.judge([p])[0].probability for p in (pair(), pair().swapped())] == pytest.approx(sigmoid)
+    given, other = both.judge([pair(), pair().swapped()])
     assert given.probability == pytest.approx(1 - other.probability)
     assert given.orders == pytest.approx((sigmoid[0], 1 - sigmoid[1]))
 

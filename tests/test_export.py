@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from prefloop import Completion, Pair, Prompt, Verdict
 from prefloop.cli import main
-from prefloop.runs.ledger import JudgeIdentity, Ledger
+from prefloop.runs.ledger import Ledger
+from prefloop.runs.records import JudgeIdentity
 from prefloop_plugins.judging.pair_files import read_pairs
 
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -13,7 +13,7 @@ import pytest
 from attrs import define, evolve, field, frozen
 
 from prefloop import BaseJudge, BaseSampler, Pair, Policy, Progress, Prompt, Sampling, Scores, Verdict
-from prefloop.testing import (
+from prefloop_testing import (
     BonusSuite,
     ComponentSuite,
     JudgeSuite,

@@ -1,4 +1,4 @@
-"""The honesty panel: every warning at its threshold, and the numbers that it is decided by."""
+"""The validity checks: every warning at its threshold, and the numbers that it is decided by."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from prefloop.types import Rate
-from prefloop_plugins.report.collapse import collapse, right_answers
+from prefloop.runs.records import JudgeIdentity, Judgement
+from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Verdict
 from prefloop_plugins.report.findings import (
     claim,
+    collapse,
     findings,
     finished,
     judge_consistency,
     judge_decided,
     length,
+    right_answers,
     selection,
     who_judged,
 )
@@ -25,10 +28,10 @@ from prefloop_plugins.report.measures import (
     overall,
     pairs_needed,
     phases,
-    position,
+    position_bias,
     stretches,
 )
-from prefloop_plugins.report.records import Answer, Compared, Evaluated, Finding, Judged, RunFiles
+from prefloop_plugins.report.records import Finding, RunFiles
 
 
 def run(**parts: Any) -> RunFiles:
@@ -47,10 +50,10 @@ def compared(
 ) -> RunFiles:
     """A run with an evaluation before and one after training."""
     after = Rate((low + high) / 2, low, high, 100)
-    return run(evaluations=(Evaluated(0, before, first), Evaluated(10, after, last)), **parts)
+    return run(evaluations=(Evaluation(0, before, first), Evaluation(10, after, last)), **parts)
 
 
-def told(check: Callable[[RunFiles], Finding | None], found: RunFiles) -> tuple[str, str]:
+def level_and_text(check: Callable[[RunFiles], Finding | None], found: RunFiles) -> tuple[str, str]:
     finding = check(found)
     assert finding is not None
     return finding.level, finding.text
@@ -89,12 +92,12 @@ def told(check: Callable[[RunFiles], Finding | None], found: RunFiles) -> tuple[
     ],
 )
 def test_whether_the_run_finished(manifest: dict[str, Any], level: str, text: str) -> None:
-    assert told(finished, run(manifest=manifest)) == (level, text)
+    assert level_and_text(finished, run(manifest=manifest)) == (level, text)
 
 
 def test_the_level_of_the_win_rate_finding() -> None:
     def level(low: float, high: float, **before: Rate) -> str:
-        return told(claim, compared({}, {}, low=low, high=high, **before))[0]
+        return level_and_text(claim, compared({}, {}, low=low, high=high, **before))[0]
 
     assert level(0.50, 0.70) == "warning"  # it contains one half, if only just
     assert level(0.59, 0.70) == "fine"
@@ -102,11 +105,11 @@ def test_the_level_of_the_win_rate_finding() -> None:
     assert level(0.30, 0.49) == "warning"
     assert level(0.51, 0.70, before=Rate(0.4, 0.3, 0.5, 100)) == "fine"
     assert claim(run()).level == "unknown"
-    assert claim(run(evaluations=(Evaluated(0, Rate(0.5, 0.4, 0.6, 100)),))).level == "unknown"
+    assert claim(run(evaluations=(Evaluation(0, Rate(0.5, 0.4, 0.6, 100), {}),))).level == "unknown"
 
 
 def test_the_win_rate_finding_has_its_numbers() -> None:
-    assert told(claim, compared({}, {}, low=0.44, high=0.76)) == (
+    assert level_and_text(claim, compared({}, {}, low=0.44, high=0.76)) == (
         "warning",
         (
             "The win rate is 60% (44% to 76%) on 100 held-out prompts: the interval contains one half, so it "
@@ -142,14 +145,14 @@ def test_a_win_rate_that_came_with_length_is_a_warning(
     after = {"completion_length": tokens}
     if controlled is not None:
         after["length_controlled_win_rate"] = controlled
-    assert told(length, compared({"completion_length": 10.0}, after))[0] == level
+    assert level_and_text(length, compared({"completion_length": 10.0}, after))[0] == level
 
 
 def test_the_length_finding_has_its_numbers() -> None:
     found = compared(
         {"completion_length": 10.0}, {"completion_length": 15.0, "length_controlled_win_rate": 0.5}
     )
-    assert told(length, found)[1] == (
+    assert level_and_text(length, found)[1] == (
         "Held-out answers went from 10.0 to 15.0 tokens; the win rate is 70%, length-controlled 50%: at "
         "equal length less of it is left, or nothing."
     )
@@ -158,20 +161,33 @@ def test_the_length_finding_has_its_numbers() -> None:
     assert length(lost).level == "fine"
 
 
+def judgement(
+    step: int, lengths: tuple[int, int], verdict: Verdict, *, equal: bool = False, source: Source = "policy"
+) -> Judgement:
+    """A judged pair of answers with so many tokens."""
+    texts = ("same", "same") if equal else ("first", "second")
+    first, second = (Completion((1,) * count, text) for count, text in zip(lengths, texts, strict=True))
+    pair = Pair(Prompt((), "Hi"), first, evolve(second, source=source))
+    return Judgement(step, pair, verdict, JudgeIdentity("prefloop:rule", "1", "x"))
+
+
 def orders(*pairs: tuple[float, float]) -> RunFiles:
-    return run(judged=tuple(Judged(1, (5, 6), (a + b) / 2, orders=(a, b)) for a, b in pairs))
+    verdicts = (Verdict((a + b) / 2, orders=(a, b)) for a, b in pairs)
+    return run(judged=tuple(judgement(1, (5, 6), verdict) for verdict in verdicts))
 
 
 def test_a_judge_with_position_bias_is_a_warning() -> None:
-    assert told(judge_consistency, orders(*[(0.9, 0.71), (0.1, 0.29)] * 20))[0] == "fine"
-    assert told(judge_consistency, orders(*[(0.9, 0.7), (0.1, 0.3)] * 20))[0] == "warning"  # a gap of 0.2
+    assert level_and_text(judge_consistency, orders(*[(0.9, 0.71), (0.1, 0.29)] * 20))[0] == "fine"
+    assert (
+        level_and_text(judge_consistency, orders(*[(0.9, 0.7), (0.1, 0.3)] * 20))[0] == "warning"
+    )  # a gap of 0.2
     leaning = [(0.55, 0.45)] * 12 + [(0.6, 0.6), (0.4, 0.4)] * 14  # first got 26 + 26 of 80
-    found = position(orders(*leaning).judged)
+    found = position_bias(orders(*leaning).judged)
     assert found is not None and found.first_place is not None
     assert (found.pairs, found.first_place.rate, found.first_place.pairs) == (40, 52 / 80, 80)
-    assert found.consistency is not None and found.consistency.rate == 28 / 40
+    assert found.consistency.rate == 28 / 40
     assert found.gap == pytest.approx(0.1 * 12 / 40)
-    assert told(judge_consistency, orders(*leaning)) == (
+    assert level_and_text(judge_consistency, orders(*leaning)) == (
         "warning",
         (
             "Asked in both orders about 40 pairs, it said the same about 70% of them; the probabilities lie "
@@ -182,14 +198,14 @@ def test_a_judge_with_position_bias_is_a_warning() -> None:
 
 def test_position_bias_of_a_judge_asked_once_shows_in_its_share_of_first_places() -> None:
     def once(first: int, second: int, **more: Any) -> RunFiles:
-        shown = [Judged(1, (5, 6), 0.9, **more)] * first + [Judged(1, (5, 6), 0.1, **more)] * second
-        return run(judged=tuple(shown))
+        for_first, for_second = (judgement(1, (5, 6), Verdict(p), **more) for p in (0.9, 0.1))
+        return run(judged=(for_first,) * first + (for_second,) * second)
 
-    assert told(judge_consistency, once(70, 30))[0] == "warning"
-    assert told(judge_consistency, once(60, 40))[0] == "fine"  # ten in a hundred more than fair
-    assert told(judge_consistency, once(3, 1))[0] == "fine"  # may well be chance
-    assert told(judge_consistency, once(70, 30, equal=True))[0] == "unknown"
-    assert told(judge_consistency, once(70, 30, exchangeable=False))[0] == "unknown"
+    assert level_and_text(judge_consistency, once(70, 30))[0] == "warning"
+    assert level_and_text(judge_consistency, once(60, 40))[0] == "fine"  # ten in a hundred more than fair
+    assert level_and_text(judge_consistency, once(3, 1))[0] == "fine"  # may well be chance
+    assert level_and_text(judge_consistency, once(70, 30, equal=True))[0] == "unknown"
+    assert level_and_text(judge_consistency, once(70, 30, source="reference"))[0] == "unknown"
 
 
 def steps(**metrics: float) -> RunFiles:
@@ -199,13 +215,13 @@ def steps(**metrics: float) -> RunFiles:
 
 
 def test_many_pairs_without_a_label_are_a_warning() -> None:
-    assert told(judge_decided, steps(ties=0.39))[0] == "fine"
+    assert level_and_text(judge_decided, steps(ties=0.39))[0] == "fine"
     assert judge_decided(steps(ties=0.4)).title == "Many ties"
-    assert told(judge_decided, steps(errors=0.049))[0] == "fine"
+    assert level_and_text(judge_decided, steps(errors=0.049))[0] == "fine"
     assert judge_decided(steps(errors=0.02, abstentions=0.03)).title == "The judge often gave no verdict"
     assert judge_decided(steps(skipped=1.0)).title == "Many steps without an update"
     assert judge_decided(steps(labelled=0.0)).title == "Many steps without an update"
-    assert told(judge_decided, run())[0] == "unknown"
+    assert level_and_text(judge_decided, run())[0] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -220,52 +236,52 @@ def test_many_pairs_without_a_label_are_a_warning() -> None:
 def test_a_collapse_of_variety_is_a_warning(
     metric: str, before: float, enough: float, too_far: float
 ) -> None:
-    assert told(collapse, compared({metric: before}, {metric: enough}))[0] == "fine"
-    assert told(collapse, compared({metric: before}, {metric: too_far}))[0] == "warning"
-    assert told(collapse, run())[0] == "unknown"
+    assert level_and_text(collapse, compared({metric: before}, {metric: enough}))[0] == "fine"
+    assert level_and_text(collapse, compared({metric: before}, {metric: too_far}))[0] == "warning"
+    assert level_and_text(collapse, run())[0] == "unknown"
 
 
 def answered(same: int, prompts: int, before: int = 1) -> RunFiles:
     """Of `prompts` held-out prompts `same` get one answer, and `before` got one from the other side."""
     pairs = tuple(
-        Compared(
-            f"prompt {i}",
-            Answer("Yes." if i < same else f"ours {i}"),
-            Answer("No." if i < before else f"theirs {i}"),
+        Pair(
+            Prompt((), f"prompt {i}"),
+            Completion((), "Yes." if i < same else f"ours {i}"),
+            Completion((), "No." if i < before else f"theirs {i}"),
         )
         for i in range(prompts)
     )
-    return run(evaluations=(Evaluated(10, Rate(0.7, 0.6, 0.8, prompts), pairs=pairs),))
+    return run(evaluations=(Evaluation(10, Rate(0.7, 0.6, 0.8, prompts), {}, pairs),))
 
 
 def test_one_answer_to_many_prompts_is_a_warning() -> None:
-    assert told(collapse, answered(2, 10))[0] == "fine"
-    assert told(collapse, answered(3, 10)) == (
+    assert level_and_text(collapse, answered(2, 10))[0] == "fine"
+    assert level_and_text(collapse, answered(3, 10)) == (
         "warning",
         "The most frequent answer was given to 30% of the held-out prompts, 10% by the other side: “Yes.”.",
     )
-    assert told(collapse, answered(3, 10, before=2))[0] == "fine"  # the start did so too
-    assert told(collapse, answered(7, 7))[0] == "unknown"  # too few prompts to say
+    assert level_and_text(collapse, answered(3, 10, before=2))[0] == "fine"  # the start did so too
+    assert level_and_text(collapse, answered(7, 7))[0] == "unknown"  # too few prompts to say
 
 
 def test_fewer_right_answers_are_a_warning() -> None:
-    assert told(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.851}))[0] == "fine"
-    assert told(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.85}))[0] == "warning"
+    assert level_and_text(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.851}))[0] == "fine"
+    assert level_and_text(right_answers, compared({"accuracy": 0.9}, {"accuracy": 0.85}))[0] == "warning"
     assert right_answers(run()) is None
 
 
 def test_the_same_judge_in_training_and_evaluation_is_a_note() -> None:
-    assert told(who_judged, compared({}, {}))[0] == "note"
+    assert level_and_text(who_judged, compared({}, {}))[0] == "note"
     assert who_judged(compared({}, {}, settings={"evaluation.judge.use": "prefloop:rule"})) is None
     assert who_judged(run()) is None
 
 
 def test_choosing_the_best_of_several_evaluations_is_a_note() -> None:
-    rates = tuple(Evaluated(step, Rate(0.6, 0.5, 0.7, 50)) for step in (0, 5, 10))
+    rates = tuple(Evaluation(step, Rate(0.6, 0.5, 0.7, 50), {}) for step in (0, 5, 10))
     manifest = {"status": "finished", "summary": {"steps": 10, "adapters_step": 5}}
     chosen = run(manifest=manifest, evaluations=rates)
     assert chosen.after is not None and chosen.after.step == 5
-    assert "the highest of 2 on the same prompts" in told(selection, chosen)[1]
+    assert "the highest of 2 on the same prompts" in level_and_text(selection, chosen)[1]
     assert selection(run(evaluations=rates)) is None
 
 
@@ -277,12 +293,12 @@ def test_warnings_come_first_and_damage_is_a_warning() -> None:
 
 
 JUDGED = (
-    Judged(1, (9, 5), 0.9),  # longer wins
-    Judged(2, (9, 5), 0.1),  # shorter wins
-    Judged(3, (5, 9), 0.2),  # longer wins
-    Judged(3, (5, 5), 0.8),  # one length
-    Judged(4, (9, 5), 0.5),  # no label
-    Judged(4, (9, 5), 0.9, "error"),
+    judgement(1, (9, 5), Verdict(0.9)),  # longer wins
+    judgement(2, (9, 5), Verdict(0.1)),  # shorter wins
+    judgement(3, (5, 9), Verdict(0.2)),  # longer wins
+    judgement(3, (5, 5), Verdict(0.8)),  # one length
+    judgement(4, (9, 5), Verdict(0.5)),  # no label
+    judgement(4, (9, 5), Verdict(0.9, "error")),
 )
 
 

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from prefloop import UserError, load_config
 from prefloop.config import Config, dump_config
-from prefloop.config.tree import Place, to_plain
-from prefloop.config.yaml_core import read_text
+from prefloop.config.yaml_nodes import Place, read_text
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Registry
 from prefloop.settings import OptimizerConfig, PromptsConfig, ScheduleConfig
@@ -82,14 +81,14 @@ def file_is_read(path: Path, content: bytes) -> str:
     config = load_config(path, registry=REGISTRY)
     root, problems = read_text(content.decode("utf-8-sig"), Place("again", 1))
     assert not problems
-    assert_given(to_plain(root), config)
+    assert_given(root.plain, config)
     return _round_trip(config)
 
 
 def _round_trip(config: Config) -> str:
     root, problems = read_text(dump_config(config), Place("dumped", 1))
     assert not problems
-    assert dump_config(load_config(to_plain(root), registry=REGISTRY)) == dump_config(config)
+    assert dump_config(load_config(root.plain, registry=REGISTRY)) == dump_config(config)
     return "read"
 
 
@@ -166,7 +165,7 @@ OPTIONS = st.sampled_from(
         {"limit": 1},
         {"system": "Be kind."},
         {"max_length": 5},
-        {"too_long": "left", "max_length": 2},
+        {"too_long": "truncate_left", "max_length": 2},
     ]
 )
 PROMPT = fuzzing.TEXT.filter(lambda text: text.strip())

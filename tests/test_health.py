@@ -91,20 +91,20 @@ def test_the_message_names_the_problem_and_the_fix() -> None:
         "The last one: no room"
     )
     assert watch(JudgeGuard(JudgingConfig(window=4)), [BIASED] * 4) == (
-        "judge: 4 of its last 4 verdicts, more than judging.max_one_kind (0.95) allows, went to whichever "
-        "answer it was shown first. Look at judgements.jsonl, and try the judge on pairs whose answer you "
-        "know: a larger model, a clearer rubric or both orders may help."
+        "judge: 4 of its last 4 verdicts, more than judging.max_same_outcome (0.95) allows, went to "
+        "whichever answer it was shown first. Look at judgements.jsonl, and try the judge on pairs whose "
+        "answer you know: a larger model, a clearer rubric or both orders may help."
     )
 
 
 def test_the_guard_can_be_switched_off() -> None:
     assert watch(JudgeGuard(JudgingConfig(window=0)), [ERROR] * 500) is None
     assert watch(JudgeGuard(JudgingConfig(window=4, max_errors=1.0)), [ERROR] * 500) is None
-    assert watch(JudgeGuard(JudgingConfig(window=4, max_one_kind=1.0)), [TIE] * 500) is None
+    assert watch(JudgeGuard(JudgingConfig(window=4, max_same_outcome=1.0)), [TIE] * 500) is None
 
 
 def test_the_guard_s_settings_are_loaded_and_checked() -> None:
-    judging = {"window": 50, "max_errors": 0.2, "max_one_kind": 0.8}
+    judging = {"window": 50, "max_errors": 0.2, "max_same_outcome": 0.8}
     assert load_config({"model": "m", "prompts": "p", "judging": judging}).judging == JudgingConfig(**judging)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"judging\.max_errors: must be <= 1, not 50"):
         load_config({"model": "m", "prompts": "p", "judging": {"max_errors": 50}})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from attrs import evolve, frozen
 from mlx.utils import tree_flatten
@@ -26,7 +28,9 @@ from prefloop import (
     component,
 )
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
-from prefloop.runs.ledger import Later
+from prefloop.metrics import batch_sums
+from prefloop.runs.ledger import PendingVerdicts
+from prefloop.types import Scores
 from support.loops import Longer, make_loop, prompts_of
 from support.tiny_models import ModelFolder
 
@@ -115,7 +119,7 @@ def test_an_asynchronous_judge_works_while_the_rest_is_sampled(model_folder: Mod
     class Elsewhere(Longer):
         def submit(self, pairs: Sequence[Pair]) -> Any:
             events.append(f"submitted {len(pairs)}")
-            return Later(lambda: self.waited(pairs))
+            return PendingVerdicts(lambda: self.waited(pairs))
 
         def waited(self, pairs: Sequence[Pair]) -> list[Verdict]:
             events.append(f"waited for {len(pairs)}")
@@ -133,7 +137,7 @@ def test_a_stop_in_one_half_of_the_batch_still_waits_for_the_other(model_folder:
 
     class Stops(Longer):
         def submit(self, pairs: Sequence[Pair]) -> Any:
-            return Later(lambda: self.waited(len(pairs)))
+            return PendingVerdicts(lambda: self.waited(len(pairs)))
 
         def waited(self, count: int) -> list[Verdict]:
             waited.append(count)
@@ -266,6 +270,9 @@ def test_the_metrics_of_a_step(model_folder: ModelFolder) -> None:
     assert metrics["loss"] == pytest.approx(metrics["preference_loss"] - metrics["exploration_bonus"])
     kls = metrics["kl_chosen"] + metrics["kl_rejected"]
     assert kls > 0
+    assert metrics["chosen_reward"] == pytest.approx(0.1 * metrics["log_ratio_chosen"])
+    assert metrics["rejected_reward"] == pytest.approx(0.1 * metrics["log_ratio_rejected"])
+    assert metrics["reward_accuracy"] in (0.0, 0.5, 1.0)
     assert metrics["exploration_bonus"] == pytest.approx(0.5 * kls)
     assert metrics["margin"] == pytest.approx(metrics["chosen_reward"] - metrics["rejected_reward"])
     assert metrics["position_gap"] == pytest.approx(0.2)
@@ -287,7 +294,33 @@ def test_a_loss_without_a_reference_skips_its_pass(model_folder: ModelFolder) ->
     policy = Policy.load(str(model_folder("qwen3")))
     policy.reference = None  # type: ignore[assignment]  # a pass over it would fail
     step = make_loop(policy, loss=ReferenceFree()).step()
-    assert "kl_chosen" not in step.metrics
+    metrics = step.metrics
+    assert not {"kl_chosen", "kl_rejected", "log_ratio_chosen", "log_ratio_rejected"} & set(metrics)
+    assert metrics["chosen_reward"] == pytest.approx(metrics["chosen_logprob"])
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_metrics_of_labelled_pairs_against_numpy(exact: bool) -> None:
+    random = np.random.default_rng(0)
+    chosen, rejected, reference_chosen, reference_rejected, kl_chosen, kl_rejected, losses = random.normal(
+        size=(7, 9)
+    )
+    weights = random.uniform(0.5, 1.0, size=9)
+    arrays = (chosen, rejected, reference_chosen, reference_rejected, np.ones(9), np.ones(9), np.ones(9))
+    scores = Scores(*(mx.array(values.astype(np.float32)) for values in arrays))
+    if exact:
+        scores = evolve(scores, kl_chosen=mx.array(kl_chosen), kl_rejected=mx.array(kl_rejected))
+    sums = batch_sums(scores, mx.array(losses), mx.zeros(9), mx.array(weights))
+    found = {name: value.item() / sums["pairs"].item() for name, value in sums.items()}  # type: ignore[operator]
+
+    def mean(values: np.ndarray) -> Any:
+        return pytest.approx(np.average(values, weights=weights), abs=1e-5)
+
+    assert found["log_ratio_chosen"] == mean(chosen - reference_chosen)
+    assert found["log_ratio_rejected"] == mean(rejected - reference_rejected)
+    assert found["reward_accuracy"] == mean(chosen - reference_chosen > rejected - reference_rejected)
+    assert found.get("kl_chosen") == (mean(kl_chosen) if exact else None)
+    assert found.get("kl_rejected") == (mean(kl_rejected) if exact else None)
 
 
 @pytest.mark.parametrize("where", ["loss", "bonuses"])
@@ -354,6 +387,19 @@ def test_a_finished_loop_takes_no_further_step(model_folder: ModelFolder) -> Non
     assert list(loop) == []
     with pytest.raises(UserError, match="there is no step left after 1"):
         loop.step()
+
+
+def test_an_iterator_of_prompts_never_leaves_the_first_value_of_a_schedule(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    bonus = component("bonus", "kl")
+    schedule, constant = bonus(alpha=[1e-4, 1e-5]), bonus(alpha=1e-4)
+    with pytest.warns(
+        UserWarning, match=r"^bonuses\.1: its schedule has 2 values, .* an iterator of prompts"
+    ):
+        Loop(policy, iter(prompts_of(policy)), judge=Longer(), bonuses=[constant, schedule])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Loop(policy, iter(prompts_of(policy)), judge=Longer(), bonuses=[constant])
 
 
 def streaming(policy: Policy, prompts: Iterator[Prompt], **training: Any) -> Loop:

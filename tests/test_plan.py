@@ -13,8 +13,8 @@ from attrs import asdict, evolve
 from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, load_config
 from prefloop.config import OutputConfig
 from prefloop.loop import TARGET_MICRO_BATCH_TOKENS
-from prefloop.runs.memory import Estimator, Memory
-from prefloop.runs.plan import SHARE, Division, divide
+from prefloop.runs.plan import Division, Memory
+from prefloop.runs.planning import SHARE, Estimator, divide
 from prefloop.runs.preparation import prepare
 from prefloop.runs.training import resume, train
 from support.loops import make_loop
@@ -70,6 +70,35 @@ def test_a_batch_with_too_many_tokens_is_divided_into_equal_parts(
     parts = list(loop._micro_batches(batch))
     assert [len(c.tokens) for part in parts for c in part.chosen] == [2, 2, 4, 5, 7, 9]
     assert [len(part) for part in parts] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "alpha", "iters", "warns"),
+    [
+        ("xpo", [1e-4, 1e-5], 5, True),  # 10 of 12 prompts
+        ("xpo", [1e-4, 1e-5], 6, True),  # the second epoch would begin with the next step
+        ("xpo", [1e-4, 1e-5], 7, False),
+        ("xpo", [1e-4], 5, False),
+        ("xpo", 1e-4, 5, False),
+        ("xpo_paper", [1e-4, 1e-5], 5, True),
+    ],
+)
+def test_a_schedule_that_never_leaves_its_first_value_is_in_the_plan(
+    tmp_path: Path, algorithm: str, alpha: Any, iters: int, warns: bool
+) -> None:
+    settings = settings_for(tmp_path / "run", training={"batch_size": 2, "iters": iters})
+    settings |= {
+        "algorithm": {"use": algorithm, "alpha": alpha},
+        "prompts": {"path": "embedded:prompts", "limit": 12},
+        "evaluation": {"held_out": 0},
+    }
+    plan = prepare(load_config(settings)).plan
+    told = [text for title, text in plan.lines() if title == "warning"]
+    sentence = (
+        "bonuses.0: its schedule has 2 values, one for each epoch, but this run ends in the first: it never "
+        "leaves its first value."
+    )
+    assert told == [sentence] * warns
 
 
 @pytest.mark.parametrize(
@@ -136,7 +165,7 @@ def test_a_resumed_run_keeps_its_micro_batch_size(tmp_path: Path, monkeypatch: p
     assert prepare(config).plan.division.micro_batch == 6
     needed = prepare(config).with_components().plan.memory
     machine = (needed.held + needed.activations / 2) / SHARE
-    monkeypatch.setattr("prefloop.runs.plan.machine_memory", lambda: machine)
+    monkeypatch.setattr("prefloop.runs.planning.machine_memory", lambda: machine)
     whole = train(evolve(config, output=OutputConfig(str(tmp_path / "whole"), report=False)))
     division = whole.plan.division
     assert 1 <= division.micro_batch < 6

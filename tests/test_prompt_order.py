@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefloop.prompts.loading import PromptOrder, split_held_out
+from prefloop.prompts.order import PromptOrder, split_held_out
 from prefloop.types import Prompt
 
 sizes = st.integers(min_value=1, max_value=40)

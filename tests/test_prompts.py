@@ -247,7 +247,7 @@ def test_long_prompts_may_be_cut_from_the_left(tmp_path: Path, load: Load) -> No
     write(tmp_path / "p.jsonl", {"prompt": "x" * 50 + "end"}, {"prompt": "a"})
     long, short = load("p.jsonl").prompts
     limit = len(short.tokens)
-    found = load("p.jsonl", max_length=limit, too_long="left")
+    found = load("p.jsonl", max_length=limit, too_long="truncate_left")
     assert [p.tokens for p in found.prompts] == [long.tokens[-limit:], short.tokens]
     assert found.prompts[0].text == "x" * 50 + "end"
     assert (found.dropped, found.cut) == (0, 1)
@@ -259,7 +259,7 @@ def test_a_data_set_with_no_prompt_left_is_refused(tmp_path: Path, load: Load, r
     assert refuse("p.jsonl", max_length=4) == (
         (
             "p.jsonl: all 2 prompts are longer than prompts.max_length, 4 tokens; the shortest has "
-            f"{shortest}. Raise it, or set prompts.too_long: left."
+            f"{shortest}. Raise it, or set prompts.too_long: truncate_left."
         ),
     )
 
@@ -412,7 +412,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, refuse: Any, monkeypatch:
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("prefloop.prompts.sources.rows_of_file", denied)
+    monkeypatch.setattr("prefloop.prompts.rows.rows_of_file", denied)
     write(tmp_path / "p.jsonl", {"prompt": "a"})
     assert refuse("p.jsonl") == ("p.jsonl cannot be read: Permission denied",)
 

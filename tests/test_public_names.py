@@ -17,17 +17,17 @@ import mlx.core as mx
 import pytest
 
 import prefloop
-import prefloop.testing
+import prefloop_testing
 from support.tiny_models import ModelFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 
 NAMES = [
     *["BaseBonus", "BaseJudge", "BaseLoss", "BaseSampler", "Bonus", "Command", "Completion", "Config"],
-    *["Evaluation", "Judge", "Loop", "Loss", "Observer", "Pair", "Pending", "Policy", "PreferenceBatch"],
-    *["Progress", "Prompt", "Rate", "Run", "RunView", "Sampler", "Sampling", "Scores", "Stateful", "Step"],
-    *["StopRun", "TokenScores", "UserError", "Verdict", "adapt", "component", "hookimpl", "load_config"],
-    *["load_model", "resume", "train"],
+    *["Evaluation", "Judge", "Judgement", "Loop", "Loss", "NewRecords", "Observer", "Pair", "Pending"],
+    *["Policy", "PreferenceBatch", "Progress", "Prompt", "Rate", "Run", "RunView", "Sampler", "Sampling"],
+    *["Scores", "Stateful", "Step", "StepMetrics", "StopRun", "TokenScores", "UserError", "Verdict", "adapt"],
+    *["component", "hookimpl", "load_config", "load_model", "open_run", "resume", "train"],
 ]
 DEPRECATED = ["LabelledPair", "labelled_pairs"]
 MOVED = {
@@ -114,15 +114,22 @@ def test_a_model_is_still_split_by_the_old_names(model_folder: ModelFolder) -> N
 
 
 def test_the_names_of_the_conformance_kit_are_pinned() -> None:
-    assert sorted(prefloop.testing.__all__) == sorted(KIT)
+    assert sorted(prefloop_testing.__all__) == sorted(KIT)
     for name in KIT:
-        assert getattr(prefloop.testing, name).__name__ == name
-    with pytest.raises(AttributeError, match=r"module 'prefloop\.testing' has no attribute 'JugdeSuite'"):
-        prefloop.testing.JugdeSuite  # noqa: B018
+        assert getattr(prefloop_testing, name).__name__ == name
+    with pytest.raises(AttributeError, match=r"module 'prefloop_testing' has no attribute 'JugdeSuite'"):
+        prefloop_testing.JugdeSuite  # noqa: B018
+
+
+def test_the_kit_under_its_old_name_says_where_it_is() -> None:
+    from prefloop import testing
+
+    with pytest.warns(DeprecationWarning, match=r"prefloop\.testing\.JudgeSuite is now prefloop_testing\.J"):
+        assert testing.JudgeSuite is prefloop_testing.JudgeSuite
 
 
 def test_the_kit_of_a_judge_loads_no_model_library() -> None:
-    code = "import sys; from prefloop.testing import JudgeSuite, LossSuite, PluginSuite\n"
+    code = "import sys; from prefloop_testing import JudgeSuite, LossSuite, PluginSuite\n"
     report = "print(*sorted({'datasets', 'mlx_lm', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("\n", "")

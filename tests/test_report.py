@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,95 +19,14 @@ from prefloop.cli import main
 from prefloop.runs.files import sealed_lines
 from prefloop_plugins.closing import closing_words
 from prefloop_plugins.report import page, write_report
-from prefloop_plugins.report.curves import POINTS, moving_mean, thinned
-from prefloop_plugins.report.examples import cut, groups
-from prefloop_plugins.report.formats import duration, number
-from prefloop_plugins.report.rates import _edges
+from prefloop_plugins.report.charts import _edges
+from prefloop_plugins.report.measures import POINTS, moving_mean, thinned
+from prefloop_plugins.report.page import cut, groups
 from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.records import RunFiles
+from prefloop_plugins.report.words import duration, number
+from support.run_files import CONFIG, evaluation, judgement, step_line, write_run
 from support.small_runs import SETTINGS
-
-PHASES = ("sampling", "judging", "scoring", "update")
-CONFIG = """\
-model: {path: my-model}
-algorithm: {use: "prefloop:online_dpo"}
-judge: {use: "prefloop:llm", model: my-judge}
-training: {learning_rate: 1.0e-5, seed: 3}
-output: {path: runs/one}
-"""
-
-
-def step_line(step: int) -> dict[str, float]:
-    names = ("loss", "margin", "accuracy", "chosen_reward", "rejected_reward", "kl_chosen", "kl_rejected")
-    names += ("chosen_length", "rejected_length", "learning_rate", "grad_norm", "position_gap")
-    metrics = dict.fromkeys(names, 0.1 + step / 100)
-    seconds = {f"seconds_{phase}": 0.1 * (i + 1) for i, phase in enumerate(PHASES)}
-    shares = {"ties": 0.25, "abstentions": 0.0, "errors": 0.0, "stop_rate": 1.0, "skipped": 0.0}
-    return {"step": step, "pairs": 4.0, **metrics, **shares, **seconds, "peak_memory_gb": 1.5}
-
-
-def judgement(step: int, first: str, second: str, probability: float, **more: Any) -> dict[str, Any]:
-    sides = {
-        side: {"text": text, "tokens": list(range(len(text))), "stopped": True, "source": "policy"}
-        for side, text in (("first", first), ("second", second))
-    }
-    judge = {"judge": "prefloop:llm", "judge_version": "1", "judge_options": "x"}
-    asked = {"prompt_id": f"p:{step}", "prompt": f"prompt {step}", **sides}
-    verdict = {"probability": probability, "status": "ok", "orders": [probability, probability]}
-    return {"step": step, **judge, **asked, **verdict, "reason": None, **more}
-
-
-def evaluation(step: int, rate: float, text: Callable[[int], str] = "answer {}".format) -> dict[str, Any]:
-    pairs = [
-        {
-            "prompt": f"question {i}",
-            "prompt_id": f"held_out.jsonl:{i}",
-            "ours": {"text": text(i), "tokens": 12, "stopped": True},
-            "theirs": {"text": f"old {i}", "tokens": 9, "stopped": True},
-            "probability": i / 19,
-            "status": "ok",
-            "orders": None,
-            "reason": None,
-        }
-        for i in range(20)
-    ]
-    metrics = {"completion_length": 10.0 + step / 10, "length_controlled_win_rate": None, "kl": 1.25}
-    win_rate = {"rate": rate, "low": rate - 0.1, "high": rate + 0.1, "pairs": 20}
-    about = {"step": step, "judge": "prefloop:llm", "against": "start", "win_rate": win_rate}
-    return {**about, "metrics": metrics, "pairs": pairs}
-
-
-def lines_of(evaluations: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    for e in evaluations:
-        rates = {"win_rate": e["win_rate"], **e["metrics"]}
-        lines.append({"step": e["step"], "evaluation": rates})
-    return [lines[0], *(step_line(i) for i in range(1, steps + 1)), *lines[1:]]
-
-
-def write_run(folder: Path, *, steps: int = 30, config: str = CONFIG, **changes: Any) -> Path:
-    """The files of a run, made by hand."""
-    (folder / "evaluations").mkdir(parents=True)
-    made = [evaluation(0, 0.5), evaluation(steps, 0.8)]
-    manifest = {
-        "versions": {"prefloop": "0.1.0", "mlx": "0.32.0"},
-        "python": "3.12.1",
-        "platform": "TestOS",
-        "git": {"commit": "abc123", "dirty": True},
-        "seed": 3,
-        "plan": {"steps": steps},
-        "status": "finished",
-        "summary": {"steps": steps, "seconds": 75.0},
-        **changes,
-    }
-    ledger = [judgement(i, "long answer", "short", 0.9 if i % 3 else 0.2) for i in range(1, steps + 1)]
-    (folder / "run.json").write_text(json.dumps(manifest))
-    (folder / "config.yaml").write_text(config)
-    (folder / "metrics.jsonl").write_bytes(sealed_lines(lines_of(made, steps)))
-    (folder / "judgements.jsonl").write_bytes(sealed_lines(ledger))
-    for e in made:
-        (folder / "evaluations" / f"{e['step']:07d}.json").write_text(json.dumps(e))
-    return folder
 
 
 class Page(HTMLParser):
@@ -184,8 +103,9 @@ def test_every_chart_has_a_text_alternative(html: str) -> None:
         "Win rate against the start, over steps",
         "Loss",
         "Margin",
-        "Accuracy",
+        "Reward accuracy",
         "Rewards",
+        "Log-ratio to the reference",
         "Divergence from the reference",
         "Answer lengths",
         "Learning rate",
@@ -325,6 +245,23 @@ def test_a_run_of_an_older_version_is_reported(tmp_path: Path) -> None:
     text = Page(report_of(run)).text
     assert "80% (70% to 90%)" in text
     assert "Prompt Say moo. Before No. After Moo!" in text
+
+
+def test_metrics_are_shown_under_their_former_names(tmp_path: Path) -> None:
+    """The first version had ``accuracy``, and ``kl_chosen`` for a log-ratio too."""
+    run = write_run(tmp_path / "old")
+    old = [step_line(step) for step in range(1, 31)]
+    for line in old[:20]:  # then it was resumed
+        line["accuracy"] = line.pop("reward_accuracy")
+        del line["log_ratio_chosen"], line["log_ratio_rejected"]
+    (run / "metrics.jsonl").write_bytes(sealed_lines(old))
+    labels = [a["aria-label"] or "" for _, a in Page(report_of(run)).elements if a.get("role") == "img"]
+    (accuracy,) = [label for label in labels if label.startswith("Reward accuracy")]
+    assert "from 12% at step 1 to 40% at step 30, between 11% and 40%" in accuracy
+    (ratio,) = [label for label in labels if label.startswith("Log-ratio")]
+    assert "chosen: from 0.315 at step 21" in ratio
+    (kl,) = [label for label in labels if label.startswith("Divergence")]
+    assert "chosen: from 0.115 at step 1" in kl
 
 
 DAMAGE: Mapping[str, tuple[str, str]] = {

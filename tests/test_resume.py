@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -175,6 +176,30 @@ def test_changed_settings_of_a_started_run_are_refused(tmp_path: Path) -> None:
         resume(run.path, overrides=["training.iters=1"])
     longer = resume(run.path, overrides=["training.iters=4", "training.report_every=1"])
     assert longer.summary["steps"] == 4
+
+
+def test_a_run_saved_with_a_former_key_is_resumed(tmp_path: Path, uninterrupted: Any) -> None:
+    config = load_config(settings_for(tmp_path / "run"))
+    run = train(config, observers=[StopsAfter(2, StopRun("enough for today"))])
+    _as_saved_before(run.path / "config.yaml", max_same_outcome="max_one_kind", answer_column="answer")
+    with pytest.warns(DeprecationWarning) as caught:
+        assert resume(run.path).status == "finished"
+    lines = sorted({str(w.message).partition(": ")[2].partition(";")[0] for w in caught})
+    assert lines == [
+        "evaluation.answer: is now evaluation.answer_column",
+        "judging.max_one_kind: is now judging.max_same_outcome",
+    ]
+    assert outcome(run.path) == uninterrupted
+
+
+def _as_saved_before(file: Path, **former: str) -> None:
+    """Rewrite the configuration of a run with the names that keys had, signed as the run would have."""
+    text = file.read_text().partition("\n")[2]
+    for now, before in former.items():
+        assert f" {now}: " in text
+        text = text.replace(f" {now}: ", f" {before}: ")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    file.write_text(f"# sha256 of what follows: {digest}\n{text}")
 
 
 def test_a_longer_run_equals_one_that_was_long_from_the_start(tmp_path: Path) -> None:

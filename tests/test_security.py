@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from prefloop import UserError, Verdict, load_config, resume, train
 from prefloop.cli import main
-from prefloop.config.yaml_core import _CoreDumper, _CoreLoader
+from prefloop.config.yaml_nodes import _CoreDumper, _CoreLoader
 from prefloop.errors import StopRun
 from prefloop.runs.files import discard, sweep
 from prefloop.runs.run import choose_path

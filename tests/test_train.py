@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
     **small_runs.SETTINGS,
     "sampler": {"max_completion_length": 12},
     "training": {"batch_size": 4, "iters": 3, "save_every": 2, "evaluate_every": 2, "learning_rate": 1e-2},
-    "evaluation": {"held_out": 4, "answer": "answer"},
+    "evaluation": {"held_out": 4, "answer_column": "answer"},
 }
 
 

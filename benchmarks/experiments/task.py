@@ -83,7 +83,7 @@ class GradedJudge:
         first = self._shown_first(pair)
         if self.orders == 1:
             return Verdict(first)
-        second = 1 - self._shown_first(Pair(pair.prompt, pair.second, pair.first))
+        second = 1 - self._shown_first(pair.swapped())
         return Verdict((first + second) / 2, orders=(first, second))
 
     def _shown_first(self, pair: Pair) -> float:

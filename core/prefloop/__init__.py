@@ -33,10 +33,14 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
     from prefloop.model.loading import load_model as load_model
     from prefloop.model.policy import Policy as Policy
     from prefloop.registry import component as component
+    from prefloop.runs.records import Judgement as Judgement
+    from prefloop.runs.records import StepMetrics as StepMetrics
     from prefloop.runs.run import Run as Run
     from prefloop.runs.training import resume as resume
     from prefloop.runs.training import train as train
+    from prefloop.runs.view import NewRecords as NewRecords
     from prefloop.runs.view import RunView as RunView
+    from prefloop.runs.view import open_run as open_run
     from prefloop.types import Completion as Completion
     from prefloop.types import Evaluation as Evaluation
     from prefloop.types import Pair as Pair
@@ -60,9 +64,10 @@ _NAMES = {
     "prefloop.model.loading": "load_model",
     "prefloop.model.policy": "Policy",
     "prefloop.registry": "component",
+    "prefloop.runs.records": "Judgement StepMetrics",
     "prefloop.runs.run": "Run",
     "prefloop.runs.training": "resume train",
-    "prefloop.runs.view": "RunView",
+    "prefloop.runs.view": "NewRecords RunView open_run",
     "prefloop.types": "Completion Evaluation Pair PreferenceBatch Progress Prompt Rate Sampling Scores Step "
     "TokenScores Verdict",
 }

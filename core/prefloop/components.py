@@ -211,6 +211,11 @@ class BaseBonus(Base):
         return frozenset({"reference"})
 
     @property
+    def schedule_length(self) -> int:
+        """How many epochs its schedule tells apart: the plan says so where a run ends before the second."""
+        return 1
+
+    @property
     def sign(self) -> int | None:
         """1 where it is never negative, -1 where it is never positive; only the conformance kit reads it."""
         return None

@@ -1,11 +1,20 @@
-"""Names that have moved, which go on working for a version and say where they are now."""
+"""What has moved or been renamed, which goes on working for a version and says what it is now."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
+
+import attrs
+
+C = TypeVar("C", bound=type)
+
+
+class FormerKeyWarning(DeprecationWarning):
+    """A configuration has a key or value under a former name. The command line prints it as a line."""
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
@@ -22,11 +31,49 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         home, _, attribute = target.partition(":")
         found = getattr(importlib.import_module(home), attribute)
-        warnings.warn(
-            f"{module}.{name} is now {home}.{attribute}; the old name goes in a later version.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        _warn(f"{module}.{name} is now {home}.{attribute}")
         return found
 
     return get
+
+
+def former_names(field: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """What a field was called before, as its metadata say in ``formerly``: one name, or several."""
+    names = field.metadata.get("formerly", ())
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def with_former_names(cls: C) -> C:
+    """Let the fields of an attrs class be given by keyword, and be read, under former names and values too.
+
+    They are what the metadata of a field have in ``formerly`` and ``former_values``.
+    """
+    former = {name: field for field in attrs.fields(cls) for name in former_names(field)}
+    values = {field.name: field.metadata.get("former_values", {}) for field in attrs.fields(cls)}
+    make = cls.__init__  # type: ignore[misc]
+
+    @wraps(make)
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        for name in former.keys() & given.keys():
+            given[former[name].name] = given.pop(name)
+            _warn(f"{cls.__name__}.{name} is now {former[name].name}")
+        for name, value in given.items():
+            if isinstance(value, str) and value in values.get(name, ()):
+                given[name] = values[name][value]
+                _warn(f"{cls.__name__}.{name}={value!r} is now {given[name]!r}")
+        make(self, *args, **given)
+
+    def read(self: Any, name: str) -> Any:
+        if name not in former:
+            raise AttributeError(f"'{cls.__name__}' object has no attribute '{name}'")
+        _warn(f"{cls.__name__}.{name} is now {former[name].name}")
+        return getattr(self, former[name].name)
+
+    cls.__init__ = init  # type: ignore[misc]
+    cls.__getattr__ = read  # type: ignore[attr-defined]
+    return cls
+
+
+def _warn(message: str) -> None:
+    """To whoever called what calls this."""
+    warnings.warn(f"{message}; the old name goes in a later version.", DeprecationWarning, stacklevel=3)

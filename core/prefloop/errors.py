@@ -59,7 +59,10 @@ def check_count(judge: str, given: int, pairs: int) -> None:
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names where none is close, to end a message with."""
     names = sorted(known)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean '{close[0]}'?"
-    return f" Known: {', '.join(names)}." if names else ""
+    return guess(given, names) or (f" Known: {', '.join(names)}." if names else "")
+
+
+def guess(given: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` where a known name is close, else nothing."""
+    close = difflib.get_close_matches(given, sorted(known), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

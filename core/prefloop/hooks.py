@@ -52,6 +52,8 @@ class Command:
 
 
 Commands = Mapping[str, Command]
+GROUPS = ("config", "plugins", "runs")
+"""The groups that a command of two words may be added to."""
 
 
 @hookspec
@@ -139,7 +141,7 @@ def prefloop_observers() -> Components:  # type: ignore[empty-body]
 
 @hookspec
 def prefloop_commands() -> Commands:  # type: ignore[empty-body]
-    """Commands of the command line; a name of two words adds to a group, such as ``plugins new``.
+    """Commands of the command line. A name of two words adds to one of `GROUPS`, such as ``plugins new``.
 
     >>> @hookimpl
     ... def prefloop_commands():

@@ -6,6 +6,7 @@ Embedded in a program it is an iterator: ``for step in Loop(policy, prompts, jud
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import islice
@@ -93,6 +94,8 @@ class Loop:
         self.skipped = 0
         if self.training.gradient_checkpointing:
             checkpoint_layers(policy.model)
+        for idle in self.idle_schedules() if self.stream is not None else ():  # a run's plan says so itself
+            warnings.warn(idle, stacklevel=2)
 
     def __iter__(self) -> Iterator[Step]:
         while prompts := self._next_prompts():
@@ -160,6 +163,18 @@ class Loop:
         drawn = (step - 1) * self.batch_size
         size = len(self.prompts) or self.total  # a stream is one epoch
         return Progress(step, self.steps, drawn / size, self.total / size, self._seed(step))
+
+    def idle_schedules(self) -> list[str]:
+        """A sentence about each bonus with a schedule over epochs of which this run sees only the first."""
+        if self.progress(self.steps).epoch >= 1:
+            return []
+        why = "this run ends in the first" if self.stream is None else "an iterator of prompts is one epoch"
+        return [
+            f"bonuses.{place}: its schedule has {bonus.schedule_length} values, one for each epoch, but "
+            f"{why}: it never leaves its first value."
+            for place, bonus in enumerate(self.bonuses)
+            if bonus.schedule_length > 1
+        ]
 
     def notify(self, event: str, *arguments: Any) -> None:
         """Call the method `event` of every observer."""

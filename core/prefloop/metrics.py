@@ -38,15 +38,15 @@ def batch_sums(scores: Scores, losses: mx.array, bonus: mx.array, weights: mx.ar
         "chosen_length": scores.chosen_tokens,
         "rejected_length": scores.rejected_tokens,
     }
-    ratio_chosen, ratio_rejected = scores.policy_chosen, scores.policy_rejected
+    # Without a reference, rewards are those of log-probabilities alone.
+    chosen, rejected = scores.policy_chosen, scores.policy_rejected
     if scores.reference_chosen is not None and scores.reference_rejected is not None:
-        ratio_chosen = scores.policy_chosen - scores.reference_chosen
-        ratio_rejected = scores.policy_rejected - scores.reference_rejected
-        per_pair["kl_chosen"] = ratio_chosen if scores.kl_chosen is None else scores.kl_chosen
-        per_pair["kl_rejected"] = ratio_rejected if scores.kl_rejected is None else scores.kl_rejected
-    per_pair["log_ratio_chosen"] = ratio_chosen
-    per_pair["log_ratio_rejected"] = ratio_rejected
-    per_pair["accuracy"] = (ratio_chosen > ratio_rejected).astype(mx.float32)
+        chosen, rejected = chosen - scores.reference_chosen, rejected - scores.reference_rejected
+        per_pair |= {"log_ratio_chosen": chosen, "log_ratio_rejected": rejected}
+    if scores.kl_chosen is not None and scores.kl_rejected is not None:
+        per_pair |= {"kl_chosen": scores.kl_chosen, "kl_rejected": scores.kl_rejected}
+    per_pair |= {"chosen_reward": chosen, "rejected_reward": rejected}  # not scaled yet
+    per_pair["reward_accuracy"] = (chosen > rejected).astype(mx.float32)
     return {name: mx.stop_gradient((weights * values).sum()) for name, values in per_pair.items()}
 
 
@@ -87,15 +87,12 @@ def number(scalar: mx.array) -> float:
 
 
 def _means(sums: Mapping[str, float], reward_scale: float, with_bonus: bool) -> dict[str, float]:
-    """Means over the labelled pairs. A reward is `reward_scale` times the log-ratio to the reference."""
+    """Means over the labelled pairs. A reward is DPO's implicit one: `reward_scale` times the log-ratio."""
     if not sums:
         return {"labelled": 0.0}
     pairs = sums["pairs"]
     means = {name: value / pairs for name, value in sums.items() if name != "pairs"}
-    chosen, rejected = (
-        reward_scale * means.pop("log_ratio_chosen"),
-        reward_scale * means.pop("log_ratio_rejected"),
-    )
+    chosen, rejected = reward_scale * means["chosen_reward"], reward_scale * means["rejected_reward"]
     bonus = means.pop("bonus")
     if with_bonus:
         means["exploration_bonus"] = bonus

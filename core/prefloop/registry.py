@@ -226,24 +226,32 @@ def _manager(plugin: object) -> pluggy.PluginManager:
 
 def _components(manager: pluggy.PluginManager, distribution: str, version: str) -> Iterator[Provider]:
     for kind in KINDS.values():
-        for name, target in _named(getattr(manager.hook, kind.hook)(), kind.hook, r"[^\s:]+"):
+        for name, target in _named(getattr(manager.hook, kind.hook)(), kind.hook):
+            if not re.fullmatch(r"[^\s:]+", name):
+                raise ValueError(f"{kind.hook}: {name!r} is no name: it must have no space and no colon")
             if not isinstance(target, type) and not hooks.TARGET.fullmatch(str(target)):
                 raise TypeError(f"{kind.hook}: '{name}' is neither a class nor 'package.module:Class'")
             yield Provider(kind.name, name, distribution, version, target)
 
 
 def _commands(manager: pluggy.PluginManager, distribution: str, version: str) -> Iterator[Provider]:
-    for name, command in _named(manager.hook.prefloop_commands(), "prefloop_commands", r"[^\s:]+( [^\s:]+)?"):
+    for name, command in _named(manager.hook.prefloop_commands(), "prefloop_commands"):
+        *group, last = name.split(" ")
+        if not re.fullmatch(r"[\w-]+", last) or len(group) > 1 or not {*hooks.GROUPS}.issuperset(group):
+            raise ValueError(
+                f"prefloop_commands: {name!r} is no name: it must be one word, or one after a group, of which "
+                f"there are {', '.join(hooks.GROUPS)}"
+            )
         if not isinstance(command, hooks.Command):
             raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command")
         yield Provider("command", name, distribution, version, command.target, command.help)
 
 
-def _named(answers: Iterable[Mapping[str, Any]], hook: str, form: str) -> Iterator[tuple[str, Any]]:
+def _named(answers: Iterable[Mapping[str, Any]], hook: str) -> Iterator[tuple[str, Any]]:
     for answer in answers:
         for name, target in dict(answer).items():
-            if not re.fullmatch(form, name):
-                raise ValueError(f"{hook}: {name!r} is no name: it must have no space and no colon")
+            if not isinstance(name, str):
+                raise TypeError(f"{hook}: {name!r} is no name: it must be text")
             yield name, target
 
 
@@ -258,6 +266,11 @@ def canonical(distribution: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def origin_of(component: object, kind: str, known: Mapping[type, Origin]) -> Origin:
+    """Where a component comes from: as `known`, which a configuration has, says; else as it is installed."""
+    return known.get(type(component)) or Registry().origin_of(component, kind)
 
 
 def component(kind: str, name: str) -> type:

@@ -5,24 +5,27 @@ A class attribute `shorthand` names the field that a bare value sets: ``model: Q
 """
 
 # No `from __future__ import annotations` here: the annotations are read at run time.
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 from attrs.validators import and_, ge, gt, le, lt, optional
 
+from prefloop.deprecated import with_former_names
 from prefloop.types import Ties
 
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterType = Literal["lora", "dora", "full"]
-TooLong = Literal["drop", "left"]
+TooLong = Literal["drop", "truncate_left"]
 DEFAULT_ITERS = 1000
 
 
 def about(help: str, **more: Any) -> dict[str, Any]:
     """The metadata of a field. `help` is what `prefloop config init` says about it; `empty` is the value
-    that null or an empty text stands for; ``option=False`` keeps the field out of the file.
+    that null or an empty text stands for; ``option=False`` keeps the field out of the file. `formerly` is the
+    name that the field had, or several, and `former_values` goes from values that it took to present ones:
+    both still work, with a warning.
     """
     return {"help": help, **more}
 
@@ -38,19 +41,15 @@ def _positive_or_none(_: object, __: object, value: float | None) -> None:
         raise ValueError(f"must be > 0 or null, not {value}.")
 
 
-def _at_least_one(_: object, __: object, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"must be at least 1, or null for all, not {value}.")
+def _at_least_one(special: int | None, meaning: str) -> Callable[[object, object, int | None], None]:
+    """A validator of a count that may also be `special`, which stands for `meaning`."""
 
+    def check(_: object, __: object, value: int | None) -> None:
+        if value != special and (value is None or value < 1):
+            shown = "null" if special is None else special
+            raise ValueError(f"must be at least 1, or {shown} for {meaning}, not {value}.")
 
-def _patience(_: object, __: object, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"must be at least 1, or null for never, not {value}.")
-
-
-def _layers(_: object, __: object, value: int) -> None:
-    if value != -1 and value < 1:
-        raise ValueError(f"must be at least 1, or -1 for all layers, not {value}.")
+    return check
 
 
 def _as_dict(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +88,9 @@ class AdapterConfig:
         default=0.0, validator=and_(ge(0), lt(1)), metadata=about("Dropout in front of the adapters.")
     )
     layers: int = field(
-        default=16, validator=_layers, metadata=about("How many of the last layers are trained; -1 is all.")
+        default=16,
+        validator=_at_least_one(-1, "all layers"),
+        metadata=about("How many of the last layers are trained; -1 is all."),
     )
     keys: tuple[str, ...] | None = field(
         default=None,
@@ -104,6 +105,7 @@ class AdapterConfig:
     )
 
 
+@with_former_names
 @frozen
 class PromptsConfig:
     """The prompts that completions are sampled for."""
@@ -131,7 +133,11 @@ class PromptsConfig:
     )
     max_length: int = field(default=2048, validator=ge(1), metadata=about("Longest prompt, in tokens."))
     too_long: TooLong = field(
-        default="drop", metadata=about("Drop a prompt that is too long, or cut it from the left.")
+        default="drop",
+        metadata=about(
+            "Drop a prompt that is too long, or truncate it from the left.",
+            former_values={"left": "truncate_left"},
+        ),
     )
     limit: int | None = field(
         default=None,
@@ -235,7 +241,7 @@ class TrainingConfig:
     )
     keep_last: int | None = field(
         default=2,
-        validator=_at_least_one,
+        validator=_at_least_one(None, "all"),
         metadata=about("How many of the newest checkpoints are kept; null is all."),
     )
     keep_best: int = field(
@@ -245,7 +251,7 @@ class TrainingConfig:
     )
     early_stop: int | None = field(
         default=None,
-        validator=_patience,
+        validator=_at_least_one(None, "never"),
         metadata=about("Evaluations without a better win rate after which the run ends; null is never."),
     )
     min_delta: float = field(
@@ -281,6 +287,7 @@ class TrainingConfig:
             raise ValueError("iters and epochs exclude each other: give one of them.")
 
 
+@with_former_names
 @frozen
 class JudgingConfig:
     """What becomes of ties, and when a run stops because its judge is of no use."""
@@ -302,12 +309,13 @@ class JudgingConfig:
         validator=and_(ge(0), le(1)),
         metadata=about("The run stops where a larger share of them than this are errors."),
     )
-    max_one_kind: float = field(
+    max_same_outcome: float = field(
         default=0.95,
         validator=and_(ge(0), le(1)),
         metadata=about(
             "The run stops where a larger share of them than this are ties, or went to whichever answer was "
-            "shown first, or second."
+            "shown first, or second.",
+            formerly="max_one_kind",
         ),
     )
 

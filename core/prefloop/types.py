@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from prefloop.deprecated import moved
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Source = Literal["policy", "reference", "file"]
 Status = Literal["ok", "tie", "abstained", "error"]
 Message = Mapping[str, Any]
+ROUNDING = 1e-6
+"""A probability this close to one half may owe its side to rounding alone: it is a tie."""
 
 
 @frozen
@@ -92,7 +94,7 @@ class Verdict:
     status: Status = "ok"
     reason: str | None = None
     orders: tuple[float, float] | None = None
-    """The same probability asked in each order, where the judge was asked twice."""
+    """The same probability asked in each order, as the pair stands and swapped, where both were asked."""
 
     def __attrs_post_init__(self) -> None:
         if self.status == "ok" and self.probability == 0.5:
@@ -109,6 +111,20 @@ class Verdict:
         return cls(1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x)))
 
     @classmethod
+    def from_probability(
+        cls,
+        probability: float,
+        *,
+        tie_margin: float = 0.0,
+        reason: str | None = None,
+        orders: tuple[float, float] | None = None,
+    ) -> Verdict:
+        """The verdict of a computed probability: a tie within `tie_margin`, or rounding, of one half."""
+        if abs(probability - 0.5) <= max(tie_margin, ROUNDING):
+            return cls.tie(reason, orders)
+        return cls(probability, reason=reason, orders=orders)
+
+    @classmethod
     def tie(cls, reason: str | None = None, orders: tuple[float, float] | None = None) -> Verdict:
         """Neither is better."""
         return cls(0.5, "tie", reason, orders)
@@ -122,6 +138,11 @@ class Verdict:
     def error(cls, reason: str) -> Verdict:
         """The judge could not say, and why."""
         return cls(0.5, "error", reason)
+
+    def swapped(self) -> Verdict:
+        """The verdict on `Pair.swapped` that says the same: probability and orders are of the other one."""
+        orders = self.orders and (1.0 - self.orders[1], 1.0 - self.orders[0])
+        return evolve(self, probability=1.0 - self.probability, orders=orders)
 
     @property
     def prefers_first(self) -> bool | None:

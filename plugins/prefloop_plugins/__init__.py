@@ -61,7 +61,7 @@ def prefloop_algorithms() -> Components:
 def prefloop_observers() -> Components:
     return {
         "progress": "prefloop_plugins.progress:ProgressObserver",
-        "report": "prefloop_plugins.report.observer:ReportObserver",
+        "report": "prefloop_plugins.report:ReportObserver",
     }
 
 
@@ -75,5 +75,11 @@ def prefloop_commands() -> Commands:
             f"{commands}.report:report", "Write a page about a run, or one that compares several."
         ),
         "export": Command(f"{commands}.export:export", "Write what a run has made for other tools."),
+        "config init": Command(
+            f"{commands}.init:init", "Write a configuration in which every option is explained."
+        ),
+        "plugins check": Command(
+            f"{commands}.check:check_plugins", "Run the conformance checks on what is installed."
+        ),
         "plugins new": Command(f"{commands}.new:new_plugin", "Write a package to begin a plugin with."),
     }

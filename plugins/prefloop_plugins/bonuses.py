@@ -58,6 +58,11 @@ def alpha_at(alpha: Alpha, progress: Progress) -> float:
     return alpha[min(int(progress.epoch), len(alpha) - 1)]
 
 
+def epochs_of(alpha: Alpha) -> int:
+    """How many epochs have a weight of their own."""
+    return len(alpha) if isinstance(alpha, tuple) else 1
+
+
 @frozen
 class Kl(BaseBonus):
     """``alpha (KL_c + KL_r)``: rewards the policy for moving away from the reference.
@@ -96,6 +101,11 @@ class Kl(BaseBonus):
         """What scoring has to provide for this estimator."""
         return ESTIMATORS[self.estimator]
 
+    @property
+    def schedule_length(self) -> int:
+        """How many epochs have a weight of their own."""
+        return epochs_of(self.alpha)
+
     def __call__(self, scores: Scores, progress: Progress) -> mx.array:
         """The bonus of each pair, ``[B]``."""
         if self.estimator == "exact":
@@ -125,6 +135,11 @@ class Optimism(BaseBonus):
     alpha: Alpha = field(
         default=1e-5, converter=as_alpha, validator=check_alpha, metadata={"help": ALPHA_HELP}
     )
+
+    @property
+    def schedule_length(self) -> int:
+        """How many epochs have a weight of their own."""
+        return epochs_of(self.alpha)
 
     def __call__(self, scores: Scores, progress: Progress) -> mx.array:
         """The bonus of each pair, ``[B]``; zero for a pair without a reference sample."""

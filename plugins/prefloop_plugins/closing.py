@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefloop.embedded import PREFIX, resolve
 from prefloop.text import one_line, printable
+from prefloop.types import Rate
+from prefloop_plugins.report.words import right_answers_sentence, win_rate_sentences
 
 if TYPE_CHECKING:
     from prefloop import RunView
@@ -18,9 +20,8 @@ def closing_words(run: RunView) -> str:
     if run.status != "finished":
         return f"\n{_unfinished(run)}"
     summary = run.summary
-    told = [*_early(run), *_win_rate(summary), *_accuracy(summary), *_examples(summary)]
-    told.append(_next(run))
-    return "\n" + "\n\n".join(told)
+    parts = [*_early(run), *_win_rate(summary), *_right_answers(summary), *_examples(summary), _next(run)]
+    return "\n" + "\n\n".join(parts)
 
 
 def _unfinished(run: RunView) -> str:
@@ -32,31 +33,23 @@ def _unfinished(run: RunView) -> str:
 
 
 def _early(run: RunView) -> Iterator[str]:
-    """Why the run is shorter than planned, and which adapters it ended with."""
+    """Why the run is shorter than planned."""
     if "reason" in run.manifest:
         reason = printable(str(run.manifest["reason"])).rstrip(".")
         yield f"The run {reason}."
-    if "adapters_step" in run.summary:
-        yield f"Its adapters are those of its best evaluation, after step {run.summary['adapters_step']}."
 
 
 def _win_rate(summary: Mapping[str, Any]) -> Iterator[str]:
     if "after" not in summary.get("win_rate", ()):
         return
-    before, after = summary["win_rate"]["before"], summary["win_rate"]["after"]
-    yield (
-        f"On {after['pairs']} held-out prompts the judge preferred the trained model to where it started in "
-        f"{_interval(after)} of the pairs.\nBefore training it was {_interval(before)}: the model against "
-        "itself, so about half. (95 % intervals)"
-    )
+    rates = {side: Rate(**rate) for side, rate in summary["win_rate"].items()}
+    sentences = win_rate_sentences(rates["before"], rates["after"], summary.get("adapters_step"))
+    yield "\n".join(sentences) + " (95 % intervals)"
 
 
-def _accuracy(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Right answers beside the win rate: a judge of style does not see facts slide."""
-    if "after" not in summary.get("accuracy", ()):
-        return
-    before, after = summary["accuracy"]["before"], summary["accuracy"]["after"]
-    yield f"Answers that contain the right word: {before:.0%} before, {after:.0%} after."
+def _right_answers(summary: Mapping[str, Any]) -> Iterator[str]:
+    if "after" in summary.get("accuracy", ()):
+        yield right_answers_sentence(summary["accuracy"]["before"], summary["accuracy"]["after"])
 
 
 def _examples(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -88,7 +81,3 @@ def _next(run: RunView) -> str:
 def _where(run: RunView) -> str:
     page = "report.html, " if (run.path / "report.html").is_file() else ""
     return f"The run is in {run.path} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors)."
-
-
-def _interval(rate: Mapping[str, float]) -> str:
-    return f"{rate['rate']:.0%} ({rate['low']:.0%} to {rate['high']:.0%})"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from prefloop import Evaluation, Observer, RunView, Step
+from prefloop.text import interval
 from prefloop_plugins.closing import closing_words
 
 
@@ -41,8 +42,8 @@ class ProgressObserver(Observer):
     def evaluated(self, evaluation: Evaluation) -> None:
         rate = evaluation.win_rate
         line = (
-            f"eval {evaluation.step}: win rate against the start {rate.rate:.0%} ({rate.low:.0%} to "
-            f"{rate.high:.0%}) on {rate.pairs} held-out prompts"
+            f"eval {evaluation.step}: win rate against the start {interval(rate)} on {rate.pairs} held-out "
+            "prompts"
         )
         if "accuracy" in evaluation.metrics:
             line += f", right answers {evaluation.metrics['accuracy']:.0%}"
@@ -84,7 +85,7 @@ _SHOWN = (
     ("loss", "loss", ".4f"),
     ("bonus", "exploration_bonus", ".2e"),
     ("margin", "margin", "+.3f"),
-    ("accuracy", "accuracy", ".0%"),
+    ("reward accuracy", "reward_accuracy", ".0%"),
     ("ties", "ties", ".0%"),
     ("errors", "errors", ".0%"),
     ("length", "completion_length", ".1f"),

@@ -8,9 +8,9 @@ import pytest
 
 from prefloop.config import dump_config, load_config
 from prefloop.config.options import KIND_OF, options_of
-from prefloop.config.template import template
 from prefloop.errors import UserError
 from prefloop.registry import Registry
+from prefloop_plugins.commands.init import template
 
 if TYPE_CHECKING:
     from pathlib import Path

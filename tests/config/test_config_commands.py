@@ -14,6 +14,7 @@ from prefloop.cli.config import config
 from prefloop.cli.plugins import plugins
 from prefloop.config import load_config
 from prefloop.errors import UserError
+from prefloop_plugins.commands.init import init
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
     from support.config_files import Files
 
 
-def run(group: click.Group, *arguments: str | Path) -> str:
-    result = CliRunner().invoke(group, list(map(str, arguments)), catch_exceptions=False)
+def run(command: click.Command, *arguments: str | Path) -> str:
+    result = CliRunner().invoke(command, list(map(str, arguments)), catch_exceptions=False)
     assert result.exit_code == 0
     return result.output
 
 
 def test_init_validate_show(installed: None, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    assert f"Wrote {path}." in run(config, "init", "--algorithm", "xpo", "--output", path)
-    assert path.read_text("utf-8") == run(config, "init", "--algorithm", "xpo")
+    assert f"Wrote {path}." in run(init, "--algorithm", "xpo", "--output", path)
+    assert path.read_text("utf-8") == run(init, "--algorithm", "xpo")
     path.write_text(path.read_text("utf-8").replace("  path:\n", "  path: there\n"), "utf-8")
     assert run(config, "validate", path) == f"{path}: OK\n"
     shown = tmp_path / "shown.yaml"
@@ -44,11 +45,11 @@ def test_init_does_not_overwrite(installed: None, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("precious", "utf-8")
     with pytest.raises(UserError) as caught:
-        run(config, "init", "--output", path)
+        run(init, "--output", path)
     assert str(caught.value) == f"{path}: exists already. Give another --output, or remove it."
     assert path.read_text("utf-8") == "precious"
     with pytest.raises(UserError, match=r"cannot be written: No such file or directory\.$"):
-        run(config, "init", "--output", tmp_path / "none" / "c.yaml")
+        run(init, "--output", tmp_path / "none" / "c.yaml")
 
 
 def test_validate_raises_every_problem(files: Files) -> None:

@@ -14,8 +14,7 @@ from prefloop.config import ModelConfig, ScheduleConfig, load_config
 from prefloop.config.components import Components
 from prefloop.config.options import describe, options_of
 from prefloop.config.structure import Structurer
-from prefloop.config.suggest import Suggestions
-from prefloop.config.tree import InvalidError, Place, from_plain
+from prefloop.config.yaml_nodes import InvalidError, Place, from_plain
 from prefloop.errors import UserError
 from support.fake_plugins import Draws, Llm, Plain
 
@@ -59,7 +58,7 @@ class Odd:
 
 
 def build(cls: type, plain: dict[str, Any]) -> Any:
-    return Structurer(Components(), Suggestions()).structure(from_plain(plain, Place("t")), cls)
+    return Structurer(Components()).structure(from_plain(plain, Place("t")), cls)
 
 
 def test_options_are_the_public_init_fields() -> None:

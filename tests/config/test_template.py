@@ -10,8 +10,8 @@ import yaml
 
 from prefloop.config import Config, load_config
 from prefloop.config.options import options_of, section_of
-from prefloop.config.template import template
 from prefloop.errors import UserError
+from prefloop_plugins.commands.init import template
 from support.fake_plugins import Kl, Xpo
 
 if TYPE_CHECKING:

@@ -250,7 +250,7 @@ HF: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", HF)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_scores_equal_those_of_transformers(kind: str, dtype: str, tmp_path: Path) -> None:
-    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torch]'")
+    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: pip install --group torch")
     import transformers
 
     tokenizer_files(tmp_path)

@@ -323,8 +323,8 @@ MODELS = [
     ),
     Mistake(
         "adapters to go on from with another rank",
-        "adapter.resume_from: 'model.layers.1.self_attn.v_proj.lora_a' in "
-        "'adapters-of-rank-4/adapters.safetensors' has shape (64, 4), the model wants (64, "
+        "adapter.resume_from: 'model.layers.0.mlp.down_proj.lora_a' in "
+        "'adapters-of-rank-4/adapters.safetensors' has shape (128, 4), the model wants (128, "
         "8). Check adapter.rank.",
         "adapter: {rank: 8, resume_from: adapters-of-rank-4}",
     ),
@@ -428,7 +428,7 @@ DATA = [
     Mistake(
         "only prompts that are too long",
         "prompts.jsonl: all 4 prompts are longer than prompts.max_length, 3 tokens; the "
-        "shortest has 29. Raise it, or set prompts.too_long: left.",
+        "shortest has 29. Raise it, or set prompts.too_long: truncate_left.",
         "prompts: {path: prompts.jsonl, max_length: 3}",
     ),
     Mistake(
@@ -444,8 +444,9 @@ DATA = [
     ),
     Mistake(
         "a column of answers that is not there",
-        "evaluation.answer: prompts.jsonl:18 has nothing in a column 'solution'. Its other columns: answer.",
-        "evaluation: {held_out: 2, answer: solution}",
+        "evaluation.answer_column: prompts.jsonl:18 has nothing in a column 'solution'. Its other columns: "
+        "answer.",
+        "evaluation: {held_out: 2, answer_column: solution}",
         {"prompts.jsonl": "".join(f'{{"prompt": "Say {i}.", "answer": "{i}"}}\n' for i in range(20))},
     ),
     Mistake(

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from prefloop import Bonus, Progress, Scores, TokenScores, component
-from prefloop.testing import BonusSuite
 from prefloop_bonus_pack.entropy import Entropy
 from prefloop_bonus_pack.value import Selm, Vpo
+from prefloop_testing import BonusSuite
 
 
 class TestSelm(BonusSuite):

@@ -13,10 +13,10 @@ import pytest
 from attrs import field, frozen
 
 from prefloop import Completion, Pair, Prompt, StopRun, UserError, Verdict, component
-from prefloop.testing import JudgeSuite
 from prefloop_judge_length.controlled import Later, LengthControlled
 from prefloop_judge_length.fit import Fit, fit
 from prefloop_judge_length.near import NearLength
+from prefloop_testing import JudgeSuite
 
 RULE = component("judge", "rule")(prefer=["good"], length="longer")
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from prefloop import Loss, Scores, component
-from prefloop.testing import LossSuite
 from prefloop_loss_pack.anchored import ApoDown, ApoZero, Nca, SppoHard
 from prefloop_loss_pack.length import LengthDpo
 from prefloop_loss_pack.noisy import Exo, Robust
+from prefloop_testing import LossSuite
 
 
 class TestRobust(LossSuite):

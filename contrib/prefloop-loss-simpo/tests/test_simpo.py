@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from prefloop import Scores, component
-from prefloop.testing import LossSuite, PluginSuite
 from prefloop_loss_simpo.loss import SimPo
+from prefloop_testing import LossSuite, PluginSuite
 
 
 class TestConformance(LossSuite):

@@ -24,8 +24,8 @@ from prefloop import (
     Verdict,
     component,
 )
-from prefloop.testing import SamplerSuite
 from prefloop_sampler_best_of_n.sampler import BestOfN
+from prefloop_testing import SamplerSuite
 
 LONGER = component("judge", "rule")(length="longer")
 SHORT = {"max_completion_length": 12}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -12,20 +15,41 @@ from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.plugins import plugins
 from prefloop.cli.runs import runs
 from prefloop.cli.train import train
+from prefloop.deprecated import FormerKeyWarning
 from prefloop.errors import UserError
 from prefloop.text import printable
 
 
 class Main(PluggedGroup):
-    """Turns a `UserError` into one line for each problem and exit code 2."""
+    """Prints a `UserError` as one line for each problem, with exit code 2, and a line for each former key."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _former_keys_printed():
+                return super().invoke(ctx)
         except UserError as error:
             for problem in error.problems:
                 click.echo(f"error: {printable(problem)}", err=True)
             sys.exit(2)
+
+
+@contextlib.contextmanager
+def _former_keys_printed() -> Iterator[None]:
+    """Print a line, once, for each former key of a configuration, of which Python would say nothing."""
+    printed = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def print_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, FormerKeyWarning):
+                show(message, category, *place, **more)
+            elif str(message) not in printed:
+                printed.add(str(message))
+                click.echo(f"warning: {printable(str(message))}", err=True)
+
+        warnings.simplefilter("always", FormerKeyWarning)
+        warnings.showwarning = print_line
+        yield
 
 
 @click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,4 +1,4 @@
-"""`prefloop config`: write a file to start from, check one, show what one comes to."""
+"""`prefloop config`: check a configuration file, and show what one comes to."""
 
 from __future__ import annotations
 
@@ -7,35 +7,14 @@ from pathlib import Path
 import click
 
 from prefloop.cli.common import set_option
-from prefloop.errors import UserError
+from prefloop.cli.plugged import PluggedGroup
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=PluggedGroup)
 def config() -> None:
     """Write, check and show configuration files."""
-
-
-@config.command()
-@click.option("--algorithm", metavar="NAME", help="The algorithm to write it for, such as xpo.")
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of printing.")
-def init(algorithm: str | None, output: Path | None) -> None:
-    """Write a configuration in which every option is explained."""
-    from prefloop.config.template import template
-
-    text = template(algorithm)
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
-    click.echo(f"Wrote {output}. Fill in model.path and prompts.path, then run: prefloop train {output}")
 
 
 @config.command()

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from prefloop.errors import UserError, did_you_mean
+from prefloop.hooks import GROUPS
 from prefloop.registry import BUNDLED, Provider, Registry
 from prefloop.text import one_line
 
@@ -23,8 +24,10 @@ class PluggedGroup(click.Group):
     its qualified name, ``distribution:name``.
     """
 
-    prefix = ""
-    """What the names of its commands begin with in the hook, such as ``plugins `` with its space."""
+    @property
+    def prefix(self) -> str:
+        """What the names of its commands begin with in the hook, such as ``plugins `` with its space."""
+        return f"{self.name} " if self.name in GROUPS else ""
 
     @cached_property
     def registry(self) -> Registry:

@@ -1,29 +1,22 @@
-"""`prefloop plugins`: what is installed, and whether it keeps the contract."""
+"""`prefloop plugins`: what is installed. Bundled plugins add `plugins check` and `plugins new`."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import asdict
 
-from prefloop.cli.common import configure_process
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.registry import KINDS, Provider, Registry
 
 if TYPE_CHECKING:
     from prefloop.config.options import Option
-    from prefloop.testing.checking import Checked
 
 
-class _Plugins(PluggedGroup):
-    prefix = "plugins "
-
-
-@click.group(cls=_Plugins)
+@click.group(cls=PluggedGroup)
 def plugins() -> None:
     """List, show, check and begin plugins."""
 
@@ -65,43 +58,6 @@ def show_component(kind: str, name: str) -> None:
         click.echo(f"  {option.name}: {_type_and_default(option)}")
         if option.help:
             click.echo(f"      {option.help}")
-
-
-@plugins.command("check")
-@click.argument("distribution", required=False, metavar="[DIST]")
-@click.option("-v", "--verbose", is_flag=True, help="Name every test.")
-@click.pass_context
-def check_plugins(ctx: click.Context, distribution: str | None, verbose: bool) -> None:
-    """Run the conformance checks on what is installed, or on the distribution DIST alone.
-
-    Components are checked as their defaults make them; what needs an option, a person or a download is
-    checked as far as its class goes. Exit code 1 where a check fails.
-    """
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    configure_process()
-    from prefloop.testing.checking import check
-
-    failed = False
-    for checked in check(distribution):
-        for line in _report(checked, verbose):
-            click.echo(line)
-        failed |= bool(checked.having("failed"))
-    if failed:
-        ctx.exit(1)
-
-
-def _report(checked: Checked, verbose: bool) -> list[str]:
-    counts = [f"{len(found)} {s}" for s in ("passed", "failed", "skipped") if (found := checked.having(s))]
-    mark = "FAILED" if checked.having("failed") else "ok"
-    lines = [f"{mark:<6}  {checked.kind:<9}  {checked.name}: {', '.join(counts)}"]
-    skipped = dict.fromkeys(outcome.message for outcome in checked.having("skipped"))
-    for outcome in checked.outcomes:
-        if outcome.status == "failed":
-            lines.append(f"  {outcome.test}: {outcome.message}")
-        elif verbose:
-            lines.append(f"  {outcome.test}: {outcome.status}")
-        lines += [f"  note: {note}" for note in outcome.notes]
-    return [*lines, *(f"  skipped: {reason}" for reason in skipped)]
 
 
 def _as_data(registry: Registry) -> dict[str, Any]:

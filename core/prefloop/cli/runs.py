@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
+from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
+from prefloop.runs.view import open_run
 from prefloop.text import printable, printable_json
 
 
-@click.group()
+@click.group(cls=PluggedGroup)
 def runs() -> None:
     """List, show and resume runs."""
 
@@ -23,7 +25,7 @@ def runs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default: runs)."""
-    found = [{"run": str(p.parent), **_read(p)} for p in sorted(folder.glob("*/run.json"))]
+    found = [{"run": str(p.parent), **_manifest(p.parent)} for p in sorted(folder.glob("*/run.json"))]
     if as_json:
         click.echo(printable_json(found))
         return
@@ -37,9 +39,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
-    from prefloop.runs.run import read_manifest
-
-    click.echo(printable_json(read_manifest(run)))
+    click.echo(printable_json(open_run(run).manifest))
 
 
 @runs.command()
@@ -50,11 +50,9 @@ def resume(run: Path, overrides: tuple[str, ...]) -> None:
     run_on(run, overrides)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    from prefloop.runs.run import read_manifest
-
+def _manifest(run: Path) -> dict[str, Any]:
     try:
-        return read_manifest(path.parent)
+        return open_run(run).manifest
     except UserError as error:
         return {"status": "damaged", "summary": {}, "plan": {"steps": "?"}, "reason": str(error)}
 

@@ -43,9 +43,9 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
     settings = load_config(config or resolve("embedded:quickstart"), overrides)
     _say_blas(library)
     if dry_run:
-        from prefloop.runs.dry_run import check
+        from prefloop.runs.preparation import dry_run as try_out
 
-        check(settings, echo=click.echo)
+        try_out(settings, echo=click.echo)
     else:
         from prefloop.runs.training import train as train_from_start
 
@@ -55,8 +55,7 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
 def run_on(path: Path, overrides: Sequence[str]) -> None:
     """Go on with the run in `path`."""
     library = configure_process()
-    from prefloop.runs.resuming import saved_config
-    from prefloop.runs.training import resume
+    from prefloop.runs.training import resume, saved_config
 
     settings = saved_config(path, overrides)
     _say_blas(library)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from prefloop.config import yaml_core
+from prefloop.config import yaml_nodes
 from prefloop.config.options import element_of, kind_of, options_of
-from prefloop.registry import Origin, Registry
+from prefloop.registry import Origin, origin_of
 from prefloop.settings import OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def dump_config(config: Config) -> str:
     A component that no plugin offers, as a program may pass, is named by its class; such a file shows
     what ran, but cannot be loaded.
     """
-    return yaml_core.dump(to_plain(config, config.origins))
+    return yaml_nodes.dump(to_plain(config, config.origins))
 
 
 def to_plain(value: Any, origins: Origins, hint: Any = None) -> Any:
@@ -56,8 +56,3 @@ def options_to_plain(value: Any, origins: Origins) -> dict[str, Any]:
     if isinstance(value, OptimizerConfig | ScheduleConfig):
         plain |= plain.pop("options")  # written beside `use`
     return plain
-
-
-def origin_of(component: object, kind: str, origins: Origins) -> Origin:
-    """Where a component comes from: as its configuration found its class, else as it is installed."""
-    return origins.get(type(component)) or Registry().origin_of(component, kind)

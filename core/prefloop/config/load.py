@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +12,19 @@ from attrs import evolve
 
 from prefloop import embedded
 from prefloop.components import Algorithm, Judge
-from prefloop.config import overrides as overriding
-from prefloop.config.checks import cross_checks
-from prefloop.config.components import Components
-from prefloop.config.dump import origin_of
+from prefloop.config.components import PRESET, Components, preset_of
+from prefloop.config.key_paths import parse_override, put_override
 from prefloop.config.options import options_of
-from prefloop.config.presets import PRESET, overlay, overlay_component, preset_of
-from prefloop.config.schema import Config
+from prefloop.config.schema import Config, cross_checks
 from prefloop.config.structure import Structurer
-from prefloop.config.suggest import Suggestions, option_paths
-from prefloop.config.tree import InvalidError, Node, Place, Problem, from_plain, to_plain
-from prefloop.config.yaml_core import read_file
+from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, from_plain, read_file
+from prefloop.deprecated import FormerKeyWarning
 from prefloop.errors import UserError, did_you_mean
-from prefloop.registry import DEFAULTS, Origin, Registry, canonical
+from prefloop.registry import DEFAULTS, Origin, Registry, canonical, origin_of
 
 if TYPE_CHECKING:
+    from prefloop.config.key_paths import Override
     from prefloop.config.options import Option
-    from prefloop.config.overrides import Override
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -37,20 +34,20 @@ def load_config(
 ) -> Config:
     """The configuration in a YAML file or a mapping, with overrides such as ``judge.temperature=0.2``.
 
-    Components come from `registry`, or from all plugins that are installed and not disabled. Raises
-    `UserError` with every problem that was found, one line each.
+    Components come from `registry`, or from all plugins that are installed and not disabled. A key or value
+    under a former name is a `DeprecationWarning`. Raises `UserError` with every problem that was found, one
+    line each.
     """
     problems: list[Problem] = []
     try:
         root = _read(path_or_mapping, problems)
-        loading = _Loading(root, [overriding.parse(text) for text in overrides], problems)
+        loading = _Loading(root, [parse_override(text) for text in overrides], problems)
         loading.choose_plugins(registry)
         config = loading.resolve()
-        problems += cross_checks(config, loading.root, loading.components.registry)
     except InvalidError as error:
         problems += error.problems
-    if problems:
-        raise UserError(*map(str, sorted(dict.fromkeys(problems), key=_order)))
+    _raise(problems)
+    loading.warn_of_former_keys()
     return config
 
 
@@ -60,10 +57,10 @@ def load_judge(
     """The judge of a configuration file, in which nothing else need be written; or a judge as one writes
     it there in one word, such as ``rule`` or ``embedded:judge``. A file is what ends in .yaml or .yml.
 
-    Also where it comes from. Overrides are those of `load_config` that concern the judge;
-    whatever else the file holds is checked too. Raises `UserError` like `load_config`.
+    Also where it comes from. Overrides are those of `load_config` that concern the judge; whatever else the
+    file holds is checked too. Warns and raises like `load_config`.
     """
-    parsed = [overriding.parse(text) for text in overrides]
+    parsed = [parse_override(text) for text in overrides]
     problems = [
         Problem(o.value.place, o.path, "has no effect here, as only the judge is used.")
         for o in parsed
@@ -75,8 +72,8 @@ def load_judge(
         judge = loading.resolve_judge()
     except InvalidError as error:
         problems += error.problems
-    if problems:
-        raise UserError(*map(str, sorted(dict.fromkeys(problems), key=_order)))
+    _raise(problems)
+    loading.warn_of_former_keys()
     return judge, origin_of(judge, "judge", loading.components.origins)
 
 
@@ -96,18 +93,25 @@ def _read(source: Source, problems: list[Problem]) -> Node:
     return root
 
 
-def _order(problem: Problem) -> int:
-    return problem.place.line or 10**9
+def _raise(problems: Sequence[Problem]) -> None:
+    """Raises `UserError` where there are problems."""
+    if problems:
+        raise UserError(*_in_order(problems))
+
+
+def _in_order(problems: Iterable[Problem]) -> list[str]:
+    """Each problem once, in the order of lines; those without one come last."""
+    return list(map(str, sorted(dict.fromkeys(problems), key=lambda problem: problem.place.line or 10**9)))
 
 
 class _Loading:
     """One configuration on its way from nodes to settings. What is wrong with it goes into `problems`."""
 
     def __init__(self, root: Node, overrides: Sequence[Override], problems: list[Problem]) -> None:
-        self.root = root
+        self.components = Components()
+        self.root = self.components.expand(root, Config)
         self.overrides = overrides
         self.problems = problems
-        self.components = Components()
 
     def choose_plugins(self, registry: Registry | None) -> None:
         """Honour ``plugins.disable`` before any plugin is imported."""
@@ -123,11 +127,14 @@ class _Loading:
             if isinstance(node.value, str) and canonical(node.value) not in registry.installed:
                 hint = did_you_mean(node.value, registry.installed)
                 self._note(InvalidError.at(node, f"no plugin '{node.value}' is installed.{hint}"))
-        self.components = Components(registry)
+        self.components.registry = registry
 
     def resolve(self) -> Config:
         """The configuration. Raises `InvalidError`."""
-        return Config(**self._values(options_of(Config)), origins=self.components.origins)
+        config = Config(**self._values(options_of(Config)), origins=self.components.origins)
+        for path, message in cross_checks(config, self.components.registry):
+            self.problems.append(Problem(self._nearest(path).place, path, message))
+        return config
 
     def resolve_judge(self) -> Judge:
         """The judge alone, of a configuration of which the rest may be missing. Raises `InvalidError`."""
@@ -135,6 +142,21 @@ class _Loading:
         others = {n: evolve(o, default=None) for n, o in options.items() if o.required and n != "judge"}
         judge: Judge = self._values(options | others)["judge"]
         return judge
+
+    def warn_of_former_keys(self) -> None:
+        """A `DeprecationWarning` for each former key or value, to whoever loads the configuration."""
+        for former in _in_order(self.components.former):
+            warnings.warn(former, FormerKeyWarning, stacklevel=3)
+
+    def _nearest(self, path: tuple[str, ...]) -> Node:
+        """The node at a path, or the nearest above it that was written."""
+        node = self.root
+        for key in path:
+            children = {str(i): item for i, item in enumerate(node.items or ())} | (node.mapping or {})
+            if key not in children:
+                break
+            node = children[key]
+        return node
 
     def _values(self, options: dict[str, Option]) -> dict[str, Any]:
         written = self._get("algorithm")
@@ -161,7 +183,7 @@ class _Loading:
             self._overlay(key, preset)
         for override in overrides:
             try:
-                self.root = overriding.put(self.root, Config, override, self.components)
+                self.root = put_override(self.root, override, self.components)
             except InvalidError as error:
                 self._note(error)
 
@@ -174,7 +196,7 @@ class _Loading:
 
     def _overlay(self, key: str, preset: Mapping[str, Node]) -> None:
         try:
-            node = overlay(key, preset.get(key), self._get(key), self.components)
+            node = self.components.overlay(PRESET[key], preset.get(key), self._get(key))
         except InvalidError as error:
             self._note(error)
         else:
@@ -182,15 +204,15 @@ class _Loading:
                 self.root = self.root.replaced(key, node)
 
     def _structurer(self) -> Structurer:
-        return Structurer(self.components, Suggestions(option_paths(self.root, self.components)))
+        return Structurer(self.components, self.root)
 
-    def _preset(self) -> dict[str, Node] | None:
+    def _preset(self) -> Mapping[str, Node] | None:
         """What the algorithm sets, with the default algorithm where none is named; None where it is wrong."""
         place = self.root.place
         default = Node(DEFAULTS["algorithm"], place, ("algorithm",))
-        given = self._get("algorithm")
         try:
-            node = overlay_component(Algorithm, default, given or default, self.components)
+            overlaid = self.components.overlay(Algorithm, default, self._get("algorithm"))
+            node = self.components.expand(overlaid or default, Algorithm)
             self.root = self.root.replaced("algorithm", node)
             algorithm = self._structurer().structure(node, Algorithm)
             return preset_of(algorithm, self.components.use_of(node, "algorithm").value, node)
@@ -216,7 +238,7 @@ class _Loading:
 
     def _plain(self, key: str) -> Any:
         node, hint = self._get(key), PRESET[key]
-        return None if node is None else to_plain(self.components.expand(node, hint))
+        return None if node is None else self.components.expand(node, hint).plain
 
     def _get(self, key: str) -> Node | None:
         return (self.root.mapping or {}).get(key)

@@ -1,4 +1,7 @@
-"""What the options of a class are: the fields of its attrs class, and how their types read in words."""
+"""What the options of a class are, and how their types read in words.
+
+They are the fields of an attrs class; for an optimizer or a schedule also the parameters of what it names.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 from attrs import NOTHING, Factory, field, frozen
 
+from prefloop.deprecated import former_names
 from prefloop.errors import UserError
 from prefloop.registry import KINDS
+from prefloop.settings import OptimizerConfig
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 KIND_OF: Mapping[Any, str] = {kind.protocol: kind.name for kind in KINDS.values()}
 """A field with one of these types takes a component of that kind."""
@@ -48,6 +53,10 @@ class Option:
     attribute: Any = field(default=None, repr=False)
     empty: str | None = None
     """What null and an empty text stand for."""
+    formerly: tuple[str, ...] = ()
+    """Names that it had, which still work."""
+    former_values: Mapping[str, Any] = field(factory=dict)
+    """Values that it had, which still work, with what they are now."""
 
     @property
     def required(self) -> bool:
@@ -68,6 +77,11 @@ def options_of(cls: type) -> dict[str, Option]:
     Raises `UserError` where a type cannot be resolved.
     """
     return dict(_options_of(cls)) if attrs.has(cls) else {}
+
+
+def option_called(name: str, options: Mapping[str, Option]) -> Option | None:
+    """The option that has this name, or had it."""
+    return options.get(name) or next((o for o in options.values() if name in o.formerly), None)
 
 
 @cache
@@ -91,6 +105,8 @@ def _option(cls: type, attribute: attrs.Attribute[Any]) -> Option:
         validator=attribute.validator,
         attribute=attribute,
         empty=attribute.metadata.get("empty"),
+        formerly=former_names(attribute),
+        former_values=attribute.metadata.get("former_values", {}),
     )
 
 
@@ -115,24 +131,34 @@ def _declares(cls: type, name: str) -> bool:
     return attrs.has(cls) and any(f.name == name and not f.inherited for f in attrs.fields(cls))
 
 
-def parameters_of(function: Callable[..., Any], *, skip: Container[str]) -> dict[str, Option]:
-    """The parameters of a function or class as options, without those in `skip`."""
-    if isinstance(function, type):
-        hints = typing.get_type_hints(
-            next(vars(c)["__init__"] for c in function.__mro__ if "__init__" in vars(c))
-        )
-    else:
-        hints = typing.get_type_hints(function)
-    parameters = inspect.signature(function).parameters.values()
+def mlx_options(section: type, name: str) -> dict[str, Option] | None:
+    """The parameters, besides the learning rate, of the optimizer or schedule of mlx that has this name.
+
+    `section` is `OptimizerConfig` or `ScheduleConfig`. None where there is no such name.
+    """
+    from prefloop import optim  # brings in mlx
+
+    function = mlx_names(section).get(name)
+    if function is None:
+        return None
+    constructor = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    hints = typing.get_type_hints(constructor)
     return {
-        p.name: Option(p.name, _parameter_type(hints.get(p.name, Any), p.default), _parameter_default(p))
-        for p in parameters
-        if p.name not in skip and p.kind is not p.VAR_KEYWORD
+        p.name: Option(
+            p.name,
+            _parameter_type(hints.get(p.name, Any), p.default),
+            None if p.name in optim.LENGTHS else NOTHING if p.default is p.empty else p.default,
+        )
+        for p in inspect.signature(function).parameters.values()
+        if p.name not in optim.LEARNING_RATE and p.kind is not p.VAR_KEYWORD
     }
 
 
-def _parameter_default(parameter: inspect.Parameter) -> Any:
-    return NOTHING if parameter.default is parameter.empty else parameter.default
+def mlx_names(section: type) -> Mapping[str, Callable[..., Any]]:
+    """The optimizers or the schedules of mlx by name."""
+    from prefloop import optim
+
+    return optim.optimizer_classes() if section is OptimizerConfig else optim.schedule_functions()
 
 
 def _parameter_type(hint: Any, default: Any) -> Any:
@@ -189,6 +215,11 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
 }
 
 
+def with_article(kind: str) -> str:
+    """A kind of component with its article: ``an observer``."""
+    return f"{'an' if kind[0] in 'ao' else 'a'} {kind}"
+
+
 def describe(hint: Any, *, plural: bool = False) -> str:
     """A type in words: ``a number or a list of numbers``."""
     alternatives = list(_descriptions(hint, plural))
@@ -201,8 +232,8 @@ def _descriptions(hint: Any, plural: bool) -> Iterator[str]:
             yield _WORDS[member][plural]
         elif member in KIND_OF:
             kind = KIND_OF[member]
-            article = "an" if kind[0] in "ao" else "a"
-            yield _plural(kind) if plural else f"{article} {kind} (a name, or a mapping with 'use')"
+            one = f"{with_article(kind)} (a name, or a mapping with 'use')"
+            yield KINDS[kind].plural if plural else one
         elif get_origin(member) is Literal:
             yield "one of " + ", ".join(map(str, get_args(member)))
         elif is_list(member):
@@ -228,7 +259,3 @@ def _list_in_words(hint: Any, plural: bool) -> str:
         count = ""
     of = f" of {count}{describe(arguments[0], plural=True)}" if arguments else ""
     return ("lists" if plural else "a list") + of
-
-
-def _plural(kind: str) -> str:
-    return KINDS[kind].plural

@@ -1,13 +1,31 @@
-"""`Config`, the whole configuration: the sections of `prefloop.settings`, and the components of a run."""
+"""`Config`, the whole configuration, and what must hold between its settings.
+
+Its sections are those of `prefloop.settings`, but for the ones that hold components.
+"""
 
 # No `from __future__ import annotations` here: the annotations are read at run time.
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import get_args
 
 from attrs import field, frozen
 from attrs.validators import ge, optional
 
-from prefloop.components import Algorithm, Bonus, Judge, Loss, Observer, Sampler
-from prefloop.registry import Origin
+from prefloop.components import (
+    Algorithm,
+    BaseBonus,
+    BaseLoss,
+    BaseSampler,
+    Bonus,
+    Judge,
+    Loss,
+    Observer,
+    Sampler,
+    adapt,
+)
+from prefloop.deprecated import with_former_names
+from prefloop.errors import UserError
+from prefloop.registry import BUNDLED, Origin, Registry, origin_of
 from prefloop.settings import (
     AdapterConfig,
     JudgingConfig,
@@ -19,8 +37,10 @@ from prefloop.settings import (
     about,
     not_empty,
 )
+from prefloop.types import Need
 
 
+@with_former_names
 @frozen
 class EvaluationConfig:
     """How the policy is compared with the start of the run."""
@@ -47,11 +67,12 @@ class EvaluationConfig:
         validator=optional(ge(0)),
         metadata=about("Sampling temperature; null is the sampler's."),
     )
-    answer: str | None = field(
+    answer_column: str | None = field(
         default=None,
         validator=optional(not_empty),
         metadata=about(
-            "Column with a text that a right completion contains; the share is reported as accuracy."
+            "Column with a text that a right completion contains; the share is reported as accuracy.",
+            formerly="answer",
         ),
     )
 
@@ -104,3 +125,71 @@ class Config:
         repr=False,
         metadata=about("Where the classes of its components were found when it was loaded.", option=False),
     )
+
+
+Finding = tuple[tuple[str, ...], str]
+"""A key path and what is wrong there."""
+
+
+def cross_checks(config: Config, registry: Registry) -> list[Finding]:
+    """What must hold between settings, and does not. `registry` is asked for remedies."""
+    found = [*_needs(config, registry), *_full_training(config), *_warmup(config)]
+    return [*found, *_evaluation(config), *_ties(config)]
+
+
+def _needs(config: Config, registry: Registry) -> Iterator[Finding]:
+    """Everything that a loss or bonus asks for is known, and the sampler draws what is needed."""
+    bonuses = ((("bonuses", str(i)), adapt(bonus, BaseBonus).needs) for i, bonus in enumerate(config.bonuses))
+    for path, needs in [(("loss",), adapt(config.loss, BaseLoss).needs), *bonuses]:
+        for unknown in sorted(set(needs) - set(get_args(Need))):
+            yield path, f"its class asks for '{unknown}', which scoring does not know."
+        if "reference_samples" in needs and not adapt(config.sampler, BaseSampler).reference_samples:
+            sampler = origin_of(config.sampler, "sampler", config.origins).name
+            message = f"needs completions from the reference, and sampler '{sampler}' draws none."
+            yield path, message + _remedy(registry)
+
+
+def _remedy(registry: Registry) -> str:
+    """The bundled samplers that draw from the reference."""
+    names = []
+    for provider in registry.of_kind("sampler"):
+        with suppress(UserError, TypeError):  # one that needs options is no quick remedy
+            if provider.distribution == BUNDLED and adapt(provider.load()(), BaseSampler).reference_samples:
+                names.append(f"'sampler: {provider.name}'")
+    return f" Use {' or '.join(names)}." if names else ""
+
+
+def _full_training(config: Config) -> Iterator[Finding]:
+    if config.adapter.type == "full" and config.model.quantize != "none":
+        message = (
+            f"full weights cannot be trained with 'model.quantize: {config.model.quantize}', as quantized "
+            "weights have no gradient. Use lora or dora, or 'quantize: none'."
+        )
+        yield ("adapter", "type"), message
+
+
+def _warmup(config: Config) -> Iterator[Finding]:
+    schedule, iters = config.training.schedule, config.training.iters
+    if schedule is not None and iters is not None and schedule.warmup >= iters:
+        message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {iters} steps."
+        yield ("training", "schedule", "warmup"), message
+
+
+def _ties(config: Config) -> Iterator[Finding]:
+    """A loss without soft labels would take a probability of one half for a label."""
+    if config.judging.ties == "keep" and not adapt(config.loss, BaseLoss).soft_labels:
+        message = "keep is for a loss with soft labels: set 'loss.soft_labels: true', or use half or drop."
+        yield ("judging", "ties"), message
+
+
+def _evaluation(config: Config) -> Iterator[Finding]:
+    training = config.training
+    no_prompts = config.evaluation.prompts is None and config.evaluation.held_out == 0
+    if training.evaluate_every and no_prompts:
+        message = "there is nothing to evaluate on: set evaluation.prompts, or evaluation.held_out above 0."
+        yield ("training", "evaluate_every"), message
+    for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):
+        if wanted and not training.evaluate_every:
+            yield ("training", key), "goes by evaluations during the run: set training.evaluate_every."
+    if training.load_best and not training.keep_best:
+        yield ("training", "load_best"), "needs a checkpoint to load: set training.keep_best to 1 or more."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 from cattrs import Converter
 
-from prefloop.config import mlx_options
+from prefloop.config.key_paths import option_paths, unknown_key
 from prefloop.config.options import (
     KIND_OF,
     Option,
@@ -20,36 +20,40 @@ from prefloop.config.options import (
     is_list,
     is_mapping,
     members,
+    mlx_names,
+    mlx_options,
     options_of,
 )
-from prefloop.config.tree import InvalidError, Node, Problem, plain_message, say, to_plain
-from prefloop.errors import UserError
+from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, in_words, plain_message
+from prefloop.errors import UserError, did_you_mean, guess
 from prefloop.settings import OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
     from prefloop.config.components import Components
-    from prefloop.config.suggest import Suggestions
 
 Hook = Callable[[Node, Any], Any]
 
 
 class Structurer:
-    """Builds values of any type from nodes. `structure` raises `InvalidError` with every problem found."""
+    """Builds values of any type from nodes. `structure` raises `InvalidError` with every problem found.
 
-    def __init__(self, components: Components, suggestions: Suggestions) -> None:
+    `root` is the whole configuration, whose options an unknown key may have meant.
+    """
+
+    def __init__(self, components: Components, root: Node | None = None) -> None:
         self.components = components
-        self.suggestions = suggestions
+        self.root = root or Node({}, Place(""))
         self._converter = Converter(detailed_validation=False)
         for scalar in (int, float, bool, str):
             self._converter.register_structure_hook(scalar, self._scalar)
-        self._converter.register_structure_hook(Enum, self._enum)
+        self._converter.register_structure_hook(Enum, self._choice)
         for path in (PurePath, Path):  # cattrs has a hook of its own for Path
             self._converter.register_structure_hook(path, self._path)
         # The later one of these is registered, the sooner it is asked.
         hooks: list[tuple[Callable[[Any], bool], Hook]] = [
             (lambda hint: True, self._unsupported),
-            (lambda hint: hint is Any, lambda node, _: to_plain(node)),
-            (lambda hint: get_origin(hint) is Literal, self._literal),
+            (lambda hint: hint is Any, lambda node, _: node.plain),
+            (lambda hint: get_origin(hint) is Literal, self._choice),
             (is_list, self._list),
             (is_mapping, self._mapping),
             (attrs.has, self._section),
@@ -70,11 +74,13 @@ class Structurer:
         values: dict[str, Any] = {}
         problems: list[Problem] = []
         for key, child in (node.mapping or {}).items():
-            if key in options:
-                with _collected(problems):
-                    values[key] = self._value(child, options[key])
-            else:
-                problems.append(self.suggestions.unknown(child, key, options))
+            if key not in options:
+                problems.append(unknown_key(child, key, options, option_paths(self.root, self.components)))
+                continue
+            try:
+                values[key] = self._value(child, options[key])
+            except InvalidError as error:
+                problems += error.problems
         for option in options.values():
             if option.required and option.name not in (node.mapping or {}):
                 problems.append(_missing(node, option))
@@ -94,7 +100,7 @@ class Structurer:
         node = self.components.expand(node, cls)
         if node.mapping is None:
             hint = " Leave the key out to keep its defaults." if node.value is None else ""
-            raise InvalidError.at(node, f"must be {describe(cls)}, not {say(node)}.{hint}")
+            raise _misfit(node, cls, hint)
         options = options_of(cls)
         return _construct(node, cls, options, self.fill(node, options))
 
@@ -110,14 +116,13 @@ class Structurer:
         """An optimizer or a schedule: its own fields, and the parameters of what `use` names."""
         node = self.components.expand(node, cls)
         if node.mapping is None:
-            raise InvalidError.at(node, f"must be a name, or a mapping with 'use', not {say(node)}.")
+            raise InvalidError.at(node, f"must be a name, or a mapping with 'use', not {in_words(node)}.")
         own = {name: option for name, option in options_of(cls).items() if name != "options"}
-        extra = mlx_options.parameters(cls, node)
+        extra = _options_beside(node.mapping.get("use"), cls)
         values = self.fill(node, own | extra)
-        given = {name: values[name] for name in extra if name in values}
-        kept = {name: values[name] for name in own if name in values}
-        named = _construct(node, cls, own, kept | {"options": given})
-        mlx_options.check(named, node)
+        given = {name: values.pop(name) for name in extra if name in values}
+        named = _construct(node, cls, own, values | {"options": given})
+        _try_out(named, node)
         return named
 
     def _union(self, node: Node, hint: Any) -> Any:
@@ -133,32 +138,25 @@ class Structurer:
         nearest = [f for f in failures if any(p.path != node.path for p in f.problems)]
         if len(failures) == 1 or len(nearest) == 1:
             raise (nearest or failures)[0]
-        raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{_hint(node, hint)}")
+        raise _misfit(node, hint, _remedy(node, hint))
 
     def _scalar(self, node: Node, hint: Any) -> Any:
         value = node.value
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
             value = _as_float(value)
         if type(value) is not hint:
-            raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{_hint(node, hint)}")
+            raise _misfit(node, hint, _remedy(node, hint))
         if hint is float and not math.isfinite(value):
             raise InvalidError.at(node, f"must be a finite number, not {node.spelling or value}.")
         return value
 
-    def _literal(self, node: Node, hint: Any) -> Any:
-        for allowed in get_args(hint):
-            if type(node.value) is type(allowed) and node.value == allowed:
-                return allowed
-        guess = ""
-        if isinstance(node.value, str):
-            guess = self.suggestions.close(node.value, [str(a) for a in get_args(hint)])
-        raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{guess}")
-
-    def _enum(self, node: Node, hint: type[Enum]) -> Enum:
-        for member in hint:
-            if node.value == member.value and type(node.value) is type(member.value):
-                return member
-        raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.")
+    def _choice(self, node: Node, hint: Any) -> Any:
+        """One of the values of a Literal, or the member of an Enum that has it."""
+        choices = {a: a for a in get_args(hint)} or {member.value: member for member in hint}
+        for value, choice in choices.items():
+            if type(node.value) is type(value) and node.value == value:
+                return choice
+        raise _misfit(node, hint, guess(node.value, map(str, choices)) if isinstance(node.value, str) else "")
 
     def _path(self, node: Node, hint: type[PurePath]) -> PurePath:
         return hint(self.structure(node, str))
@@ -171,7 +169,7 @@ class Structurer:
             items = node.items
         if items is None:
             empty = " Write [] for none." if node.value is None else ""
-            raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.{empty}")
+            raise _misfit(node, hint, empty)
         origin = get_origin(hint) or hint
         fixed = origin is tuple and len(arguments) > 0 and Ellipsis not in arguments and get_args(hint)
         if fixed and len(items) != len(arguments):
@@ -182,7 +180,7 @@ class Structurer:
 
     def _mapping(self, node: Node, hint: Any) -> dict[str, Any]:
         if node.mapping is None:
-            raise InvalidError.at(node, f"must be {describe(hint)}, not {say(node)}.")
+            raise _misfit(node, hint)
         element = (*get_args(hint), Any, Any)[1]
         built = self._each((child, element) for child in node.mapping.values())
         return dict(zip(node.mapping, built, strict=True))
@@ -191,8 +189,10 @@ class Structurer:
         problems: list[Problem] = []
         built = []
         for node, hint in items:
-            with _collected(problems):
+            try:
                 built.append(self.structure(node, hint))
+            except InvalidError as error:
+                problems += error.problems
         if problems:
             raise InvalidError(*problems)
         return built
@@ -201,19 +201,33 @@ class Structurer:
         raise InvalidError.at(node, f"has the type {hint}, which a configuration file cannot express.")
 
 
-class _collected:  # noqa: N801 - reads as a verb where it is used
-    """Puts the problems of an `InvalidError` into a list and goes on."""
+def _options_beside(use: Node | None, cls: type) -> dict[str, Option]:
+    """The options of the optimizer or schedule named in `use`. Raises `InvalidError` where there is none."""
+    if use is None:
+        return {}
+    found = mlx_options(cls, use.value) if isinstance(use.value, str) else None
+    if found is None:
+        what = "optimizer" if cls is OptimizerConfig else "schedule"
+        hint = did_you_mean(str(use.value), mlx_names(cls))
+        raise InvalidError.at(use, f"there is no {what} '{use.value}'.{hint}")
+    return found
 
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
 
-    def __enter__(self) -> None: ...
+def _try_out(named: OptimizerConfig | ScheduleConfig, node: Node) -> None:
+    """Build it once, as mlx has checks of its own. Raises `InvalidError` with what mlx says."""
+    from prefloop import optim  # brings in mlx
 
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> bool:
-        if isinstance(error, InvalidError):
-            self.problems += error.problems
-            return True
-        return False
+    try:
+        if isinstance(named, OptimizerConfig):
+            optim.make_optimizer(named, 1e-5)
+        else:
+            optim.make_schedule(named, 1e-5, named.warmup + 1000)
+    except (ValueError, TypeError) as error:
+        raise InvalidError.at(node, plain_message(error)) from error
+
+
+def _misfit(node: Node, hint: Any, remedy: str = "") -> InvalidError:
+    return InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{remedy}")
 
 
 def _missing(node: Node, option: Option) -> Problem:
@@ -257,7 +271,7 @@ def _as_float(value: int) -> float:
         return math.inf
 
 
-def _hint(node: Node, hint: Any) -> str:
+def _remedy(node: Node, hint: Any) -> str:
     """The likeliest remedy for a scalar of the wrong type."""
     value, wanted = node.value, members(hint)
     if str in wanted and isinstance(value, int | float):

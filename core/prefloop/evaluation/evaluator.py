@@ -1,19 +1,20 @@
-"""Compares the policy with another model on held-out prompts."""
+"""Compares the policy with another model on held-out prompts, by a judge that may not go by place."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from statistics import fmean, stdev
 
 from attrs import evolve, frozen
 
-from prefloop.components import Judge
-from prefloop.evaluation import metrics
-from prefloop.evaluation.asking import ask
-from prefloop.evaluation.stats import length_controlled, win_rate
+from prefloop.components import BaseJudge, BaseSampler, Judge, Sampler, adapt
+from prefloop.errors import StopRun
+from prefloop.evaluation import stats
 from prefloop.model.policy import Policy
 from prefloop.sampling import Generator
-from prefloop.types import Evaluation, Pair, Prompt, Sampling, Verdict
+from prefloop.scoring.scorer import lay_out
+from prefloop.types import Completion, Evaluation, Pair, Prompt, Sampling, Verdict
 
 # Apart from every step's seed, so that evaluating does not repeat what training drew.
 _SEED = 2**62
@@ -60,24 +61,24 @@ class Evaluator:
 
     def ask(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """The judge's verdicts, in which the place of an answer does not count."""
-        return ask(self.judge, pairs)
+        return judge_both_orders(self.judge, pairs)
 
     def measure(self, step: int, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Evaluation:
         """The rates and metrics of judged pairs."""
         prompts, ours = [p.prompt for p in pairs], [p.first for p in pairs]
-        controlled = length_controlled(pairs, verdicts)
+        controlled = stats.length_controlled(pairs, verdicts)
         found = {
             "length_controlled_win_rate": controlled.rate,
             "length_controlled_low": controlled.low,
             "length_controlled_high": controlled.high,
-            **metrics.health(pairs, verdicts),
-            **metrics.answers(ours),
-            **metrics.divergence(self.policy, prompts, ours, self.batch_size),
+            **stats.judge_metrics(pairs, verdicts),
+            **stats.completion_metrics(ours),
+            **divergence(self.policy, prompts, ours, self.batch_size),
         }
         if self.answer:
-            found["accuracy"] = metrics.accuracy(prompts, ours, self.answer)
+            found["accuracy"] = stats.accuracy(prompts, ours, self.answer)
         against = self._against().label
-        return Evaluation(step, win_rate(verdicts), found, pairs, verdicts, self.judge_name, against)
+        return Evaluation(step, stats.win_rate(verdicts), found, pairs, verdicts, self.judge_name, against)
 
     def _against(self) -> Opponent:
         policy = self.policy
@@ -85,7 +86,76 @@ class Evaluator:
         return self.opponent or Opponent("start", start, self.prompts)
 
 
-def sampling_of(sampler: Any, temperature: float | None) -> Sampling:
-    """The run's own sampling settings, or mlx-lm's where its sampler does not tell them."""
-    sampling = getattr(sampler, "sampling", Sampling())
+def sampling_of(sampler: Sampler, temperature: float | None) -> Sampling:
+    """The run's own sampling settings, or mlx-lm's where its sampler does not give them."""
+    sampling = adapt(sampler, BaseSampler).sampling
     return sampling if temperature is None else evolve(sampling, temperature=temperature)
+
+
+def judge_both_orders(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
+    """One verdict per pair, free of the judge's liking for a place.
+
+    Each pair is asked about a second time with its answers swapped, and the two verdicts are averaged. That
+    is not needed where a verdict already holds both orders, or where the judge is `symmetric`. A person is
+    asked once, about every other pair with its answers swapped.
+    """
+    able = adapt(judge, BaseJudge)
+    if able.symmetric:
+        return able.judge(pairs)
+    if able.interactive:
+        return _judge_every_other_swapped(able, pairs)
+    verdicts = able.judge(pairs)
+    again = [i for i, v in enumerate(verdicts) if v.orders is None and v.status in ("ok", "tie")]
+    swapped = able.judge([pairs[i].swapped() for i in again]) if again else []
+    both = {i: average_orders(verdicts[i], v.swapped()) for i, v in zip(again, swapped, strict=True)}
+    return [both.get(i, v) for i, v in enumerate(verdicts)]
+
+
+def average_orders(given: Verdict, swapped: Verdict) -> Verdict:
+    """Two verdicts on one pair, asked as it stands and swapped, as one.
+
+    An error or abstention in either order is one of both.
+    """
+    if swapped.status not in ("ok", "tie"):
+        return swapped
+    first, second = (v.probability if v.status == "ok" else 0.5 for v in (given, swapped))
+    return Verdict.from_probability((first + second) / 2, reason=given.reason, orders=(first, second))
+
+
+def _judge_every_other_swapped(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
+    shown = [pair.swapped() if i % 2 else pair for i, pair in enumerate(pairs)]
+    try:
+        verdicts: Sequence[Verdict] = judge.judge(shown)
+    except StopRun as stop:
+        raise StopRun(stop.reason, _as_given(stop.verdicts), failed=stop.failed) from stop
+    return _as_given(verdicts)
+
+
+def _as_given(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return [v.swapped() if i % 2 else v for i, v in enumerate(verdicts)]
+
+
+def divergence(
+    policy: Policy, prompts: Sequence[Prompt], completions: Sequence[Completion], batch_size: int
+) -> dict[str, float]:
+    """KL(policy, reference) per completion in nats, estimated from completions of the policy.
+
+    The mean of ``log pi(y) - log ref(y)`` over the completions, each a sum over its tokens, and the standard
+    error of that mean. Unbiased where they were sampled at temperature 1 without truncation.
+    """
+    ratios: list[float] = []
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        ratios += _log_ratios(policy, prompts[part], completions[part])
+    error = stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
+    return {"kl": fmean(ratios), "kl_se": error}
+
+
+def _log_ratios(
+    policy: Policy, prompts: Sequence[Prompt], completions: Sequence[Completion]
+) -> Sequence[float]:
+    policy.model.eval()
+    rows = lay_out(prompts, completions)
+    ours, theirs = policy.scorer.logprobs(rows), policy.reference_scorer.logprobs(rows)
+    ratios: list[float] = (ours - theirs).sum(-1).tolist()  # type: ignore[assignment]
+    return ratios

@@ -1,17 +1,26 @@
-"""Win rates and their intervals, in plain float64."""
+"""The numbers of an evaluation: win rates and their intervals, biases of the judge, how answers are.
+
+Functions of records or of plain numbers, in float64. A metric that is not defined is NaN; a rate of nothing
+is None.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from statistics import stdev
+from collections.abc import Iterable, Sequence
+from statistics import fmean, quantiles, stdev
 
-from prefloop.types import Pair, Rate, Verdict
+from attrs import frozen
+
+from prefloop.types import Completion, Pair, Prompt, Rate, Verdict
 
 Z = 1.959963984540054
 """Of a 95 % interval."""
 _ITERATIONS = 100
 _TOLERANCE = 1e-12
+
+
+# Rates
 
 
 def win_rate(verdicts: Sequence[Verdict]) -> Rate:
@@ -28,6 +37,69 @@ def wilson(wins: float, pairs: int, z: float = Z) -> Rate:
     centre = (p + z * z / (2 * pairs)) / (1 + z * z / pairs)
     half = z * math.sqrt(p * (1 - p) / pairs + z * z / (4 * pairs * pairs)) / (1 + z * z / pairs)
     return Rate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)), pairs)
+
+
+def share(hits: Iterable[bool]) -> Rate | None:
+    """The share of hits with its 95 % Wilson interval; None of nothing."""
+    found = list(hits)
+    return wilson(sum(found), len(found)) if found else None
+
+
+def _won(verdict: Verdict) -> float | None:
+    if verdict.status not in ("ok", "tie"):
+        return None
+    return 0.5 if verdict.prefers_first is None else float(verdict.prefers_first)
+
+
+# Whether the judge goes by the place of an answer
+
+
+@frozen
+class PositionBias:
+    """Whether verdicts follow the answer or its place, from pairs that were asked about in both orders."""
+
+    pairs: int
+    first_place: Rate | None
+    """Share of single readings for whichever answer was shown first, without ties; one half is fair."""
+    consistency: Rate
+    """Share of pairs on which both orders say the same."""
+    gap: float
+    """How far the probabilities of the two orders lie apart, on average (0 to 1)."""
+
+
+def position_bias(orders: Iterable[tuple[float, float]]) -> PositionBias | None:
+    """The position bias in `Verdict.orders` of pairs whose answers differ; None without such a pair.
+
+    Pairs of equal answers are to be left out: there is no answer to follow.
+    """
+    found = list(orders)
+    if not found:
+        return None
+    # In the swapped order, the first completion was shown second.
+    sides = [side(given) for given, _ in found] + [-side(swapped) for _, swapped in found]
+    return PositionBias(
+        pairs=len(found),
+        first_place=share(shown > 0 for shown in sides if shown),
+        consistency=wilson(sum(side(a) == side(b) for a, b in found), len(found)),
+        gap=fmean(abs(given - swapped) for given, swapped in found),
+    )
+
+
+def side(probability: float) -> int:
+    """Which completion a probability prefers: 1 the first, -1 the second, 0 neither."""
+    return (probability > 0.5) - (probability < 0.5)
+
+
+# Whether it goes by length
+
+
+def longer_wins(rows: Iterable[tuple[int, bool | None]]) -> Rate | None:
+    """How often the longer answer wins, of the pairs with a label and two lengths.
+
+    A row is the length of the first answer minus that of the second, and whether the first one won, None
+    for a pair without a label.
+    """
+    return share((more > 0) == first for more, first in rows if more and first is not None)
 
 
 def length_controlled(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Rate:
@@ -55,12 +127,6 @@ def length_controlled(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Rat
         return Rate(math.nan, math.nan, math.nan, len(rows))
     a, error = fit
     return Rate(_sigmoid(a), _sigmoid(a - Z * error), _sigmoid(a + Z * error), len(rows))
-
-
-def _won(verdict: Verdict) -> float | None:
-    if verdict.status not in ("ok", "tie"):
-        return None
-    return 0.5 if verdict.prefers_first is None else float(verdict.prefers_first)
 
 
 def _logistic(rows: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
@@ -119,3 +185,55 @@ def _likelihood(rows: Sequence[tuple[float, float]], a: float, b: float) -> floa
 
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+# What an evaluation reports besides
+
+
+def judge_metrics(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Whether the judge answered, and whether it went by the answers or by their place.
+
+    The last two are NaN where no pair was asked about in both orders. `position_gap` counts all pairs,
+    `first_place` those whose answers differ.
+    """
+    outcomes = [v.status for v in verdicts]
+    gaps = [v.gap for v in verdicts if v.gap is not None]
+    judged = zip(pairs, verdicts, strict=True)
+    bias = position_bias(v.orders for p, v in judged if v.orders and p.first.text != p.second.text)
+    return {
+        "ties": fmean(o == "tie" for o in outcomes),
+        "abstentions": fmean(o == "abstained" for o in outcomes),
+        "errors": fmean(o == "error" for o in outcomes),
+        "position_gap": fmean(gaps) if gaps else math.nan,
+        "first_place": bias.first_place.rate if bias and bias.first_place else math.nan,
+    }
+
+
+def completion_metrics(completions: Sequence[Completion]) -> dict[str, float]:
+    """Lengths in tokens, how many ended by themselves, and how varied they are."""
+    lengths = [len(c.tokens) for c in completions]
+    tenths = quantiles(lengths, n=10, method="inclusive") if len(lengths) > 1 else lengths * 9
+    return {
+        "completion_length": fmean(lengths),
+        "completion_length_p10": float(tenths[0]),
+        "completion_length_p90": float(tenths[-1]),
+        "stop_rate": fmean(c.stopped for c in completions),
+        "distinct_1": distinct(completions, 1),
+        "distinct_2": distinct(completions, 2),
+    }
+
+
+def distinct(completions: Iterable[Completion], n: int) -> float:
+    """Different n-grams over all n-grams of the completions (Li et al. 2016, arXiv 1510.03055).
+
+    Of tokens, so that it means the same in every script; the stop token does not count.
+    """
+    texts = [c.tokens[:-1] if c.stopped else c.tokens for c in completions]
+    grams = [text[i : i + n] for text in texts for i in range(len(text) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else math.nan
+
+
+def accuracy(prompts: Sequence[Prompt], completions: Sequence[Completion], column: str) -> float:
+    """Share of completions that contain the text in a column of their prompt's row, whatever its case."""
+    answers = [str(prompt.fields[column]) for prompt in prompts]
+    return fmean(a.casefold() in c.text.casefold() for a, c in zip(answers, completions, strict=True))

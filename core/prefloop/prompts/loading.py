@@ -6,28 +6,30 @@ reads both come from here, so that they cannot differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from prefloop.errors import UserError
-from prefloop.prompts.conversations import RowError, conversation, first_few, transcript
-from prefloop.prompts.order import PromptOrder, split_held_out
-from prefloop.prompts.sources import guess, read_rows
+from prefloop.errors import UserError, guess
+from prefloop.prompts.rows import read_rows, type_in_words
 from prefloop.types import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefloop.prompts.files import Row
-    from prefloop.prompts.sources import Rows
+    from prefloop.prompts.rows import Row, Rows
     from prefloop.settings import PromptsConfig
     from prefloop.types import Message
 
-__all__ = ["PromptOrder", "PromptSet", "load_prompts", "split_held_out"]
-
 COLUMNS = ("prompt", "messages")
+SHOWN_PROBLEMS = 5
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class RowError(Exception):
+    """Why one row cannot be used, worded to follow its place: ``has no 'prompt'``."""
 
 
 @frozen
@@ -38,7 +40,7 @@ class PromptSet:
     dropped: int
     """Prompts left out for being longer than ``max_length`` tokens (``too_long: drop``)."""
     cut: int
-    """Prompts that lost tokens on the left for that reason (``too_long: left``)."""
+    """Prompts that lost tokens on the left for that reason (``too_long: truncate_left``)."""
     source: str
     """The path, folder or Hub id as it was configured."""
 
@@ -154,13 +156,70 @@ def _json_like(value: object) -> Any:
 def _fit(prompts: list[Prompt], config: PromptsConfig) -> PromptSet:
     limit = config.max_length
     long = sum(len(p.tokens) > limit for p in prompts)
-    if config.too_long == "left":
+    if config.too_long == "truncate_left":
         cut = tuple(evolve(p, tokens=p.tokens[-limit:]) for p in prompts)
         return PromptSet(cut, dropped=0, cut=long, source=config.path)
     if long == len(prompts):
         raise UserError(
             f"{config.path}: all {long} prompts are longer than prompts.max_length, {limit} tokens; the "
-            f"shortest has {min(len(p.tokens) for p in prompts)}. Raise it, or set prompts.too_long: left."
+            f"shortest has {min(len(p.tokens) for p in prompts)}. Raise it, or set prompts.too_long: "
+            "truncate_left."
         )
     kept = tuple(p for p in prompts if len(p.tokens) <= limit)
     return PromptSet(kept, dropped=long, cut=0, source=config.path)
+
+
+def conversation(value: object, column: str) -> list[Message]:
+    """The messages of a prompt, up to and including the last user turn; text is one user turn.
+
+    Raises `RowError` where `value`, found in `column`, is no prompt.
+    """
+    messages = messages_of([{"role": "user", "content": value}] if isinstance(value, str) else value, column)
+    turns = [i for i, message in enumerate(messages) if message["role"] == "user"]
+    if not turns:
+        raise RowError(f"has no user message in its '{column}'")
+    if not messages[turns[-1]]["content"].strip():
+        raise RowError(f"has an empty text as its '{column}'")
+    return messages[: turns[-1] + 1]
+
+
+def messages_of(value: object, column: str) -> list[Message]:
+    """The messages in a list of one or more. Raises `RowError` where `value` is no such list."""
+    if not isinstance(value, list):
+        raise RowError(f"has {type_in_words(value)} as its '{column}', not text or a list of messages")
+    if not value:
+        raise RowError(f"has an empty list as its '{column}'")
+    return [_message(m, f"message {i} of its '{column}'") for i, m in enumerate(value, 1)]
+
+
+def _message(value: object, where: str) -> Message:
+    """A message without its null keys, which tables add to give all rows the same shape."""
+    if not isinstance(value, Mapping):
+        raise RowError(f"has {type_in_words(value)} as {where}, not an object with 'role' and 'content'")
+    for key in ("role", "content"):
+        if key not in value:
+            raise RowError(f"has no '{key}' in {where}")
+        if not isinstance(value[key], str):
+            raise RowError(f"has {type_in_words(value[key])} as '{key}' in {where}, not text")
+    check_text(value["content"], where)
+    return {key: part for key, part in value.items() if part is not None}
+
+
+def check_text(text: str, where: str) -> None:
+    """Raises `RowError` for a lone surrogate, which no tokenizer encodes."""
+    if _SURROGATE.search(text):
+        raise RowError(f"has half a character (a lone surrogate) in {where}")
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """What a judge reads: one turn as it is, several with their speakers, never the system message."""
+    turns = [m for m in messages if m["role"] != "system"]
+    if len(turns) == 1:
+        return str(turns[0]["content"])
+    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
+
+
+def first_few(problems: list[str]) -> list[str]:
+    """The first problems, and how many more there are."""
+    more = len(problems) - SHOWN_PROBLEMS
+    return problems if more <= 0 else [*problems[:SHOWN_PROBLEMS], f"… and {more} more"]

@@ -3,7 +3,7 @@
     checkpoints/0000100/
       adapters.safetensors, adapter_config.json    the trained tensors, as mlx-lm reads them
       optimizer.safetensors                        the optimizer, its step and its schedule
-      components.safetensors                       what a component remembers, where one is `Stateful`
+      components.safetensors                       the state of components, where one has any
       state.json                                   steps taken, evaluations so far, which prompts
       SHA256SUMS                                   of the files above, as `sha256sum --check` reads it
 
@@ -15,32 +15,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from attrs import asdict
 from mlx.utils import tree_unflatten
 
 from prefloop.components import Base
 from prefloop.errors import UserError
-from prefloop.evaluation.record import finite
 from prefloop.loop import Loop
 from prefloop.model.adapters import ADAPTERS
 from prefloop.model.weight_sharing import arrays
-from prefloop.runs.early_stopping import ranked
 from prefloop.runs.files import discard, new_folder, rewrite_json
-from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate
+from prefloop.runs.records import evaluation_from_state, evaluation_to_state
+from prefloop.runs.view import CHECKPOINTS, checkpoints
+from prefloop.types import Evaluation, Prompt
 
-FOLDER = "checkpoints"
 OPTIMIZER = "optimizer.safetensors"
 COMPONENTS = "components.safetensors"
 STATE = "state.json"
 SUMS = "SHA256SUMS"
-EXAMPLES = 3
-"""How many pairs of an evaluation are kept to be shown."""
 
 
 def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) -> Path:
@@ -50,10 +45,13 @@ def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) ->
     with new_folder(folder) as beside:
         loop.policy.save(beside)
         mx.save_safetensors(str(beside / OPTIMIZER), arrays(loop.optimizer.state))
-        if remembered := _remembered(loop):
-            mx.save_safetensors(str(beside / COMPONENTS), remembered)
-        records = [_record(evaluation) for evaluation in evaluations]
-        state = {"step": loop.steps_taken, "prompts": fingerprint(loop.prompts), "evaluations": records}
+        if states := _component_state(loop):
+            mx.save_safetensors(str(beside / COMPONENTS), states)
+        state = {
+            "step": loop.steps_taken,
+            "prompts": fingerprint(loop.prompts),
+            "evaluations": [evaluation_to_state(evaluation) for evaluation in evaluations],
+        }
         rewrite_json(beside / STATE, state)
         (beside / SUMS).write_text(_sums(beside), encoding="utf-8")
     return folder
@@ -70,7 +68,7 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
         trained = arrays(mx.load(str(folder / ADAPTERS)))
         optimizer = arrays(mx.load(str(folder / OPTIMIZER)))
         there = (folder / COMPONENTS).exists()
-        remembered = arrays(mx.load(str(folder / COMPONENTS))) if there else {}
+        states = arrays(mx.load(str(folder / COMPONENTS))) if there else {}
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
@@ -87,15 +85,15 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     model.load_weights(list(trained.items()), strict=False)
     loop.optimizer.state = tree_unflatten(list(optimizer.items()))
     loop.optimizer.init(model.trainable_parameters())
-    _remind(loop, remembered)
+    _restore_components(loop, states)
     loop.steps_taken = int(state["step"])
     mx.eval(model.trainable_parameters(), loop.optimizer.state)
-    return evaluations_in(state)
+    return [evaluation_from_state(found) for found in state["evaluations"]]
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """The folders of a run's complete checkpoints, oldest first."""
-    return sorted(path for path in (run / FOLDER).glob("[0-9]*") if path.is_dir())
+def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations made after a step, those with the highest win rate first; the earlier of equal ones."""
+    return sorted((e for e in evaluations if e.step), key=lambda e: e.win_rate.rate, reverse=True)
 
 
 def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequence[Evaluation]) -> None:
@@ -103,11 +101,10 @@ def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequenc
     if keep_last is None:
         return
     present = checkpoints(run)
-    folders = [folder_of(run, e.step) for e in ranked(evaluations)]
-    kept = [folder for folder in folders if folder in present][:keep_best]
-    for folder in present[:-keep_last]:
-        if folder not in kept:
-            discard(folder)
+    best = [e.step for e in ranked(evaluations) if e.step in present][:keep_best]
+    for step in list(present)[:-keep_last]:
+        if step not in best:
+            discard(present[step])
 
 
 def _components(loop: Loop) -> dict[str, Base]:
@@ -116,22 +113,22 @@ def _components(loop: Loop) -> dict[str, Base]:
     return {"sampler": loop.sampler, "judge": loop.judge, "loss": loop.loss, **bonuses}
 
 
-def _remembered(loop: Loop) -> dict[str, mx.array]:
+def _component_state(loop: Loop) -> dict[str, mx.array]:
     """Their states together, each name after the component's key and a slash."""
     states = {key: component.state() for key, component in _components(loop).items()}
     return {f"{key}/{name}": value for key, state in states.items() for name, value in state.items()}
 
 
-def _remind(loop: Loop, remembered: Mapping[str, mx.array]) -> None:
+def _restore_components(loop: Loop, states: Mapping[str, mx.array]) -> None:
     for key, component in _components(loop).items():
-        own = {n.removeprefix(f"{key}/"): v for n, v in remembered.items() if n.startswith(f"{key}/")}
+        own = {n.removeprefix(f"{key}/"): v for n, v in states.items() if n.startswith(f"{key}/")}
         if own:
             component.restore(own)
 
 
 def folder_of(run: Path, step: int) -> Path:
     """Where the checkpoint of so many steps is."""
-    return run / FOLDER / f"{step:07d}"
+    return run / CHECKPOINTS / f"{step:07d}"
 
 
 def _sums(folder: Path) -> str:
@@ -152,29 +149,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def evaluations_in(state: Mapping[str, Any]) -> list[Evaluation]:
-    """The evaluations made until a checkpoint, each with its first pairs."""
-    return [_evaluation(found) for found in state["evaluations"]]
-
-
 def fingerprint(prompts: Sequence[Prompt]) -> str:
     """Equal for equal prompts in the same order: which ones a run is trained on."""
     digest = hashlib.sha256()
     for prompt in prompts:
         digest.update(json.dumps([prompt.text, prompt.tokens]).encode())
     return digest.hexdigest()
-
-
-def _record(evaluation: Evaluation) -> dict[str, Any]:
-    examples = [(p.prompt.text, p.first.text, p.second.text) for p in evaluation.pairs[:EXAMPLES]]
-    about = {"step": evaluation.step, "win_rate": asdict(evaluation.win_rate)}
-    return {**about, "metrics": finite(evaluation.metrics), "examples": examples}
-
-
-def _evaluation(record: dict[str, Any]) -> Evaluation:
-    examples = [
-        Pair(Prompt((), prompt), Completion((), first), Completion((), second))
-        for prompt, first, second in record["examples"]
-    ]
-    metrics = {name: math.nan if value is None else value for name, value in record["metrics"].items()}
-    return Evaluation(record["step"], Rate(**record["win_rate"]), metrics, examples)

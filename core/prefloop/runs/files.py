@@ -54,26 +54,32 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
         rewrite(path, whole)
-    return [parsed_line(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
+    records = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            records.append(parse_line(line))
+        except ValueError as error:
+            raise damaged_line(path, number, error) from error
+    return records
 
 
-def parsed_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """The JSON object of a line, unsealed. Raises `UserError` where it is none, or its seal is broken."""
+def parse_line(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line, unsealed. Raises `ValueError` where it is none, or its seal is broken."""
+    if seal := _SEAL.search(line):
+        line = line[: seal.start()] + b"}"
+        if zlib.crc32(line) != int(seal[1], 16):
+            raise ValueError("its checksum does not fit")
     try:
-        if seal := _SEAL.search(line):
-            line = line[: seal.start()] + b"}"
-            if zlib.crc32(line) != int(seal[1], 16):
-                raise ValueError("its checksum does not fit")
         record: Any = json.loads(line)
-        if not isinstance(record, dict):
-            raise ValueError("it is no JSON object")
-    except (ValueError, RecursionError) as error:
-        raise damaged_line(path, number, error) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
     return record
 
 
 def damaged_line(path: Path, number: int, reason: object) -> UserError:
-    """What to say of a line that cannot be used."""
+    """What to say of a line that a run cannot go on with."""
     return UserError(f"{path}:{number}: this line is damaged ({reason}); remove it to go on.")
 
 
@@ -144,7 +150,7 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def disk_trouble_told(run: Path) -> Iterator[None]:
+def disk_errors_as_user_errors(run: Path) -> Iterator[None]:
     """Turn a full, read-only or vanished disk into a `UserError`; other errors go through."""
     try:
         yield

@@ -10,8 +10,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prefloop.components import Observer
+from prefloop.components import BaseJudge, Observer, adapt
 from prefloop.errors import StopRun
+from prefloop.evaluation.stats import side
 from prefloop.types import Pair, Progress, Verdict
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class JudgeGuard(Observer):
 
     It does so by `StopRun`, so that what was learnt is saved and can be resumed with another judge.
 
-    Errors count against ``max_errors``. Ties count against ``max_one_kind``, and so does what went by the
+    Errors count against ``max_errors``. Ties count against ``max_same_outcome``, and so does what went by the
     place of the answers, first or second: see `kind_of`. Pairs of equal answers and abstentions fill the
     window and count as none of these. A window of zero watches nothing.
     """
@@ -64,17 +65,17 @@ class JudgeGuard(Observer):
                 failed=True,
             )
         for kind, saying in SAYINGS.items():
-            if counts[kind] > self.settings.max_one_kind * window:
+            if counts[kind] > self.settings.max_same_outcome * window:
                 raise StopRun(
-                    f"judge: {counts[kind]} of its last {window} verdicts, more than judging.max_one_kind "
-                    f"({self.settings.max_one_kind:g}) allows, {saying}. {ADVICE}",
+                    f"judge: {counts[kind]} of its last {window} verdicts, more than judging.max_same_outcome"
+                    f" ({self.settings.max_same_outcome:g}) allows, {saying}. {ADVICE}",
                     failed=True,
                 )
 
 
 def guards(config: Config) -> tuple[JudgeGuard, ...]:
     """What watches the judge of a run; nothing where a person judges, who knows what they are doing."""
-    if getattr(config.judge, "interactive", False):
+    if adapt(config.judge, BaseJudge).interactive:
         return ()
     return (JudgeGuard(config.judging),)
 
@@ -95,7 +96,7 @@ def kind_of(pair: Pair, verdict: Verdict) -> str | None:
         return _labelled(verdict) if exchangeable or verdict.status == "tie" else None
     as_given, swapped = verdict.orders  # of the first being better, shown first and shown second
     tie = verdict.status == "tie"
-    if (as_given - 0.5) * (swapped - 0.5) < 0 and (tie or abs(as_given - swapped) >= NEAR_ONE):
+    if side(as_given) * side(swapped) < 0 and (tie or abs(as_given - swapped) >= NEAR_ONE):
         return "shown first" if as_given > swapped else "shown second"
     return "tie" if tie else None
 

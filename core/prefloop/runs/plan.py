@@ -1,26 +1,13 @@
-"""What a run is going to do and need, worked out before it starts."""
+"""What a run is going to do and need, as `run.json` has it. `planning` works it out."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-import mlx.core as mx
-from attrs import frozen
+from attrs import AttrsInstance, fields_dict, frozen
 
-from prefloop.config import Config
-from prefloop.errors import UserError
-from prefloop.evaluation import sampling_of
-from prefloop.loop import Loop
-from prefloop.prompts.loading import PromptSet
-from prefloop.runs.memory import Estimator, Memory, size_words
-from prefloop.sampling.generator import POOL_BYTES
-from prefloop.types import Prompt
-
-SHARE = 0.8
-"""Of the memory there is, what a step is planned to take: the estimate may be out by a fifth."""
+T = TypeVar("T", bound=AttrsInstance)
 
 
 @frozen
@@ -32,10 +19,43 @@ class Division:
     pool_bytes: int
     """What rows that are sampled together may take."""
 
-    def apply(self, loop: Loop) -> None:
-        """Make `loop` go by it."""
-        loop.micro_batch = self.micro_batch
-        loop.policy.limit_pools(self.pool_bytes)
+
+@frozen
+class Memory:
+    """Estimated bytes. Activations and caches are those of the largest step, all completions full length."""
+
+    weights: int
+    """Policy, reference and start; what they share counts once."""
+    judge: int
+    """What judges and sampler hold once they are prepared and do not share with the policy."""
+    trained: int
+    optimizer: int
+    caches: int
+    """Most that sampling takes."""
+    activations: int
+    """Most that scoring a micro-batch takes, forward and backward."""
+    update: int = 0
+    """Most that applying the gradient takes."""
+
+    @property
+    def held(self) -> int:
+        """What is there all the time."""
+        return self.weights + self.judge + self.trained + self.optimizer
+
+    @property
+    def total(self) -> int:
+        """At the peak: sampling, scoring and updating take turns."""
+        return self.held + max(self.caches, self.activations, self.update)
+
+    def words(self) -> str:
+        """The estimate in a sentence."""
+        judge = f", judge {size_words(self.judge)}" if self.judge else ""
+        return (
+            f"about {size_words(self.total)}: weights {size_words(self.weights)}{judge}, trained "
+            f"{size_words(self.trained)}, optimizer {size_words(self.optimizer)}, and in turn caches "
+            f"{size_words(self.caches)}, activations {size_words(self.activations)}, "
+            f"update {size_words(self.update)}"
+        )
 
 
 @frozen
@@ -57,6 +77,8 @@ class Plan:
     """At most, prompts and completions together."""
     division: Division
     memory: Memory
+    warnings: tuple[str, ...] = ()
+    """What the run will do that was hardly meant."""
 
     def lines(self) -> list[tuple[str, str]]:
         """The plan as titles and texts, for a terminal."""
@@ -73,89 +95,28 @@ class Plan:
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
             ("scoring", f"at most {at_once} {'pair' if at_once == 1 else 'pairs'} at a time"),
             ("memory", self.memory.words()),
+            *(("warning", text) for text in self.warnings),
         ]
 
 
-def check_memory(plan: Plan, limit_gb: float | None) -> None:
-    """Raises `UserError` where the run would need more memory than `limit_gb`, or than the machine has."""
-    limit = machine_memory() if limit_gb is None else limit_gb * 1e9
-    allowed = "The machine has" if limit_gb is None else "training.memory_limit_gb allows"
-    if limit and plan.memory.total > limit:
-        divisible = "training.micro_batch_size or " if plan.division.micro_batch > 1 else ""
-        raise UserError(
-            f"this run needs {plan.memory.words()}. {allowed} {size_words(int(limit))}. "
-            f"Lower {divisible}sampler.max_completion_length, quantize the model, or set "
-            "training.memory_limit_gb: 0 to try all the same."
-        )
+def plan_from_json(found: Any) -> Plan | None:
+    """The plan in ``run.json``; None where there is none, or not such a one."""
+    try:
+        parts = {"division": _record(Division, found["division"]), "memory": _record(Memory, found["memory"])}
+        warnings = tuple(str(text) for text in found.get("warnings", ()))
+        return _record(Plan, {**found, **parts, "warnings": warnings})
+    except (LookupError, TypeError):
+        return None
 
 
-def machine_memory() -> int:
-    """Bytes of memory: of the device where mlx tells (a CUDA card; a Mac's GPU uses the machine's), else of
-    the machine.
-    """
-    told: int | str = mx.device_info().get("memory_size", 0)
-    return int(told) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _record(cls: type[T], found: Mapping[str, Any]) -> T:
+    """A record of the fields that it knows. Raises `TypeError` where one is missing or is no number."""
+    known = {name: found[name] for name in fields_dict(cls) if name in found}
+    if not all(isinstance(value, int | float | Division | Memory | tuple) for value in known.values()):
+        raise TypeError(f"{cls.__name__} has values that are no numbers")
+    return cls(**known)
 
 
-def make_plan(
-    config: Config,
-    loop: Loop,
-    prompts: PromptSet,
-    held_out: Sequence[Prompt],
-    *,
-    judge: int = 0,
-    division: Division | None = None,
-) -> Plan:
-    """The plan of a loop that has not started.
-
-    `judge` is the bytes that its judges hold. A run that goes on keeps its `division`, whatever memory there
-    is now; otherwise the budget decides.
-    """
-    model = loop.policy.model
-    trained = loop.policy.trainable()
-    longest = max(len(p.tokens) for p in loop.prompts)
-    longest_of_all = max([longest, *(len(p.tokens) for p in held_out)])
-    completion = sampling_of(config.sampler, None).max_tokens
-    estimate = Estimator(loop, longest_of_all, completion, judge, len(held_out))
-    division = division or divide(estimate, loop, _budget(loop.training.memory_limit_gb))
-    return Plan(
-        parameters=_parameters(model),
-        trained_parameters=sum(v.size for v in trained.values()),
-        trained_tensors=len(trained),
-        prompts=len(loop.prompts),
-        held_out=len(held_out),
-        dropped=prompts.dropped,
-        cut=prompts.cut,
-        steps=loop.steps,
-        prompts_per_step=loop.batch_size,
-        epochs=loop.total / len(loop.prompts),
-        longest_prompt=longest,
-        tokens_per_step=2 * loop.batch_size * (longest + completion),
-        division=division,
-        memory=estimate(division.micro_batch, division.pool_bytes),
-    )
-
-
-def divide(estimate: Callable[[int, int], Memory], loop: Loop, budget: float) -> Division:
-    """As much at once as fits `budget` bytes; a single pair and a single row where even that is too much.
-
-    An explicit ``training.micro_batch_size`` is taken as it is.
-    """
-    pool = int(max(0, min(POOL_BYTES, budget - estimate(1, 0).held)))
-    batch = loop.training.batch_size
-    if (asked := loop.training.micro_batch_size) is not None:
-        return Division(min(asked, batch), pool)
-    fits = (n for n in range(batch, 1, -1) if estimate(n, 0).total <= budget)
-    return Division(next(fits, 1), pool)
-
-
-def _budget(limit_gb: float | None) -> float:
-    """Bytes that a step may be planned to take."""
-    limit = machine_memory() if limit_gb is None else limit_gb * 1e9
-    return SHARE * limit if limit else math.inf
-
-
-def _parameters(model: Any) -> int:
-    from mlx_lm.utils import get_total_parameters
-
-    return int(get_total_parameters(model))
+def size_words(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,21 +1,27 @@
-"""Everything that a run needs, loaded and checked before anything is written."""
+"""Everything that a run needs, loaded and checked before anything is written; and a dry run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 from attrs import evolve, frozen
 
-from prefloop.components import Judge
+from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt
 from prefloop.config import Config, PromptsConfig
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
 from prefloop.model.policy import Policy
-from prefloop.prompts.loading import PromptSet, load_prompts, split_held_out
-from prefloop.runs.plan import Division, Plan, make_plan
-from prefloop.types import Prompt
+from prefloop.model.weight_sharing import arrays
+from prefloop.prompts.loading import PromptSet, load_prompts
+from prefloop.prompts.order import split_held_out
+from prefloop.runs.plan import Division, Plan
+from prefloop.runs.planning import make_plan
+from prefloop.scoring.scorer import lay_out
+from prefloop.types import Pair, PreferenceBatch, Prompt, Verdict
+
+_UPDATES = 2
 
 
 @frozen(eq=False)
@@ -39,7 +45,8 @@ class Prepared:
         prepare_components(self.config, people=people)
         held = max(0, mx.get_active_memory() - before)
         plan = make_plan(self.config, self.loop, self.prompts, self.held_out, judge=held, division=division)
-        plan.division.apply(self.loop)
+        self.loop.micro_batch = plan.division.micro_batch
+        self.policy.limit_pools(plan.division.pool_bytes)
         return evolve(self, plan=plan)
 
 
@@ -48,9 +55,8 @@ def prepare(config: Config) -> Prepared:
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     prompts = load_prompts(config.prompts, policy.tokenizer)
     training, held_out = held_out_of(config, policy, prompts)
-    if (check := getattr(config.sampler, "check_prompts", None)) is not None:
-        with said_of("sampler"):
-            check(training)
+    with said_of("sampler"):
+        adapt(config.sampler, BaseSampler).check_prompts(training)
     loop = Loop(
         policy,
         training,
@@ -71,23 +77,23 @@ def prepare(config: Config) -> Prepared:
 def prepare_components(config: Config, *, people: bool = True) -> None:
     """Let judges and sampler load what they need while nothing is written yet."""
     for key, component in _components(config):
-        if getattr(component, "interactive", False) and not people:
-            continue
-        if (prepare_it := getattr(component, "prepare", None)) is not None:
+        if people or not (isinstance(component, BaseJudge) and component.interactive):
             with said_of(key):
-                prepare_it()
+                component.prepare()
 
 
 def close_components(config: Config) -> None:
-    """Let them give back what they hold, where they have a method ``close()``."""
+    """Let them give back what they hold."""
     for _, component in _components(config):
-        if (close := getattr(component, "close", None)) is not None:
-            close()
+        component.close()
 
 
-def _components(config: Config) -> list[tuple[str, object]]:
-    judges = [("judge", config.judge), ("evaluation.judge", config.evaluation.judge)]
-    return [("sampler", config.sampler), *judges]
+def _components(config: Config) -> list[tuple[str, Base]]:
+    sampler, judge = adapt(config.sampler, BaseSampler), adapt(config.judge, BaseJudge)
+    found: list[tuple[str, Base]] = [("sampler", sampler), ("judge", judge)]
+    if config.evaluation.judge is not None:
+        found.append(("evaluation.judge", adapt(config.evaluation.judge, BaseJudge)))
+    return found
 
 
 def held_out_of(
@@ -112,17 +118,17 @@ def evaluation_source(config: Config) -> PromptsConfig:
 
 def judge_of(config: Config) -> Judge | None:
     """Who evaluates: the run's judge, but for a person or one who knows only the answers in a file."""
-    own = config.judge
     if config.evaluation.judge is not None:
         return config.evaluation.judge
-    return None if getattr(own, "interactive", False) or not getattr(own, "evaluates", True) else own
+    own = adapt(config.judge, BaseJudge)
+    return config.judge if own.evaluates and not own.interactive else None
 
 
 def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Evaluator | None:
     judge = judge_of(config)
     if judge is None or not held_out:
         return None
-    answer = config.evaluation.answer
+    answer = config.evaluation.answer_column
     if answer:
         check_answers(held_out, answer)
     sampling = sampling_of(config.sampler, config.evaluation.temperature)
@@ -138,10 +144,85 @@ def _check_nothing_waits(config: Config) -> None:
 
 
 def check_answers(held_out: Sequence[Prompt], column: str) -> None:
+    """Raises `UserError` where a prompt has no text in the column that a right answer contains."""
     for prompt in held_out:
         if prompt.fields.get(column) is None:
             known = ", ".join(sorted(prompt.fields)) or "none"
             raise UserError(
-                f"evaluation.answer: {prompt.id} has nothing in a column '{column}'. "
+                f"evaluation.answer_column: {prompt.id} has nothing in a column '{column}'. "
                 f"Its other columns: {known}."
             )
+
+
+# The dry run
+
+
+def dry_run(config: Config, echo: Callable[[str], object]) -> None:
+    """Print the plan, try the loop's pieces on one micro-batch, and throw the result away.
+
+    Nothing is written. The pairs are sampled for real; their labels are made up, so that a person is not
+    asked. Raises `UserError` where a trainable tensor gets no gradient, or the reference moves with the
+    policy.
+    """
+    prepared = prepare(config).with_components(people=False)
+    for title, text in prepared.plan.lines():
+        echo(f"{title:<8} {text}")
+    loop = prepared.loop
+    pairs = _different_pairs(loop)
+    echo(f"sampled  {2 * len(pairs)} completions, {_tokens(pairs)} tokens")
+    if adapt(config.judge, BaseJudge).interactive:
+        echo("judge    a person, who is not asked now")
+    else:
+        echo(f"judge    {', '.join(_verdict_words(v) for v in loop.judge.judge(pairs))}")
+    _prove_learning(loop, pairs, echo)
+    echo("Nothing was written. Everything is ready to train.")
+
+
+def _different_pairs(loop: Loop) -> list[Pair]:
+    """One micro-batch of pairs; two equal completions teach nothing, so they are left out."""
+    prompts = [loop.prompts[i] for i in loop.order.indices(0, loop.micro_batch)]
+    for attempt in range(8):
+        progress = evolve(loop.progress(1), seed=loop.progress(1).seed + 2 * attempt)
+        pairs = loop.sampler.sample(loop.policy, prompts, progress)
+        if different := [p for p in pairs if p.first.tokens != p.second.tokens]:
+            return different
+    raise UserError(
+        "sampler: both completions of every prompt come out equal, so there is nothing to prefer. "
+        "Raise sampler.temperature."
+    )
+
+
+def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]) -> None:
+    """Two throw-away updates: an adapter starts with one factor at zero, which blocks the other once."""
+    batch = PreferenceBatch.from_verdicts(pairs, [Verdict(0.9)] * len(pairs))
+    before = _reference_logprobs(loop, batch)
+    untouched = set(loop.policy.trainable())
+    for number in range(_UPDATES):
+        gradient, _ = loop.gradient(batch, loop.progress(number + 1), sum(batch.weight))
+        untouched -= {name for name, g in arrays(gradient).items() if bool(mx.any(g != 0))}
+        loop.optimizer.update(loop.policy.model, gradient)
+        mx.eval(loop.policy.model.trainable_parameters())
+    if untouched:
+        raise UserError(
+            f"{len(untouched)} trainable tensors get no gradient, '{min(untouched)}' for one. "
+            "Check adapter.keys and adapter.layers."
+        )
+    if loop.needs and not mx.array_equal(before, _reference_logprobs(loop, batch)):
+        raise UserError("the reference moved while the policy was trained; please report this as a bug.")
+    echo(f"learning a gradient reaches each of {len(loop.policy.trainable())} tensors; the reference stays")
+
+
+def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
+    result = loop.policy.reference_scorer.logprobs(lay_out(batch.prompts, batch.chosen))
+    mx.eval(result)
+    return result
+
+
+def _tokens(pairs: list[Pair]) -> int:
+    return sum(len(c.tokens) for p in pairs for c in (p.first, p.second))
+
+
+def _verdict_words(verdict: Verdict) -> str:
+    if verdict.status == "error":
+        return f"error ({verdict.reason})"
+    return verdict.status if verdict.status != "ok" else f"{verdict.probability:.2f}"

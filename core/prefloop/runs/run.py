@@ -10,8 +10,9 @@
       adapters.safetensors, adapter_config.json    as mlx_lm generate --adapter-path wants them
       model/                 full fine-tuning only: the whole model, as --model wants it
       report.html            made from the files above
+      log.txt                what a run in the background prints
 
-Whatever shows a run reads only these files.
+`view` reads it; whatever shows a run goes through that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
-import json
 import platform
 import re
 import subprocess
@@ -35,16 +35,14 @@ from attrs import asdict
 
 from prefloop.components import BaseJudge, Judge, Observer, adapt
 from prefloop.config import Config, dump_config
-from prefloop.config.dump import origin_of, to_plain
+from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
-from prefloop.evaluation import record
-from prefloop.runs.checkpoint import FOLDER as CHECKPOINTS
-from prefloop.runs.checkpoint import checkpoints
+from prefloop.registry import origin_of
 from prefloop.runs.files import (
     append_lines,
     damaged_line,
-    disk_trouble_told,
+    disk_errors_as_user_errors,
     new_folder,
     read_lines,
     rewrite,
@@ -52,17 +50,24 @@ from prefloop.runs.files import (
     sealed_lines,
     sweep,
 )
-from prefloop.runs.ledger import FILE as LEDGER
-from prefloop.runs.ledger import JudgeIdentity, Ledger, options_hash
-from prefloop.runs.view import CONFIG, RunView
+from prefloop.runs.ledger import Ledger, options_hash
+from prefloop.runs.plan import Plan
+from prefloop.runs.records import JudgeIdentity, StepMetrics, evaluation_to_json, metrics_to_json
+from prefloop.runs.view import (
+    CHECKPOINTS,
+    CONFIG,
+    EVALUATIONS,
+    LEDGER,
+    MANIFEST,
+    METRICS,
+    RunView,
+    read_manifest,
+)
 from prefloop.types import Evaluation, Step
 
 if TYPE_CHECKING:
     from prefloop.model.policy import Policy
-    from prefloop.runs.plan import Plan
 
-MANIFEST = "run.json"
-METRICS = "metrics.jsonl"
 LOCK = ".lock"
 _SIGNED = re.compile(rb"# sha256 of what follows: ([0-9a-f]{64})\n")
 
@@ -73,7 +78,7 @@ class Run(RunView):
     def __init__(self, path: Path, config: Config, plan: Plan, manifest: dict[str, Any]) -> None:
         super().__init__(path, manifest)
         self.config = config
-        self.plan = plan
+        self._plan = plan
         self._lock: IO[bytes] | None = None
 
     @classmethod
@@ -101,11 +106,11 @@ class Run(RunView):
 
         Raises `UserError` where another process holds it, or it cannot be written to.
         """
-        run = cls(path, config, plan, read_manifest(path))
-        with disk_trouble_told(path):
+        run = cls(path, config, plan, {**read_manifest(path), "plan": asdict(plan)})
+        with disk_errors_as_user_errors(path):
             run._take()
             run._save_config()
-            for folder in (path, path / CHECKPOINTS, path / record.FOLDER):
+            for folder in (path, path / CHECKPOINTS, path / EVALUATIONS):
                 sweep(folder)
         return run
 
@@ -117,16 +122,17 @@ class Run(RunView):
             self._lock.close()
 
     @property
-    def plan_lines(self) -> list[tuple[str, str]]:
-        return self.plan.lines()
+    def plan(self) -> Plan:
+        """What the run is going to do."""
+        return self._plan
 
     def begin(self, step: int, evaluated: Collection[int] = ()) -> None:
         """Start writing after `step` and the evaluations in `evaluated`; what comes again is cut off."""
         self.ledger = Ledger(self.path / LEDGER)
         kept = [m for m in self._metrics() if _is_past(m, step, evaluated)]
         rewrite(self.path / METRICS, sealed_lines(kept))
-        for made_at, file in record.files(self.path).items():
-            if made_at not in evaluated:
+        for file in (self.path / EVALUATIONS).glob("*.json"):
+            if file.stem.isdecimal() and int(file.stem) not in evaluated:
                 file.unlink()
         self.manifest |= {"status": "running"}
         self.manifest.pop("reason", None)
@@ -139,11 +145,6 @@ class Run(RunView):
             if not isinstance(line.get("step"), int):
                 raise damaged_line(path, number, "it has no step")
         return metrics
-
-    def last_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint."""
-        present = checkpoints(self.path)
-        return present[-1] if present else None
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Write down how the run ended."""
@@ -189,17 +190,18 @@ class Recorder(Observer):
 
     def __init__(self, run: Run) -> None:
         self.run = run.path
-        self.path = run.path / METRICS
 
     def step_finished(self, step: Step) -> None:
-        append_lines(self.path, [{"step": step.progress.step, **record.finite(step.metrics)}])
+        self._append(StepMetrics(step.progress.step, step.metrics))
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        rates = {"win_rate": asdict(evaluation.win_rate), **record.finite(evaluation.metrics)}
-        file = record.file_of(self.run, evaluation.step)
+        file = self.run / EVALUATIONS / f"{evaluation.step:07d}.json"
         file.parent.mkdir(exist_ok=True)
-        rewrite_json(file, record.record(evaluation))
-        append_lines(self.path, [{"step": evaluation.step, "evaluation": rates}])
+        rewrite_json(file, evaluation_to_json(evaluation))
+        self._append(evaluation)
+
+    def _append(self, measured: StepMetrics | Evaluation) -> None:
+        append_lines(self.run / METRICS, [metrics_to_json(measured)])
 
 
 def _is_past(line: Mapping[str, Any], step: int, evaluated: Collection[int]) -> bool:
@@ -219,19 +221,6 @@ def identify(config: Config, judge: Any) -> JudgeIdentity:
     fields = attrs.fields_dict(type(judge)) if attrs.has(type(judge)) else {}
     options = {k: v for k, v in plain.items() if fields[k].metadata.get("identity", True)}
     return JudgeIdentity(origin.name, origin.version, options_hash(options))
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """``run.json`` of the run in `path`. Raises `UserError` where there is none that can be read."""
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"'{path}' holds no run: there is no {MANIFEST} in it.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path / MANIFEST}' cannot be read: {error}.") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("summary"), dict):
-        raise UserError(f"'{path / MANIFEST}' is not what a run writes: it has no summary.")
-    return manifest
 
 
 def check_config(path: Path) -> None:

@@ -11,22 +11,43 @@ from typing import Any
 from attrs import asdict, define, evolve, field
 
 from prefloop.components import Observer, adapt
-from prefloop.config import Config
-from prefloop.errors import StopRun
-from prefloop.evaluation import record
+from prefloop.config import Config, load_config
+from prefloop.config.dump import to_plain
+from prefloop.errors import StopRun, UserError
 from prefloop.loop import Loop
 from prefloop.model.adapters import load_adapters
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
-from prefloop.runs import checkpoint, early_stopping
-from prefloop.runs.checkpoint import checkpoints
-from prefloop.runs.files import disk_trouble_told
+from prefloop.runs.checkpoint import load_checkpoint, prune, ranked, save_checkpoint
+from prefloop.runs.files import disk_errors_as_user_errors
 from prefloop.runs.guards import guards
-from prefloop.runs.ledger import RememberingJudge
-from prefloop.runs.plan import check_memory
+from prefloop.runs.ledger import CachedJudge
+from prefloop.runs.plan import Division
+from prefloop.runs.planning import check_memory
 from prefloop.runs.preparation import Prepared, close_components, prepare
-from prefloop.runs.resuming import saved_config, saved_division
-from prefloop.runs.run import Recorder, Run, choose_path, identify, refuse_taken
+from prefloop.runs.records import EXAMPLES, finite
+from prefloop.runs.run import Recorder, Run, check_config, choose_path, identify, refuse_taken
+from prefloop.runs.view import CONFIG, flat, open_run
+from prefloop.sampling.generator import POOL_BYTES
 from prefloop.types import Evaluation
+
+MAY_CHANGE = frozenset(
+    f"training.{name}"
+    for name in (
+        "iters",
+        "epochs",
+        "report_every",
+        "evaluate_every",
+        "save_every",
+        "keep_last",
+        "keep_best",
+        "early_stop",
+        "min_delta",
+        "load_best",
+        "max_skipped",
+        "memory_limit_gb",
+    )
+) | {"output.report"}
+LENGTHS = {"training.iters", "training.epochs"}
 
 
 def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
@@ -65,7 +86,8 @@ def resume(
     prepared = prepare(config)
     prepared = prepared.with_components(saved_division(Path(path), prepared.loop))
     with Run.open(Path(path), config, prepared.plan) as run:
-        return _Session(prepared, run, observers).drive(run.last_checkpoint())
+        saved = run.checkpoints()
+        return _Session(prepared, run, observers).drive(saved[max(saved)] if saved else None)
 
 
 @define(eq=False)
@@ -88,10 +110,10 @@ class _Session:
         """Take the steps that are left, and leave the run as files whatever happens."""
         config = self.prepared.config
         if last:
-            self.evaluations = checkpoint.load_checkpoint(last, self.loop)
-        with disk_trouble_told(self.run.path):
+            self.evaluations = load_checkpoint(last, self.loop)
+        with disk_errors_as_user_errors(self.run.path):
             self.run.begin(self.loop.steps_taken, {e.step for e in self.evaluations})
-        self._put_the_ledger_before_the_judges(config)
+        self._cache_judgements(config)
         observers = (
             Recorder(self.run),
             *_report(config),
@@ -101,7 +123,7 @@ class _Session:
         )
         self.loop.observers = tuple(adapt(observer, Observer) for observer in observers)
         self.loop.notify("run_started", self.run)
-        with self._failures_told():
+        with self._failures_recorded():
             self._finish(self._steps())
         self.loop.notify("run_finished", self.run)
         return self.run
@@ -118,8 +140,10 @@ class _Session:
             self._save()
             return "failed" if stop.failed else "stopped"
         if self.loop.steps_taken < self.loop.steps:
-            training = self.prepared.config.training
-            self.run.manifest["reason"] = early_stopping.told(training, self.loop.steps_taken)
+            self.run.manifest["reason"] = (
+                f"ended early after step {self.loop.steps_taken}: the win rate has not improved in "
+                f"{self.prepared.config.training.early_stop} evaluations (training.early_stop)"
+            )
         return "finished"
 
     def _between_steps(self) -> None:
@@ -136,11 +160,14 @@ class _Session:
         return bool(self.evaluations) and self.evaluations[-1].step == number
 
     def _out_of_patience(self) -> bool:
-        return early_stopping.is_over(self.evaluations, self.prepared.config.training)
+        """Whether the last ``training.early_stop`` evaluations have brought nothing better."""
+        training, rates = self.prepared.config.training, [e.win_rate.rate for e in self.evaluations]
+        patience = training.early_stop
+        return patience is not None and evaluations_since_best(rates, training.min_delta) >= patience
 
     def _among_the_best(self) -> bool:
         """Whether the policy as it is has just been evaluated, and is one of those that are kept."""
-        kept = early_stopping.ranked(self.evaluations)[: self.prepared.config.training.keep_best]
+        kept = ranked(self.evaluations)[: self.prepared.config.training.keep_best]
         return self.loop.steps_taken in [e.step for e in kept]
 
     def _evaluate(self) -> None:
@@ -150,8 +177,8 @@ class _Session:
 
     def _save(self) -> None:
         training = self.prepared.config.training
-        folder = checkpoint.save_checkpoint(self.run.path, self.loop, self.evaluations)
-        checkpoint.prune(self.run.path, training.keep_last, training.keep_best, self.evaluations)
+        folder = save_checkpoint(self.run.path, self.loop, self.evaluations)
+        prune(self.run.path, training.keep_last, training.keep_best, self.evaluations)
         self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
 
     def _finish(self, status: str) -> None:
@@ -171,17 +198,14 @@ class _Session:
 
     def _best(self) -> tuple[Evaluation, Path] | None:
         """The best evaluation of which there is a checkpoint."""
-        present = checkpoints(self.run.path)
-        found = (
-            (e, checkpoint.folder_of(self.run.path, e.step)) for e in early_stopping.ranked(self.evaluations)
-        )
-        return next(((e, folder) for e, folder in found if folder in present), None)
+        saved = self.run.checkpoints()
+        return next(((e, saved[e.step]) for e in ranked(self.evaluations) if e.step in saved), None)
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _failures_recorded(self) -> Iterator[None]:
         """Whatever goes wrong ends up in ``run.json``, where that can be written."""
         try:
-            with disk_trouble_told(self.run.path):
+            with disk_errors_as_user_errors(self.run.path):
                 yield
         except BaseException as error:
             self.run.fail(error)
@@ -189,21 +213,15 @@ class _Session:
         finally:
             close_components(self.prepared.config)
 
-    def _put_the_ledger_before_the_judges(self, config: Config) -> None:
-        loop, evaluator = self.loop, self.prepared.evaluator
-        who = identify(config, config.judge)
-        loop.judge = RememberingJudge(
-            loop.judge, who, self.run.ledger, lambda: {"step": loop.steps_taken + 1}
-        )
+    def _cache_judgements(self, config: Config) -> None:
+        """Put the ledger in front of the judges."""
+        loop, evaluator, ledger = self.loop, self.prepared.evaluator, self.run.ledger
+        identity = identify(config, config.judge)
+        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
         if evaluator:
-            who = identify(config, evaluator.judge)
-            judge = RememberingJudge(
-                evaluator.judge,
-                who,
-                self.run.ledger,
-                lambda: {"step": loop.steps_taken, "evaluation": True},
-            )
-            evaluator = evolve(evaluator, judge=judge, judge_name=who.name)
+            identity = identify(config, evaluator.judge)
+            judge = CachedJudge(evaluator.judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
+            evaluator = evolve(evaluator, judge=judge, judge_name=identity.name)
             self.prepared = evolve(self.prepared, evaluator=evaluator)
 
     def _summary(self, final: Evaluation | None) -> dict[str, Any]:
@@ -216,7 +234,7 @@ class _Session:
             return summary
         sides = {"before": self.evaluations[0]} | ({"after": final} if final else {})
         summary["win_rate"] = {side: asdict(e.win_rate) for side, e in sides.items()}
-        metrics = {side: record.finite(e.metrics) for side, e in sides.items()}
+        metrics = {side: finite(e.metrics) for side, e in sides.items()}
         for name in self.evaluations[0].metrics:
             summary[name] = {side: values.get(name) for side, values in metrics.items()}
         if found := self._best():
@@ -225,7 +243,7 @@ class _Session:
             summary["best"] = {"step": best.step, "checkpoint": where, "win_rate": asdict(best.win_rate)}
         summary["examples"] = [
             {"prompt": p.prompt.text, "before": p.second.text, "after": p.first.text}
-            for p in (final or self.evaluations[0]).pairs[: checkpoint.EXAMPLES]
+            for p in (final or self.evaluations[0]).pairs[:EXAMPLES]
         ]
         return summary
 
@@ -241,3 +259,62 @@ def _report(config: Config) -> list[object]:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def evaluations_since_best(rates: Sequence[float], min_delta: float) -> int:
+    """How many of the last rates are not more than `min_delta` above the best before them.
+
+    Small gains add up: what is compared with is the last rate that was better, not the last rate.
+    """
+    best, count = -1.0, 0
+    for rate in rates:
+        better = best < 0 or rate > best + min_delta
+        best, count = (rate, 0) if better else (best, count + 1)
+    return count
+
+
+# What may change when a run is taken up again
+
+
+def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of the run in `path`, with what `overrides` may change.
+
+    Raises `UserError` where `path` holds no run or a changed configuration, and where `overrides` would
+    make it another run: its steps so far were taken with the settings that it has.
+    """
+    run = open_run(path)
+    check_config(path)
+    before = load_config(path / CONFIG)
+    after = load_config(path / CONFIG, overrides) if overrides else before
+    changed = changes(before, after)
+    if refused := sorted(changed.keys() - MAY_CHANGE):
+        differences = "; ".join(f"{key} from {changed[key][0]!r} to {changed[key][1]!r}" for key in refused)
+        raise UserError(
+            f"'{path}' cannot go on with other settings: {differences}. Its steps so far were taken as it "
+            f"was; start a new run, or change only {', '.join(sorted(MAY_CHANGE))}."
+        )
+    taken = max(run.checkpoints(), default=0)
+    if after.training.iters is not None and after.training.iters < taken:
+        raise UserError(
+            f"'{path}' has taken {taken} steps already: training.iters: {after.training.iters} would end "
+            "before."
+        )
+    schedule = after.training.schedule
+    if schedule and changed.keys() & LENGTHS and not schedule.options.keys() & {"decay_steps", "steps"}:
+        raise UserError(
+            f"'{path}' cannot change its length: its learning-rate schedule '{schedule.use}' was laid out "
+            "over it."
+        )
+    return after
+
+
+def saved_division(path: Path, loop: Loop) -> Division:
+    """How the run in `path` divides its steps; one from before this was written down divided none."""
+    saved = open_run(path).manifest.get("plan", {}).get("division")
+    return Division(**saved) if saved else Division(loop.micro_batch, POOL_BYTES)
+
+
+def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by key path, with their values before and after."""
+    old, new = (flat(to_plain(config, config.origins)) for config in (before, after))
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}

@@ -8,21 +8,20 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from prefloop.cli.common import configure_process, set_option
 from prefloop.errors import StopRun, UserError
+from prefloop.runs.view import EVALUATIONS, LEDGER
 from prefloop.text import printable
 
 if TYPE_CHECKING:
     from prefloop.components import Judge
     from prefloop.registry import Origin
     from prefloop.types import Evaluation
-    from prefloop_plugins.commands.evaluating import Evaluating
-
-LEDGER = "judgements.jsonl"
+    from prefloop_plugins.commands.evaluating import LoadedEvaluation
 
 
 @click.command("eval")
@@ -87,26 +86,22 @@ def _judge(given: str | None, overrides: Sequence[str]) -> tuple[tuple[Judge, Or
 
 def _free(run: Path, which: str, against: str) -> Path:
     """The first file name in the run's folder of evaluations that is not taken."""
-    from prefloop.evaluation.record import FOLDER
-
     other = re.sub(r"[^\w.-]+", "-", Path(against).name) or "model"
     stem = f"{which}-against-{other}"
     names = (f"{stem}.json" if n == 1 else f"{stem}-{n}.json" for n in itertools.count(1))
-    return next(run / FOLDER / name for name in names if not (run / FOLDER / name).exists())
+    return next(run / EVALUATIONS / name for name in names if not (run / EVALUATIONS / name).exists())
 
 
-def _evaluate(run: Path, loaded: Evaluating) -> Evaluation:
+def _evaluate(run: Path, loaded: LoadedEvaluation) -> Evaluation:
     """Sample, judge, measure. Verdicts are kept in a ledger, so that nothing is asked twice."""
     from attrs import evolve
 
-    from prefloop.evaluation.record import FOLDER
-    from prefloop.runs.ledger import Ledger, RememberingJudge
+    from prefloop.runs.ledger import CachedJudge, Ledger
 
-    evaluator, step = loaded.evaluator, loaded.version.step
-    about = {"step": step, "evaluation": True}
-    (run / FOLDER).mkdir(exist_ok=True)
-    ledger = Ledger(run / FOLDER / LEDGER)
-    judge = RememberingJudge(evaluator.judge, loaded.identity, ledger, lambda: about)
+    evaluator, step = loaded.evaluator, loaded.snapshot.step
+    (run / EVALUATIONS).mkdir(exist_ok=True)
+    ledger = Ledger(run / EVALUATIONS / LEDGER)
+    judge = CachedJudge(evaluator.judge, loaded.identity, ledger, lambda: step, evaluation=True)
     evaluator = evolve(evaluator, judge=judge)
     try:
         with _at_work("sampling answers"):
@@ -120,8 +115,7 @@ def _evaluate(run: Path, loaded: Evaluating) -> Evaluation:
         click.echo(f"Stopped: {printable(reason)}. The same command goes on from here.", err=True)
         sys.exit(130)
     finally:
-        if (close := getattr(loaded.evaluator.judge, "close", None)) is not None:
-            close()
+        judge.close()
 
 
 @contextlib.contextmanager
@@ -142,16 +136,16 @@ def _written(run: Path) -> Iterator[None]:
         raise UserError(f"cannot write to '{error.filename or run}': {error.strerror}.") from error
 
 
-def _write(file: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
-    from prefloop.evaluation import metrics
-    from prefloop.evaluation.record import finite, record
+def _write(file: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None:
+    from prefloop.evaluation.stats import completion_metrics
     from prefloop.runs.files import rewrite_json
+    from prefloop.runs.records import evaluation_to_json, finite
 
-    about: dict[str, Any] = record(evaluation)
+    about = evaluation_to_json(evaluation)
     pairs = about.pop("pairs")
     about |= {
-        "policy": loaded.version.label,
+        "policy": loaded.snapshot.label,
         "prompts": loaded.source,
-        "their_metrics": finite(metrics.answers([pair.second for pair in evaluation.pairs])),
+        "their_metrics": finite(completion_metrics([pair.second for pair in evaluation.pairs])),
     }
     rewrite_json(file, {**about, "pairs": pairs})

@@ -11,24 +11,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefloop.evaluation import metrics
-from prefloop.text import one_line
+from prefloop.evaluation.stats import completion_metrics
+from prefloop.text import formatted, interval_of_pairs, one_line
 from prefloop.types import Evaluation, Rate
 
 if TYPE_CHECKING:
-    from prefloop_plugins.commands.evaluating import Evaluating
+    from prefloop_plugins.commands.evaluating import LoadedEvaluation
 
-NOTHING = "-"
 FEW = 50
 """Below so many pairs, a 95 % interval is wider than ±13 points."""
 
 
-def show(run: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
+def show(run: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None:
     """Print the table and, below it, what stands out."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(Text(str(run), style="bold"), no_wrap=True)
-    for title in (loaded.version.label, f"against {one_line(evaluation.against)}"):
+    for title in (loaded.snapshot.label, f"against {one_line(evaluation.against)}"):
         table.add_column(Text(title, style="bold"))
     for row in _rows(loaded, evaluation):
         table.add_row(*(Text(cell) for cell in row))
@@ -37,27 +36,34 @@ def show(run: Path, loaded: Evaluating, evaluation: Evaluation) -> None:
         console.print(f"\n{note}", markup=False)
 
 
-def _rows(loaded: Evaluating, evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
-    found, theirs = evaluation.metrics, metrics.answers([pair.second for pair in evaluation.pairs])
+def _rows(loaded: LoadedEvaluation, evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
+    found, theirs = evaluation.metrics, completion_metrics([pair.second for pair in evaluation.pairs])
     yield "judge", evaluation.judge
     yield "prompts", f"{len(evaluation.pairs)} {one_line(loaded.source)}"
-    yield "win rate", _rate(evaluation.win_rate)
-    yield "  at equal lengths", _rate(controlled(evaluation))
+    yield "win rate", interval_of_pairs(evaluation.win_rate)
+    yield "  at equal lengths", interval_of_pairs(controlled(evaluation))
     if "accuracy" in found:
         yield "right answers", _share(found["accuracy"])
-    yield "tokens of an answer", *(_number(side["completion_length"], ".1f") for side in (found, theirs))
+    yield "tokens of an answer", *(formatted(side["completion_length"], ".1f") for side in (found, theirs))
     yield "  10 % to 90 %", *(_spread(side) for side in (found, theirs))
     yield "cut at the limit", _share(1 - found["stop_rate"]), _share(1 - theirs["stop_rate"])
     for n in (1, 2):
-        yield f"distinct-{n}", _number(found[f"distinct_{n}"], ".3f"), _number(theirs[f"distinct_{n}"], ".3f")
-    yield "KL from the reference", f"{_number(found['kl'], '.2f')} ± {_number(found['kl_se'], '.2f')} nats"
+        yield (
+            f"distinct-{n}",
+            formatted(found[f"distinct_{n}"], ".3f"),
+            formatted(theirs[f"distinct_{n}"], ".3f"),
+        )
+    yield (
+        "KL from the reference",
+        f"{formatted(found['kl'], '.2f')} ± {formatted(found['kl_se'], '.2f')} nats",
+    )
     judged = (_share(found[name]) for name in ("ties", "abstentions", "errors"))
     yield "ties, abstentions, errors", ", ".join(judged)
-    yield "gap between the orders", _number(found["position_gap"], ".3f")
+    yield "gap between the orders", formatted(found["position_gap"], ".3f")
     yield "for the one shown first", _share(found["first_place"])
 
 
-def notes(loaded: Evaluating, evaluation: Evaluation) -> Iterator[str]:
+def notes(loaded: LoadedEvaluation, evaluation: Evaluation) -> Iterator[str]:
     """What the numbers do and do not say, in a sentence each."""
     rate, found = evaluation.win_rate, evaluation.metrics
     label = one_line(evaluation.against)
@@ -98,19 +104,9 @@ def controlled(evaluation: Evaluation) -> Rate:
     return Rate(rate, *interval, evaluation.win_rate.pairs)
 
 
-def _rate(rate: Rate) -> str:
-    if math.isnan(rate.rate):
-        return NOTHING
-    return f"{rate.rate:.1%} ({100 * rate.low:.0f}-{100 * rate.high:.0f}) of {rate.pairs}"
-
-
 def _spread(side: Mapping[str, float]) -> str:
     return f"{side['completion_length_p10']:.0f} to {side['completion_length_p90']:.0f}"
 
 
 def _share(value: float) -> str:
-    return _number(value, ".1%")
-
-
-def _number(value: float, form: str) -> str:
-    return NOTHING if math.isnan(value) else f"{value:{form}}"
+    return formatted(value, ".1%")

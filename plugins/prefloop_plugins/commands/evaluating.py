@@ -9,10 +9,10 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from prefloop.components import Judge
+from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config import Config, load_config
-from prefloop.config.overrides import parse
-from prefloop.config.tree import Problem
+from prefloop.config.key_paths import parse_override
+from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, Opponent, sampling_of
@@ -22,12 +22,11 @@ from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import view
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Origin
-from prefloop.runs import checkpoint
-from prefloop.runs.early_stopping import ranked
-from prefloop.runs.ledger import JudgeIdentity
+from prefloop.runs.checkpoint import fingerprint, ranked, read_state
 from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of, judge_of
-from prefloop.runs.run import MANIFEST, check_config, identify, read_manifest
-from prefloop.runs.view import CONFIG
+from prefloop.runs.records import JudgeIdentity
+from prefloop.runs.run import check_config, identify
+from prefloop.runs.view import CONFIG, MANIFEST, RunView, open_run
 from prefloop.sampling import Generator
 from prefloop.types import Prompt
 
@@ -36,7 +35,7 @@ MATTERS = ("judge", "evaluation", "prompts", "sampler", "plugins")
 
 
 @frozen
-class Version:
+class Snapshot:
     """What of a run is evaluated: the policy after `step` steps, whose trained tensors are in `folder`."""
 
     step: int
@@ -45,12 +44,12 @@ class Version:
 
 
 @frozen(eq=False)
-class Evaluating:
+class LoadedEvaluation:
     """An evaluation with everything loaded; nothing is sampled yet."""
 
     evaluator: Evaluator
     identity: JudgeIdentity
-    version: Version
+    snapshot: Snapshot
     source: str
     """Where the prompts are from."""
     dropped: int
@@ -65,7 +64,7 @@ def load_evaluation(
     judge: tuple[Judge, Origin] | None = None,
     prompts: str | None = None,
     overrides: Sequence[str] = (),
-) -> Evaluating:
+) -> LoadedEvaluation:
     """Load what it takes to evaluate `run`.
 
     `against` is ``start``, ``base``, another run or a model; `which` is None for the final policy, the
@@ -74,7 +73,7 @@ def load_evaluation(
     configuration matters here. Raises `UserError` for what is the user's to mend.
     """
     config = run_settings(run, overrides)
-    version = version_of(run, which)
+    snapshot = snapshot_of(run, which)
     if prompts is not None:
         config = evolve(config, evaluation=evolve(config.evaluation, prompts=prompts))
     if judge is None:
@@ -86,31 +85,32 @@ def load_evaluation(
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     with said_of("--prompts") if prompts else nullcontext():
         held_out = _prompts(run, config, policy)
-    if config.evaluation.answer:
-        check_answers(held_out, config.evaluation.answer)
-    _load(policy, version.folder)
+    if config.evaluation.answer_column:
+        check_answers(held_out, config.evaluation.answer_column)
+    _load(policy, snapshot.folder)
     shared, other = _opponent(against, config, policy, held_out)
-    _prepare(asked)
+    with said_of("judge"):
+        adapt(asked, BaseJudge).prepare()
     identity = identify(config, asked)
     evaluator = Evaluator(
         policy,
         shared,
         asked,
         sampling_of(config.sampler, config.evaluation.temperature),
-        config.evaluation.answer,
+        config.evaluation.answer_column,
         config.training.seed,
         identity.name,
         other,
     )
     source = config.evaluation.prompts or f"held out from {config.prompts.path}"
-    return Evaluating(evaluator, identity, version, source, len(held_out) - len(shared))
+    return LoadedEvaluation(evaluator, identity, snapshot, source, len(held_out) - len(shared))
 
 
 def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a run. Raises `UserError` for overrides that would change what was trained."""
-    read_manifest(run)
+    open_run(run)
     check_config(run)
-    parsed = [parse(text) for text in overrides]
+    parsed = [parse_override(text) for text in overrides]
     refused = [
         Problem(o.value.place, o.path, f"has no effect here: only {', '.join(MATTERS)} matter.")
         for o in parsed
@@ -121,35 +121,28 @@ def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
     return load_config(run / CONFIG, overrides)
 
 
-def version_of(run: Path, which: str | None = None) -> Version:
+def snapshot_of(path: Path, which: str | None = None) -> Snapshot:
     """The policy at the end of a run, after a numbered step, or as it was best.
 
     Raises `UserError` where it was not saved.
     """
-    present = {int(folder.name): folder for folder in checkpoint.checkpoints(run)}
+    run = open_run(path)
+    present = run.checkpoints()
     there = f"It has checkpoints of {', '.join(map(str, present))}." if present else "It has no checkpoints."
     if which is None:
-        if not (run / ADAPTERS).is_file():
-            raise UserError(f"'{run}' has no {ADAPTERS}, as it has not ended: give --checkpoint. {there}")
-        step = _final_step(run)
-        return Version(step, run, f"step {step} (final)")
-    step = _best_step(run, present) if which == "best" else _number(which)
+        if not (path / ADAPTERS).is_file():
+            raise UserError(f"'{path}' has no {ADAPTERS}, as it has not ended: give --checkpoint. {there}")
+        step = int(run.summary.get("adapters_step", run.summary.get("steps", 0)))
+        return Snapshot(step, path, f"step {step} (final)")
+    step = _best_step(run) if which == "best" else _number(which)
     if step not in present:
-        raise UserError(f"'{run}' has no checkpoint {which}. {there}")
-    return Version(step, present[step], f"step {step}" + " (best)" * (which == "best"))
+        raise UserError(f"'{path}' has no checkpoint {which}. {there}")
+    return Snapshot(step, present[step], f"step {step}" + " (best)" * (which == "best"))
 
 
-def _final_step(run: Path) -> int:
-    manifest: dict[str, Any] = read_manifest(run)
-    summary = manifest["summary"]
-    return int(summary.get("adapters_step", summary.get("steps", 0)))
-
-
-def _best_step(run: Path, present: dict[int, Path]) -> int:
-    if not present:
-        return -1
-    evaluations = checkpoint.evaluations_in(checkpoint.read_state(present[max(present)]))
-    return next((e.step for e in ranked(evaluations) if e.step in present), -1)
+def _best_step(run: RunView) -> int:
+    present = run.checkpoints()
+    return next((e.step for e in ranked(run.evaluations()) if e.step in present), -1)
 
 
 def _number(text: str) -> int:
@@ -179,8 +172,8 @@ def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:
     trained, held_out = held_out_of(config, policy, found)
     if not held_out:
         raise UserError(f"'{run}' held no prompts out: give some with --prompts.")
-    saved = checkpoint.checkpoints(run)
-    if saved and checkpoint.read_state(saved[-1])["prompts"] != checkpoint.fingerprint(trained):
+    saved = open_run(run).checkpoints()
+    if saved and read_state(saved[max(saved)])["prompts"] != fingerprint(trained):
         raise UserError(
             f"the prompts in '{config.prompts.path}' are not those that '{run}' was trained on, so which it "
             "held out cannot be told. Put the data back as they were, or give others with --prompts."
@@ -216,7 +209,7 @@ def _other(against: str) -> tuple[Any, Any]:
         return loaded.model, loaded.tokenizer
     config = run_settings(path)
     other = Policy.load(config.model, config.adapter, seed=config.training.seed)
-    _load(other, version_of(path).folder)
+    _load(other, snapshot_of(path).folder)
     return other.model, other.tokenizer
 
 
@@ -236,9 +229,3 @@ def _in_tokens(
 
 def _same(one: Any, other: Any) -> bool:
     return bool(one.get_vocab() == other.get_vocab() and one.chat_template == other.chat_template)
-
-
-def _prepare(judge: Judge) -> None:
-    if (prepare := getattr(judge, "prepare", None)) is not None:
-        with said_of("judge"):
-            prepare()

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
 from prefloop.errors import UserError, did_you_mean
-from prefloop.prompts.conversations import RowError, conversation, first_few, transcript
-from prefloop.types import Completion, Verdict
-from prefloop_plugins.judging.judgements import (
-    completion_in,
-    is_judgement,
-    latest,
-    ledger_of,
-    read_ledger,
-    verdict_in,
-)
+from prefloop.prompts.loading import transcript
+from prefloop.runs.records import Judgement, latest
+from prefloop.types import Completion
+from prefloop_plugins.judging.pair_files import ledger_of, read_ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefloop.prompts.files import Row
     from prefloop.types import Message
 
 Format = Literal["chat", "text"]
@@ -52,21 +45,12 @@ def export_pairs(run: Path, *, format: Format = "chat", ties: bool = False, deta
     ledger = ledger_of(run)
     if ledger is None:
         raise UserError(_no_run(run))
-    try:
-        found = read_ledger(ledger)
-    except OSError as error:
-        raise UserError(f"{ledger}: cannot be read: {error.strerror}.") from error
-    last = latest(found)
+    found = read_ledger(ledger)
+    last = latest((judgement.key, judgement) for judgement in found)
     exporting = _Exporting(format, ties, details)
     exporting.leave_out("judged again later", len(found) - len(last))
-    problems = []
-    for row in last:
-        try:
-            exporting.add(row)
-        except RowError as bad:
-            problems.append(f"{ledger}{row.place} {bad}")
-    if problems:
-        raise UserError(*first_few(problems))
+    for judgement in last:
+        exporting.add(judgement)
     return Export(tuple(exporting.rows), exporting.left_out, exporting.flattened)
 
 
@@ -91,38 +75,33 @@ class _Exporting:
         if count:
             self.left_out[what] = self.left_out.get(what, 0) + count
 
-    def add(self, row: Row) -> None:
-        """Add one judgement, or count why not. Raises `RowError`."""
-        if row.problem:
-            raise RowError(row.problem)
-        if not is_judgement(row.values):
-            raise RowError(
-                "is not a judgement: it lacks a prompt, two completions, a probability or a status"
-            )
-        values, verdict = row.values, verdict_in(row.values)
-        if values.get("evaluation"):
+    def add(self, judgement: Judgement) -> None:
+        """Add one judgement, or count why not."""
+        status = judgement.verdict.status
+        if judgement.evaluation:
             self.leave_out("of evaluations")
-        elif verdict.status == "error":
+        elif status == "error":
             self.leave_out("errors")
-        elif verdict.status == "abstained":
+        elif status == "abstained":
             self.leave_out("abstentions")
-        elif verdict.status == "tie" and not self.ties:
+        elif status == "tie" and not self.ties:
             self.leave_out("ties")
         else:
-            self.rows.append(self._row(values, verdict))
+            self.rows.append(self._row(judgement))
 
-    def _row(self, values: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
-        messages = conversation(values["prompt"], "prompt")
-        winner, loser = ("second", "first") if verdict.prefers_first is False else ("first", "second")
-        chosen, rejected = completion_in(values, winner), completion_in(values, loser)
+    def _row(self, judgement: Judgement) -> dict[str, Any]:
+        pair, verdict = judgement.pair, judgement.verdict
+        messages = pair.prompt.messages or [{"role": "user", "content": pair.prompt.text}]
+        second = verdict.prefers_first is False
+        chosen, rejected = (pair.second, pair.first) if second else (pair.first, pair.second)
         row = (
             self._texts(messages, chosen, rejected)
             if self.format == "text"
             else _chat(messages, chosen, rejected)
         )
         if self.details:
-            p = verdict.probability if verdict.status == "ok" else 0.5
-            row |= {"probability": max(p, 1.0 - p), "step": values.get("step"), "judge": values.get("judge")}
+            probability = max(verdict.probability, 1.0 - verdict.probability)
+            row |= {"probability": probability, "step": judgement.step, "judge": judgement.judge.name}
         return row
 
     def _texts(self, messages: Sequence[Message], chosen: Completion, rejected: Completion) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefloop.cli.common import configure_process, set_option
+from prefloop.components import BaseJudge, adapt
 from prefloop.errors import said_of
 
 if TYPE_CHECKING:
@@ -71,17 +72,17 @@ def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Origi
     from prefloop.config import load_judge
 
     judge, origin = load_judge(config, overrides)
-    if (prepare := getattr(judge, "prepare", None)) is not None:
-        with said_of(key):
-            prepare()
+    with said_of(key):
+        adapt(judge, BaseJudge).prepare()
     return judge, origin
 
 
 def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
+    from prefloop.components import BaseJudge, adapt
     from prefloop_plugins.judging.verdicts import judge_pairs
 
-    with _progress(len(pairs), silent=bool(getattr(judge, "interactive", False))) as told:
-        return judge_pairs(judge, [labelled.pair for labelled in pairs], told)
+    with _progress(len(pairs), silent=adapt(judge, BaseJudge).interactive) as on_progress:
+        return judge_pairs(judge, [labelled.pair for labelled in pairs], on_progress)
 
 
 @contextlib.contextmanager

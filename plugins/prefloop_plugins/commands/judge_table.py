@@ -10,11 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefloop.text import one_line
-from prefloop.types import Rate
+from prefloop.text import formatted, interval_of_pairs, one_line
 from prefloop_plugins.judging.report import Between, Position, Report
-
-NOTHING = "-"
 
 
 @frozen
@@ -37,9 +34,10 @@ def show(path: str, columns: Sequence[Column], both: Between | None) -> None:
         table.add_row(title, *(Text(one[title]) for one in cells))
     console.print(table)
     if both is not None:
-        kappa = NOTHING if both.kappa is None else f"{both.kappa:.2f}"
+        kappa = formatted(both.kappa, ".2f")
         console.print(
-            f"\nThe two judges agree in {_rate(both.agreement)}; Cohen's kappa {kappa}.", markup=False
+            f"\nThe two judges agree in {interval_of_pairs(both.agreement)}; Cohen's kappa {kappa}.",
+            markup=False,
         )
     for column in columns:
         for note in notes(column.report):
@@ -53,36 +51,26 @@ def _cells(column: Column) -> dict[str, str]:
     return {
         "judge": f"{about['judge']} {about['version'] or ''}".rstrip(),
         "pairs judged": f"{report.pairs} ({report.labelled} labelled)",
-        "agreement with the labels": _rate(report.agreement),
-        "  without the judge's ties": _rate(report.agreement_decided),
+        "agreement with the labels": interval_of_pairs(report.agreement),
+        "  without the judge's ties": interval_of_pairs(report.agreement_decided),
         **_position(report.position),
         "ties, abstentions, errors": f"{report.ties:.1%}, {report.abstentions:.1%}, {report.errors:.1%}",
-        "the longer answer wins": _rate(size.longer_wins if size else None),
-        "  in the labels": _rate(size.longer_in_labels if size else None),
-        "calibration error (ECE)": _number(sure.ece if sure else None, ".3f"),
-        "Brier score": _number(sure.brier if sure else None, ".3f"),
+        "the longer answer wins": interval_of_pairs(size.longer_wins if size else None),
+        "  in the labels": interval_of_pairs(size.longer_in_labels if size else None),
+        "calibration error (ECE)": formatted(sure.ece if sure else None, ".3f"),
+        "Brier score": formatted(sure.brier if sure else None, ".3f"),
         "pairs per second": f"{report.pairs_per_second:.1f}",
     }
 
 
 def _position(place: Position | None) -> dict[str, str]:
     return {
-        "  as the pairs stand": _rate(place.agreement[0] if place else None),
-        "  with answers swapped": _rate(place.agreement[1] if place else None),
-        "same verdict in both orders": _rate(place.consistency if place else None),
-        "  for the one shown first": _number(place.first_place if place else None, ".1%"),
-        "  gap between the orders": _number(place.gap if place else None, ".3f"),
+        "  as the pairs stand": interval_of_pairs(place.agreement[0] if place else None),
+        "  with answers swapped": interval_of_pairs(place.agreement[1] if place else None),
+        "same verdict in both orders": interval_of_pairs(place.consistency if place else None),
+        "  for the one shown first": formatted(place.first_place if place else None, ".1%"),
+        "  gap between the orders": formatted(place.gap if place else None, ".3f"),
     }
-
-
-def _rate(rate: Rate | None) -> str:
-    if rate is None:
-        return NOTHING
-    return f"{rate.rate:.1%} ({100 * rate.low:.0f}-{100 * rate.high:.0f}) of {rate.pairs}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return NOTHING if value is None else f"{value:{form}}"
 
 
 def notes(report: Report) -> Iterator[str]:

@@ -30,6 +30,6 @@ def new_plugin(kind: str, name: str, folder: Path) -> None:
     for path in package.files:
         click.echo(path)
     click.echo(
-        f"\nNext:\n  cd {package.folder}\n  pip install -e '.[test]'\n  pytest\n"
+        f"\nNext:\n  cd {package.folder}\n  pip install -U pip && pip install -e . --group test\n  pytest\n"
         f"  prefloop plugins show {kind} {name}"
     )

@@ -11,10 +11,10 @@ from prefloop import Judge, Pair, StopRun, Verdict
 from prefloop_plugins.judges.members import (
     Answer,
     MadeOfJudges,
+    answers_of,
     as_members,
     at_least_two,
     stopped,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class CascadeJudge(MadeOfJudges):
         for i in range(len(self.members)):
             doubtful: dict[int, Verdict] = {}
             try:
-                for at, verdict in told(self.members, i, [pairs[place] for place in places]):
+                for at, verdict in answers_of(self.members, i, [pairs[place] for place in places]):
                     place = places[at]
                     if i + 1 < len(self.members) and self.doubts(verdict):
                         doubtful[place] = verdict

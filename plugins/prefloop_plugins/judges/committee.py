@@ -12,20 +12,17 @@ from prefloop import Judge, Pair, StopRun, Verdict
 from prefloop_plugins.judges.members import (
     Answer,
     MadeOfJudges,
+    answers_of,
     as_members,
     at_least_two,
     is_interactive,
     stopped,
-    told,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 By = Literal["majority", "mean", "unanimous"]
-
-ROUNDING = 1e-9
-"""Votes and probabilities this near one half are even: sums of floats may not be exact."""
 
 
 def _at_most_all(committee: Any, _: Attribute[Any], value: int | None) -> None:
@@ -80,12 +77,12 @@ class CommitteeJudge(MadeOfJudges):
         try:
             for i in others:
                 votes: dict[int, Verdict] = {}
-                for place, vote in told(self.members, i, pairs):
+                for place, vote in answers_of(self.members, i, pairs):
                     votes[place] = vote
                 for place, vote in votes.items():
                     ballots[place].append(vote)
             votes = {}
-            for place, vote in told(self.members, last, pairs):
+            for place, vote in answers_of(self.members, last, pairs):
                 given[place] = self._decide([*ballots[place], vote])
                 yield place, given[place]
         except StopRun as stop:
@@ -105,9 +102,7 @@ class CommitteeJudge(MadeOfJudges):
             probability = fmean(0.5 if v.status == "tie" else v.probability for v in votes)
         orders = _mean_orders(votes)
         split = self.by == "unanimous" and (len(sides) > 1 or None in sides)
-        if split or abs(probability - 0.5) < ROUNDING:
-            return Verdict.tie(orders=orders)
-        return Verdict(probability, orders=orders)
+        return Verdict.tie(orders=orders) if split else Verdict.from_probability(probability, orders=orders)
 
 
 def _mean_orders(votes: Sequence[Verdict]) -> tuple[float, float] | None:

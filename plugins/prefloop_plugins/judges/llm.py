@@ -23,9 +23,6 @@ Orders = Literal["both", "random", "fixed"]
 Read = Literal["probability", "reply"]
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 
-ROUNDING = 1e-6
-"""Below this distance from one half, float32 rounding could have made the difference: a tie."""
-
 
 def _as_labels(value: tuple[str, str] | list[str]) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value
@@ -203,10 +200,9 @@ class LlmJudge(BaseJudge):
         else:
             asked = self._tempered(readings[0].first)
             probability, orders = (1.0 - asked if self.swaps(pair) else asked), None
-        same = pair.first.text == pair.second.text
-        if same or abs(probability - 0.5) <= max(self.tie_margin, ROUNDING):
+        if pair.first.text == pair.second.text:
             return Verdict.tie(orders=orders)
-        return Verdict(probability, orders=orders)
+        return Verdict.from_probability(probability, tie_margin=self.tie_margin, orders=orders)
 
     def _tempered(self, probability: float) -> float:
         """sigmoid(logit(p) / T), without leaving the numbers at p = 0 or 1."""

@@ -45,8 +45,8 @@ def close(members: Members) -> None:
         adapt(member, BaseJudge).close()
 
 
-def told(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
-    """Member `i`'s verdicts with their places, each as soon as the member can tell it.
+def answers_of(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer]:
+    """Member `i`'s verdicts with their places, each as soon as the member gives it.
 
     A place may come again: the later verdict counts. Raises `UserError` where a member leaves one out, and
     `StopRun` after the verdicts that the member gave before it.

@@ -1,1 +1,1 @@
-"""What judges say, outside the loop: on files of pairs, reported, read back, and guarded against."""
+"""A judge outside the loop: on pairs from a file, with a report on how far it can be trusted."""

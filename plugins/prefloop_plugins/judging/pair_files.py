@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from prefloop import embedded
 from prefloop.errors import UserError
-from prefloop.prompts.conversations import (
+from prefloop.prompts.loading import (
     RowError,
     check_text,
     conversation,
@@ -19,21 +19,15 @@ from prefloop.prompts.conversations import (
     messages_of,
     transcript,
 )
-from prefloop.prompts.files import Row, describe
-from prefloop.prompts.sources import Rows, read_rows
+from prefloop.prompts.rows import Row, Rows, read_rows, type_in_words
+from prefloop.runs.records import Judgement, is_judgement, judgement_from_json, latest
+from prefloop.runs.view import LEDGER, read_judgements
 from prefloop.settings import PromptsConfig
 from prefloop.types import Completion, Pair, Prompt, Verdict
-from prefloop_plugins.judging.judgements import (
-    completion_in,
-    is_judgement,
-    latest,
-    ledger_of,
-    read_ledger,
-    verdict_in,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from prefloop.types import Message
 
@@ -67,8 +61,29 @@ def read_pairs(
 
     Raises `UserError` where nothing is found, and for bad rows, the first few together.
     """
-    found = _rows(path, split, limit)
-    return _collect(latest(found.rows), found.name, found.label, seed)
+    ledger = ledger_of(embedded.local_path(path))
+    if ledger is not None:
+        judged = read_ledger(ledger)[:limit]
+        if not judged:
+            raise UserError(f"{ledger} is empty: the run has judged nothing yet")
+        return [_of_judgement(j, j.pair.prompt) for j in latest((j.key, j) for j in judged)]
+    found = _read_data_set(PromptsConfig(path=path, split=split, limit=limit))
+    return latest(_collect(found.rows, found.name, found.label, seed))
+
+
+def ledger_of(path: Path) -> Path | None:
+    """The ledger that `path` names, as a run directory or as the file itself; None where it is no run's."""
+    if path.is_dir() and (path / LEDGER).is_file():
+        return path / LEDGER
+    return path if path.name == LEDGER and path.is_file() else None
+
+
+def read_ledger(ledger: Path) -> tuple[Judgement, ...]:
+    """The judgements in a ledger. Raises `UserError` where it is damaged."""
+    found = read_judgements(ledger)
+    if found.problems:
+        raise UserError(*first_few([str(ledger.parent / str(problem)) for problem in found.problems]))
+    return found.records
 
 
 def labelled_pairs(prompts: Sequence[Prompt], *, seed: int = 0) -> list[LabelledPair]:
@@ -78,12 +93,15 @@ def labelled_pairs(prompts: Sequence[Prompt], *, seed: int = 0) -> list[Labelled
     """
     rows = [Row(p.id, {**p.fields, "prompt": [*p.messages] or p.text}) for p in prompts]
     found = _collect(rows, "", "", seed)
-    return [evolve(f, pair=evolve(f.pair, prompt=p)) for f, p in zip(found, prompts, strict=True)]
+    return [evolve(f, pair=evolve(f.pair, prompt=p)) for (_, f), p in zip(found, prompts, strict=True)]
 
 
-def _collect(rows: Sequence[Row], name: str, label: str, seed: int) -> list[LabelledPair]:
-    """The pairs in `rows` of the source that is `name` in the ids of prompts and `label` in messages."""
-    pairs: list[LabelledPair] = []
+def _collect(rows: Sequence[Row], name: str, label: str, seed: int) -> list[tuple[str, LabelledPair]]:
+    """The pairs in `rows` of the source that is `name` in the ids of prompts and `label` in messages.
+
+    Each follows its key: of a judgement `Judgement.key`, of others their place.
+    """
+    pairs: list[tuple[str, LabelledPair]] = []
     problems: list[str] = []
     for row in rows:
         try:
@@ -93,16 +111,6 @@ def _collect(rows: Sequence[Row], name: str, label: str, seed: int) -> list[Labe
     if problems:
         raise UserError(*first_few(problems))
     return pairs
-
-
-def _rows(path: str, split: str, limit: int | None) -> Rows:
-    ledger = ledger_of(embedded.local_path(path))
-    if ledger is None:
-        return _read_data_set(PromptsConfig(path=path, split=split, limit=limit))
-    rows = read_ledger(ledger)
-    if not rows:
-        raise UserError(f"{ledger} is empty: the run has judged nothing yet")
-    return Rows(str(ledger), ledger.name, rows[:limit])
 
 
 def _read_data_set(config: PromptsConfig) -> Rows:
@@ -121,18 +129,23 @@ def side_of(verdict: Verdict) -> Side | None:
     return "first" if verdict.prefers_first else "second"
 
 
-def _labelled(row: Row, name: str, seed: int) -> LabelledPair:
-    values = row.values
+def _labelled(row: Row, name: str, seed: int) -> tuple[str, LabelledPair]:
+    values, id = row.values, name + row.place
     if row.problem:
         raise RowError(row.problem)
     if is_judgement(values):
-        prompt = _prompt(values["prompt"], name + row.place, {})
-        pair = Pair(prompt, completion_in(values, "first"), completion_in(values, "second"))
-        verdict = verdict_in(values)
-        return LabelledPair(pair, side_of(verdict), max(verdict.probability, 1 - verdict.probability))
+        judgement = judgement_from_json(values)
+        return judgement.key, _of_judgement(judgement, _prompt(values["prompt"], id, {}))
     if "chosen" in values or "rejected" in values:
-        return _preference(values, name + row.place, seed)
-    return _plain(values, name + row.place)
+        return id, _preference(values, id, seed)
+    return id, _plain(values, id)
+
+
+def _of_judgement(judgement: Judgement, prompt: Prompt) -> LabelledPair:
+    """A judged pair, whose verdict is its label."""
+    verdict = judgement.verdict
+    pair = evolve(judgement.pair, prompt=prompt)
+    return LabelledPair(pair, side_of(verdict), max(verdict.probability, 1 - verdict.probability))
 
 
 def _plain(values: Mapping[str, Any], id: str) -> LabelledPair:
@@ -148,7 +161,7 @@ def _label(value: object) -> Side | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int) or value not in _LABELS:
-        shown = f"{value!r}" if isinstance(value, str | int) else describe(value)
+        shown = f"{value!r}" if isinstance(value, str | int) else type_in_words(value)
         raise RowError(f"has {shown} as its 'label', not first, second or tie (0 is first, 1 is second)")
     return _LABELS[value]
 
@@ -165,8 +178,8 @@ def _preference(values: Mapping[str, Any], id: str, seed: int) -> LabelledPair:
 
 def _probability(value: object) -> float:
     """That chosen is the better one, as `prefloop export pairs --details` writes it; one half is a tie."""
-    told = isinstance(value, int | float) and not isinstance(value, bool) and 0.5 <= value <= 1
-    return float(value) if told else 1.0  # type: ignore[arg-type]
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0.5 <= value <= 1
+    return float(value) if known else 1.0  # type: ignore[arg-type]
 
 
 def _shared_prompt(values: Mapping[str, Any]) -> object:
@@ -206,10 +219,10 @@ def _answer(value: object, column: str, prompt: Prompt) -> Completion:
         raise RowError(
             f"has a message from '{last['role']}' at the end of its '{column}', not from 'assistant'"
         )
-    if before and _said(before) != _said(prompt.messages):
+    if before and _contents(before) != _contents(prompt.messages):
         raise RowError(f"has a '{column}' that does not go on from its prompt")
     return Completion((), last["content"])
 
 
-def _said(messages: Sequence[Message]) -> list[tuple[str, str]]:
+def _contents(messages: Sequence[Message]) -> list[tuple[str, str]]:
     return [(m["role"], m["content"]) for m in messages if m["role"] != "system"]

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from attrs import frozen
 
-from prefloop.evaluation import wilson
+from prefloop.evaluation.stats import longer_wins, position_bias, share
 from prefloop.types import Pair, Rate, Verdict
 from prefloop_plugins.judging.pair_files import LabelledPair, Side, side_of
 from prefloop_plugins.judging.verdicts import Judged
@@ -17,6 +17,7 @@ from prefloop_plugins.judging.verdicts import Judged
 BINS = 10
 _EDGES = [0.5 + i / (2 * BINS) for i in range(BINS + 1)]
 _SHOWN_REASONS = 3
+_FIRST: dict[Side | None, bool] = {"first": True, "second": False}
 
 
 @frozen
@@ -106,16 +107,16 @@ def report(pairs: Sequence[LabelledPair], judged: Judged) -> Report:
     verdicts = judged.verdicts
     sides = [side_of(verdict) for verdict in verdicts]
     outcomes = Counter(verdict.status for verdict in verdicts)
-    share = {name: count / len(verdicts) for name, count in outcomes.items()}
+    shares = {name: count / len(verdicts) for name, count in outcomes.items()}
     return Report(
         pairs=len(pairs),
         labelled=sum(label is not None for label in labels),
         agreement=agreement(labels, sides),
         agreement_decided=agreement(labels, [None if side == "tie" else side for side in sides]),
         position=position(pairs, judged),
-        ties=share.get("tie", 0.0),
-        abstentions=share.get("abstained", 0.0),
-        errors=share.get("error", 0.0),
+        ties=shares.get("tie", 0.0),
+        abstentions=shares.get("abstained", 0.0),
+        errors=shares.get("error", 0.0),
         error_reasons=_reasons(verdicts),
         length=length([labelled.pair for labelled in pairs], labels, sides),
         calibration=calibration(labels, verdicts),
@@ -127,7 +128,7 @@ def report(pairs: Sequence[LabelledPair], judged: Judged) -> Report:
 
 def agreement(one: Sequence[Side | None], other: Sequence[Side | None]) -> Rate | None:
     """How often two lists say the same, where both say something."""
-    return _rate([a == b for a, b in zip(one, other, strict=True) if a is not None and b is not None])
+    return share(a == b for a, b in zip(one, other, strict=True) if a is not None and b is not None)
 
 
 def cohens_kappa(one: Sequence[Side | None], other: Sequence[Side | None]) -> float | None:
@@ -153,25 +154,24 @@ def between(one: Sequence[Verdict], other: Sequence[Verdict]) -> Between:
 
 def position(pairs: Sequence[LabelledPair], judged: Judged) -> Position | None:
     """From a verdict's own two orders, else from the second verdict; None where no pair has either."""
-    told = zip(pairs, map(_readings, judged.verdicts, judged.swapped), strict=True)
-    rows = [row for row in told if row[0].pair.first.text != row[0].pair.second.text]
-    labels = [labelled.label for labelled, _ in rows]
-    readings = [reading for _, reading in rows if reading is not None]
-    consistency = _rate([_side(given) == _side(swapped) for given, swapped in readings])
-    if consistency is None:
+    asked = zip(pairs, map(_orders, judged.verdicts, judged.swapped), strict=True)
+    rows = [(p.label, orders) for p, orders in asked if orders and p.pair.first.text != p.pair.second.text]
+    bias = position_bias(orders for _, orders in rows)
+    if bias is None:
         return None
-    # Shown first is the first completion as the pair stands, and the second one swapped.
-    for_first = [p > 0.5 for p, _ in readings if p != 0.5] + [p < 0.5 for _, p in readings if p != 0.5]
-    either = [agreement(labels, [r and _side(r[order]) for _, r in rows]) for order in (0, 1)]
+    labels = [label for label, _ in rows]
     return Position(
-        consistency=consistency,
-        first_place=fmean(for_first) if for_first else None,
-        gap=fmean(abs(given - swapped) for given, swapped in readings),
-        agreement=(either[0], either[1]),
+        consistency=bias.consistency,
+        first_place=bias.first_place.rate if bias.first_place else None,
+        gap=bias.gap,
+        agreement=(
+            agreement(labels, [_side(given) for _, (given, _) in rows]),
+            agreement(labels, [_side(swapped) for _, (_, swapped) in rows]),
+        ),
     )
 
 
-def _readings(verdict: Verdict, swapped: Verdict | None) -> tuple[float, float] | None:
+def _orders(verdict: Verdict, swapped: Verdict | None) -> tuple[float, float] | None:
     """The probability that the first completion is better, asked in each order."""
     if verdict.orders is not None:
         return verdict.orders
@@ -180,27 +180,17 @@ def _readings(verdict: Verdict, swapped: Verdict | None) -> tuple[float, float] 
     return verdict.probability, swapped.probability
 
 
-def _side(probability: float) -> Side:
-    if probability == 0.5:
-        return "tie"
-    return "first" if probability > 0.5 else "second"
+def _side(probability: float) -> Side | None:
+    return side_of(Verdict(probability))
 
 
 def length(
     pairs: Sequence[Pair], labels: Sequence[Side | None], sides: Sequence[Side | None]
 ) -> Length | None:
     """How often the longer one wins, for the judge and for the labels."""
-    judge, file = _longer_wins(pairs, sides), _longer_wins(pairs, labels)
+    more = [len(pair.first.text) - len(pair.second.text) for pair in pairs]
+    judge, file = (longer_wins(zip(more, map(_FIRST.get, by), strict=True)) for by in (sides, labels))
     return None if judge is None else Length(judge, file)
-
-
-def _longer_wins(pairs: Sequence[Pair], sides: Sequence[Side | None]) -> Rate | None:
-    wins = []
-    for pair, side in zip(pairs, sides, strict=True):
-        more = len(pair.first.text) - len(pair.second.text)
-        if side in ("first", "second") and more:
-            wins.append((more > 0) == (side == "first"))
-    return _rate(wins)
 
 
 def calibration(labels: Sequence[Side | None], verdicts: Sequence[Verdict]) -> Calibration | None:
@@ -232,7 +222,3 @@ def _bin(index: int, rows: Sequence[tuple[float, float]]) -> Bin | None:
 def _reasons(verdicts: Sequence[Verdict]) -> dict[str, int]:
     reasons = Counter(v.reason or "no reason given" for v in verdicts if v.status == "error")
     return dict(reasons.most_common(_SHOWN_REASONS))
-
-
-def _rate(hits: Sequence[bool]) -> Rate | None:
-    return wilson(sum(hits), len(hits)) if hits else None

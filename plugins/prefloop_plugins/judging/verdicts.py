@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from prefloop.components import Judge
+from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.errors import StopRun, check_count
 from prefloop.types import Pair, Verdict
 
@@ -29,13 +29,13 @@ class Judged:
 
 
 def judge_pairs(
-    judge: Judge, pairs: Sequence[Pair], told: Callable[[int], None] = lambda pairs: None
+    judge: Judge, pairs: Sequence[Pair], on_progress: Callable[[int], None] = lambda pairs: None
 ) -> Judged:
     """Every pair judged, and judged again with its answers swapped.
 
     A pair is not asked about again where its verdict already holds both orders, where there is no
-    verdict, or where a person is asked. `told` is told the number of pairs done. A judge that stops,
-    or an interrupt from the keyboard, leaves the pairs that were judged until then. Raises `UserError`
+    verdict, or where a person is asked. `on_progress` gets the number of pairs done. A judge that
+    stops, or an interrupt from the keyboard, leaves the pairs that were judged until then. Raises `UserError`
     where the judge does not give one verdict for each pair.
     """
     verdicts: list[Verdict] = []
@@ -49,7 +49,7 @@ def judge_pairs(
         if stopped is None:
             again, stopped = _ask_again(judge, chunk, given)
             swapped += again
-        told(len(verdicts))
+        on_progress(len(verdicts))
         if stopped is not None:
             break
     swapped += [None] * (len(verdicts) - len(swapped))
@@ -61,7 +61,7 @@ def _chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
 
 
 def _is_person(judge: Judge) -> bool:
-    return bool(getattr(judge, "interactive", False))
+    return adapt(judge, BaseJudge).interactive
 
 
 def _ask(judge: Judge, pairs: Sequence[Pair]) -> tuple[Sequence[Verdict], str | None]:
@@ -85,5 +85,5 @@ def _ask_again(
         return again, None
     given, stopped = _ask(judge, [pairs[i].swapped() for i in places])
     for i, verdict in zip(places, given, strict=False):
-        again[i] = evolve(verdict, probability=1.0 - verdict.probability)
+        again[i] = verdict.swapped()
     return again, stopped

@@ -1,10 +1,10 @@
 """`report.html`: what a run came to, or how several compare, as one page that needs nothing else.
 
-    reading     the files of a run, as records
+    reading, records    what is shown of a run
     measures    numbers from them
-    findings, collapse    the honesty panel: what keeps the numbers from meaning what they seem to
-    charts, rates, costs    the charts, drawn by matplotlib, made part of the page in `svg`
-    words, examples         sentences, tables, answers before and after
+    words       sentences, tables, and how numbers are written
+    findings    the validity checks: what keeps the numbers from meaning what they seem to
+    charts, curves, svg    the charts, drawn by matplotlib, as a part of the page
     page        all of it put into the template, with everything escaped
 
 The same files of a run give the same bytes. Nothing here is imported until a report is made.
@@ -12,23 +12,36 @@ The same files of a run give the same bytes. Nothing here is imported until a re
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import evolve, frozen
 
+from prefloop import Observer
 from prefloop.errors import UserError
 from prefloop.runs.files import rewrite
 
 if TYPE_CHECKING:
+    from prefloop import RunView
     from prefloop_plugins.report.records import RunFiles
 
 FILE = "report.html"
 MOST = 8
 """How many runs one report can compare: as many as there are colours to tell apart."""
 MARK = b'<meta name="generator" content="prefloop report">'
+
+
+@frozen
+class ReportObserver(Observer):
+    """Writes ``report.html`` into the run's folder when the run ends."""
+
+    def run_finished(self, run: RunView) -> None:
+        """A finished run is finished, whether or not there is a page about it: trouble is a warning."""
+        if trouble := try_report(run.path):
+            logging.getLogger("prefloop").warning(trouble)
 
 
 def write_report(runs: Sequence[Path], file: Path) -> None:
@@ -43,14 +56,14 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
     from prefloop_plugins.report.reading import read_run
 
     _refuse_taken(file)
-    text = page(told_apart(runs, [read_run(run) for run in runs]))
+    text = page(disambiguate_names(runs, [read_run(run) for run in runs]))
     try:
         rewrite(file, text.encode())
     except OSError as error:
         raise UserError(f"{file}: cannot be written: {error.strerror}.") from error
 
 
-def told_apart(paths: Sequence[Path], runs: Sequence[RunFiles]) -> list[RunFiles]:
+def disambiguate_names(paths: Sequence[Path], runs: Sequence[RunFiles]) -> list[RunFiles]:
     """The runs, those with equal names named by the paths they were given by."""
     counts = Counter(run.name for run in runs)
     named = zip(paths, runs, strict=True)
@@ -58,7 +71,7 @@ def told_apart(paths: Sequence[Path], runs: Sequence[RunFiles]) -> list[RunFiles
 
 
 def try_report(run: Path) -> str | None:
-    """Write the report of a run that has ended; says in one line what kept it from that, if anything did.
+    """Write the report of a run that has ended; returns in one line what kept it from that, if anything did.
 
     A finished run is finished, whether or not there is a page about it.
     """

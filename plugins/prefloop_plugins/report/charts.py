@@ -1,20 +1,29 @@
-"""The curves of a report. A chart takes all its runs; one for which there are no data is left out."""
+"""The charts of a report, but for those of metrics (`curves`): what the judge prefers, where the time went.
+
+A chart takes all its runs; one for which there are no data is left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from prefloop.text import interval
 from prefloop_plugins.report import svg
-from prefloop_plugins.report.curves import Curve, curve
+from prefloop_plugins.report.measures import PHASE, curve, length_differences, longer_wins, phases, stretches
 from prefloop_plugins.report.records import RunFiles
+from prefloop_plugins.report.words import duration, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DASHES = ("solid", (0, (3, 1.6)), (0, (1, 1.4)))
+    from prefloop.types import Rate
+
+BINS = 31
+"""How many bars a histogram has at most."""
+_BETWEEN_BARS = 0.25
 
 
 @frozen
@@ -31,142 +40,164 @@ class Chart:
     name: str
     title: str
     caption: str
-    told: str
+    alt_text: str
     """What it shows, for those who do not see it."""
     picture: str
     """An ``<svg>`` element."""
     key: tuple[Key, ...] = ()
 
 
-@frozen
-class Curves:
-    """A chart of metrics over steps: which ones, under which labels."""
-
-    name: str
-    title: str
-    caption: str
-    metrics: Mapping[str, str]
-    share: bool = False
-    zero: bool = False
-
-
-TRAINING = (
-    Curves("loss", "Loss", "What is minimised.", {"loss": "loss"}),
-    Curves(
-        "margin",
-        "Margin",
-        "Reward of the chosen minus that of the rejected answer, in nats.",
-        {"margin": "margin"},
-        zero=True,
-    ),
-    Curves(
-        "accuracy",
-        "Accuracy",
-        "Share of pairs in which the policy's reward agrees with the judge.",
-        {"accuracy": "accuracy"},
-        share=True,
-    ),
-    Curves(
-        "rewards",
-        "Rewards",
-        "β times the log-ratio to the reference, in nats. Both may fall while the margin grows.",
-        {"chosen_reward": "chosen", "rejected_reward": "rejected"},
-        zero=True,
-    ),
-    Curves(
-        "kl",
-        "Divergence from the reference",
-        "KL on the sampled answers, in nats.",
-        {"kl_chosen": "chosen", "kl_rejected": "rejected"},
-        zero=True,
-    ),
-    Curves(
-        "lengths",
-        "Answer lengths",
-        "Tokens, stop token included.",
-        {"chosen_length": "chosen", "rejected_length": "rejected"},
-    ),
-    Curves("bonus", "Exploration bonus", "Subtracted from the loss.", {"exploration_bonus": "bonus"}),
-    Curves("learning-rate", "Learning rate", "Of the latest update.", {"learning_rate": "learning rate"}),
-    Curves("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}),
-    Curves(
-        "stopping",
-        "Answers that end by themselves",
-        "The others were cut at the length limit.",
-        {"stop_rate": "stopped"},
-        share=True,
-    ),
-)
-JUDGE = (
-    Curves(
-        "gap",
-        "Position gap",
-        "How far the judge's probabilities lie apart when the answers swap places.",
-        {"position_gap": "gap"},
-        zero=True,
-    ),
-    Curves(
-        "verdicts",
-        "Pairs without a label",
-        "Share of the pairs of a step.",
-        {"ties": "ties", "abstentions": "abstentions", "errors": "errors"},
-        share=True,
-        zero=True,
-    ),
-)
-COST = (
-    Curves(
-        "memory",
-        "Peak memory",
-        "Gigabytes that mlx held at most so far.",
-        {"peak_memory_gb": "GB"},
-        zero=True,
-    ),
-    Curves(
-        "speed",
-        "Tokens per second",
-        "Of all answers, over the whole step.",
-        {"tokens_per_second": "tokens/s"},
-        zero=True,
-    ),
-)
-
-
-def metric_charts(runs: Sequence[RunFiles], specs: Sequence[Curves]) -> list[Chart]:
-    """One chart for each of `specs` that has data."""
-    return [chart for spec in specs if (chart := _metric_chart(runs, spec)) is not None]
-
-
-def _metric_chart(runs: Sequence[RunFiles], spec: Curves) -> Chart | None:
-    lines = list(_lines(runs, spec))
-    if not lines:
+def win_rate_chart(runs: Sequence[RunFiles]) -> Chart | None:
+    """Win rate against the start over steps, with its interval."""
+    shown = [(place, run) for place, run in enumerate(runs) if run.evaluations]
+    if not shown:
         return None
-    plot = svg.axes()
-    for key, found in lines:
-        colour = svg.colour(key.series - 1)
-        if len(runs) == 1 and found.each != found.mean:
-            plot.plot(found.steps, found.each, color=colour, linewidth=0.9, alpha=0.35)
-        marker = "o" if len(found.steps) == 1 else None
-        plot.plot(found.steps, found.mean, color=colour, linestyle=_DASHES[key.dash], marker=marker)
-    scale(plot, share=spec.share, zero=spec.zero)
-    plot.set_xlabel("step")
-    told = ". ".join(f"{key.label}: {found.told(spec.share)}" for key, found in lines)
-    keys = tuple(key for key, _ in lines) if len(lines) > 1 or len(runs) > 1 else ()
-    return Chart(spec.name, spec.title, spec.caption, f"{told}.", svg.drawn(plot, spec.name), keys)
+    plot, texts = svg.axes(400, 220), []
+    span = max(run.evaluations[-1].step for _, run in shown) or 1
+    for place, run in shown:
+        shift = (place - (len(runs) - 1) / 2) * span * 0.008
+        _draw(plot, place, [(e.step + shift, e.win_rate) for e in run.evaluations])
+        rates = "; ".join(f"step {e.step}: {interval(e.win_rate)}" for e in run.evaluations)
+        texts.append(f"{run.name}: {rates}")
+    _frame(plot)
+    return Chart(
+        "win-rate",
+        "Win rate against the start, over steps",
+        "With 95 % intervals; the dashed line is one half, where neither is preferred.",
+        ". ".join(texts) + ".",
+        svg.drawn(plot, "win-rate"),
+        run_keys(runs),
+    )
 
 
-def _lines(runs: Sequence[RunFiles], spec: Curves) -> Iterator[tuple[Key, Curve]]:
-    """A colour for each metric of a single run; of several runs a colour each, a dash for each metric."""
+def length_chart(runs: Sequence[RunFiles]) -> Chart | None:
+    """How the lengths of chosen and rejected answers differ."""
+    found = [length_differences(run.judged) for run in runs]
+    everything = [difference for differences in found for difference in differences]
+    if not everything:
+        return None
+    edges = _edges(min(everything), max(everything))
+    plot, texts = svg.axes(), []
+    for place, (run, differences) in enumerate(zip(runs, found, strict=True)):
+        if not differences:
+            continue
+        weights = [1 / len(differences)] * len(differences)
+        kind = "stepfilled" if len(runs) == 1 else "step"
+        style = {"alpha": 0.75} if len(runs) == 1 else {"linewidth": 1.8}
+        plot.hist(differences, edges, weights=weights, histtype=kind, color=svg.colour(place), **style)  # type: ignore[arg-type]
+        above, below = (sum(sign * d > 0 for d in differences) / len(differences) for sign in (1, -1))
+        texts.append(
+            f"{run.name}: the chosen answer is longer in {percent(above)}, shorter in {percent(below)}"
+        )
+    plot.axvline(0, color=svg.MUTED, linewidth=1)
+    percents(plot)
+    plot.set_xlabel("chosen - rejected, tokens")
+    return Chart(
+        "length-difference",
+        "Chosen minus rejected length",
+        "Labelled training pairs. To the right of zero the longer answer was chosen.",
+        ". ".join(texts) + ".",
+        svg.drawn(plot, "length-difference"),
+        run_keys(runs),
+    )
+
+
+def _edges(low: int, high: int) -> list[float]:
+    """Edges of whole numbers of tokens, with zero in the middle of a bar."""
+    width = max(1, -(-(high - low + 1) // BINS))
+    width += 1 - width % 2  # an odd number of tokens has a middle
+    first = -(-(-low - width // 2) // width) if low < -(width // 2) else 0
+    last = -(-(high - width // 2) // width) if high > width // 2 else 0
+    return [(i - 0.5) * width for i in range(-first, last + 2)]
+
+
+def longer_wins_chart(runs: Sequence[RunFiles]) -> Chart | None:
+    """How often the longer answer won, over stretches of the run."""
+    plot, texts = svg.axes(), []
+    last = max((j.step for run in runs for j in run.judged), default=0)
     for place, run in enumerate(runs):
-        for number, (metric, label) in enumerate(spec.metrics.items()):
-            found = curve(run.steps, metric)
-            if found is None:
-                continue
-            if len(runs) == 1:
-                yield Key(label, number + 1), found
-            else:
-                name = f"{run.name}, {label}" if len(spec.metrics) > 1 else run.name
-                yield Key(name, place + 1, number), found
+        rates = [(step, rate) for step, part in stretches(run.judged, last) if (rate := longer_wins(part))]
+        if not rates:
+            continue
+        _draw(plot, place, rates)
+        stretched = "; ".join(f"around step {step:.0f} {interval(rate)}" for step, rate in rates)
+        texts.append(f"{run.name}: {stretched}")
+    if not texts:
+        return None
+    _frame(plot)
+    return Chart(
+        "longer-wins",
+        "How often the longer answer wins",
+        "In stretches of the run, with 95 % intervals, of pairs with a label and two lengths.",
+        ". ".join(texts) + ".",
+        svg.drawn(plot, "longer-wins"),
+        run_keys(runs),
+    )
+
+
+def _draw(plot: Axes, place: int, rates: Sequence[tuple[float, Rate]]) -> None:
+    """The rates of one run by step, with their intervals."""
+    steps, shares = [step for step, _ in rates], [rate.rate for _, rate in rates]
+    below = [rate.rate - rate.low for _, rate in rates]
+    above = [rate.high - rate.rate for _, rate in rates]
+    plot.errorbar(steps, shares, [below, above], color=svg.colour(place), marker="o", capsize=3)
+
+
+def _frame(plot: Axes) -> None:
+    """Rates over steps, with a line at one half."""
+    plot.axhline(0.5, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    scale(plot, share=True)
+    plot.set_xlabel("step")
+
+
+def time_chart(runs: Sequence[RunFiles]) -> Chart | None:
+    """Seconds of each phase: stacked over the steps of one run, or one bar for each of several."""
+    names = list(dict.fromkeys(name for run in runs for name in phases(run.steps)))
+    if not names:
+        return None
+    plot = svg.axes(400, 220 if len(runs) == 1 else 70 + 34 * len(runs))
+    if len(runs) == 1:
+        _stacked_steps(plot, runs[0], names)
+    else:
+        _stacked_bars(plot, runs, names)
+    texts = ". ".join(
+        f"{run.name}: " + ", ".join(f"{name} {duration(s)}" for name, s in phases(run.steps).items())
+        for run in runs
+    )
+    caption = "Seconds per step, by phase." + (" Mean over the steps." if len(runs) > 1 else "")
+    keys = tuple(Key(name, number + 1) for number, name in enumerate(names))
+    return Chart("time", "Where the time went", caption, f"{texts}.", svg.drawn(plot, "time"), keys)
+
+
+def _stacked_steps(plot: Axes, run: RunFiles, names: Sequence[str]) -> None:
+    rows = [{"step": s["step"], **{name: s.get(PHASE + name, 0.0) for name in names}} for s in run.steps]
+    curves = [found for name in names if (found := curve(rows, name)) is not None]
+    colours = [svg.colour(number) for number in range(len(names))]
+    steps = [step + side for step in curves[0].steps for side in (-0.5, 0.5)]
+    layers = [[value for value in found.each for _ in range(2)] for found in curves]
+    plot.stackplot(steps, layers, colors=colours, linewidth=0)
+    plot.set_xlabel("step")
+    plot.set_ylim(bottom=0)
+
+
+def _stacked_bars(plot: Axes, runs: Sequence[RunFiles], names: Sequence[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    places = list(range(len(runs)))[::-1]
+    left = [0.0] * len(runs)
+    for number, name in enumerate(names):
+        widths = [phases(run.steps).get(name, 0.0) / max(1, len(run.steps)) for run in runs]
+        plot.barh(places, widths, 1 - _BETWEEN_BARS, left, color=svg.colour(number))
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    plot.xaxis.set_major_locator(MaxNLocator(6))
+    plot.set_yticks(places, [_short(run.name) for run in runs])
+    plot.grid(axis="y", visible=False)
+    plot.grid(axis="x", visible=True)
+    plot.set_xlabel("seconds per step")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else name[:11] + "…" + name[-12:]
 
 
 def scale(plot: Axes, *, share: bool = False, zero: bool = False) -> None:

@@ -1,22 +1,24 @@
-"""The honesty panel: what keeps a run from showing what it seems to show.
+"""The validity checks: what keeps a run from showing what it seems to show.
 
-Each check is a pure function of what was read of a run, with its thresholds at the head of its file. It
+Each check is a pure function of what was read of a run, with its thresholds at the head of this file. It
 always answers: with a warning, with a note, that all is well, or that it could not be checked. The numbers
 are in the sentence, so that the reader can disagree with the threshold.
 """
 
 from __future__ import annotations
 
-from prefloop_plugins.report.collapse import collapse, right_answers
-from prefloop_plugins.report.formats import change, interval, percent, plural
+from prefloop.text import interval
 from prefloop_plugins.report.measures import (
+    first_place_once,
     longer_wins,
+    most_common_answer,
     overall,
     pairs_needed,
-    position,
+    position_bias,
     steps_taken,
 )
 from prefloop_plugins.report.records import Finding, Level, RunFiles
+from prefloop_plugins.report.words import change, percent, plural
 
 GROWN = 1.2
 """Answers this many times as long as before are longer."""
@@ -32,6 +34,16 @@ ERRORS = 0.05
 """Share of errors and abstentions that should be looked at."""
 IDLE = 0.1
 """Share of steps that may pass without an update."""
+DISTINCT = 0.7
+"""What share of its distinct n-grams a policy should keep."""
+SAME_ANSWER, SAME_ANSWER_PROMPTS = 0.3, 8
+"""Share of prompts that get one and the same answer, of at least so many prompts."""
+SHRUNK = 0.5
+"""Answers this share as long as before have collapsed."""
+STOPPING = 0.1
+"""How far the share of answers that end by themselves may fall."""
+ACCURACY = 0.05
+"""How far the share of right answers may fall."""
 
 
 def finished(run: RunFiles) -> Finding:
@@ -62,33 +74,33 @@ def claim(run: RunFiles) -> Finding:
             "A judge's liking for its training pairs does not.",
         )
     after = run.after.win_rate
-    told = f"{interval(after)} on {plural(after.pairs, 'held-out prompt')}"
+    rate = f"{interval(after)} on {plural(after.pairs, 'held-out prompt')}"
     if after.low <= 0.5 <= after.high:
         needed = pairs_needed(after.rate)
         more = f" A rate of {percent(after.rate)} would need about {needed:,} prompts." if needed else ""
         return Finding(
             "warning",
             "Too few prompts for the claim",
-            f"The win rate is {told}: the interval contains one half, so it may be chance.{more}",
+            f"The win rate is {rate}: the interval contains one half, so it may be chance.{more}",
         )
     if after.high < 0.5:
         return Finding(
             "warning",
             "The policy got worse by its own judge",
-            f"The win rate is {told}: the answers of the start are preferred.",
+            f"The win rate is {rate}: the answers of the start are preferred.",
         )
     before = run.before.win_rate if run.before else None
     if before is not None and before.high >= after.low:
         return Finding(
             "warning",
             "Too few prompts for the claim",
-            f"The intervals before, {interval(before)}, and after, {told}, overlap.",
+            f"The intervals before, {interval(before)}, and after, {rate}, overlap.",
         )
     apart = f" and lies apart from the one before, {interval(before)}" if before else ""
     return Finding(
         "fine",
         "Enough prompts for the claim",
-        f"The win rate is {told}. The interval is above one half{apart}. It holds for prompts like these.",
+        f"The win rate is {rate}. The interval is above one half{apart}. It holds for prompts like these.",
     )
 
 
@@ -110,53 +122,53 @@ def length(run: RunFiles) -> Finding:
     grew = run.change("completion_length")
     if grew is None or run.after is None or grew[0] <= 0:
         return Finding("unknown", "Length", "There are no lengths of held-out answers before and after.")
-    told = f"Held-out answers went from {change(grew, '.1f')} tokens"
+    text = f"Held-out answers went from {change(grew, '.1f')} tokens"
     raw, controlled = run.after.win_rate, run.after.metrics.get("length_controlled_win_rate")
     if controlled is not None:
-        told += f"; the win rate is {percent(raw.rate)}, length-controlled {percent(controlled)}"
+        text += f"; the win rate is {percent(raw.rate)}, length-controlled {percent(controlled)}"
     if raw.rate <= 0.5 or grew[1] < GROWN * grew[0]:
-        return Finding("fine", "The win rate did not come with length", f"{told}.")
+        return Finding("fine", "The win rate did not come with length", f"{text}.")
     if controlled is None:
         liking = longer_wins(run.judged)
         likes = f" In training the longer answer won {interval(liking)} of the pairs." if liking else ""
         return Finding(
             "warning",
             "The win rate grew together with length",
-            f"{told}. There is no length-controlled rate, so nothing tells the two apart.{likes}",
+            f"{text}. There is no length-controlled rate, so nothing tells the two apart.{likes}",
         )
     if controlled <= 0.5 or raw.rate - controlled >= LENGTH_SHARE:
         return Finding(
             "warning",
             "The win rate grew with length",
-            f"{told}: at equal length less of it is left, or nothing.",
+            f"{text}: at equal length less of it is left, or nothing.",
         )
     return Finding(
-        "note", "Answers became longer, and win at equal length too", f"{told}: length does not explain it."
+        "note", "Answers became longer, and win at equal length too", f"{text}: length does not explain it."
     )
 
 
 def judge_consistency(run: RunFiles) -> Finding:
     """Whether the judge goes by the answers or by their place."""
-    found = position(run.judged)
-    if found is None:
+    bias = position_bias(run.judged)
+    first = bias.first_place if bias else first_place_once(run.judged)
+    if bias is None and first is None:
         return Finding("unknown", "The judge's consistency", "No pair tells whether it goes by place.")
-    said, wrong = [], False
-    if found.consistency is not None and found.gap is not None:
-        wrong = found.gap >= GAP
-        said.append(
-            f"asked in both orders about {plural(found.pairs, 'pair')}, it said the same about "
-            f"{percent(found.consistency.rate)} of them; the probabilities lie {found.gap:.2f} apart on "
-            "average"
+    parts, wrong = [], False
+    if bias is not None:
+        wrong = bias.gap >= GAP
+        parts.append(
+            f"asked in both orders about {plural(bias.pairs, 'pair')}, it said the same about "
+            f"{percent(bias.consistency.rate)} of them; the probabilities lie {bias.gap:.2f} apart on average"
         )
-    if (first := found.first_place) is not None:
+    if first is not None:
         certain = not first.low <= 0.5 <= first.high
         wrong = wrong or (certain and abs(first.rate - 0.5) > FIRST_PLACE)
-        said.append(f"the answer shown first got {interval(first)}, where one half is fair")
-    text = "; ".join(said)
+        parts.append(f"the answer shown first got {interval(first)}, where one half is fair")
+    text = "; ".join(parts)
     text = text[:1].upper() + text[1:] + "."
     if wrong:
         return Finding("warning", "The judge partly goes by place, not by answers", text)
-    if found.consistency is None:
+    if bias is None:
         text += " It was asked in one order only, which shows no more than this."
     return Finding("fine", "The judge is consistent", text)
 
@@ -179,6 +191,72 @@ def judge_decided(run: RunFiles) -> Finding:
     if idle >= IDLE:
         return Finding("warning", "Many steps without an update", text)
     return Finding("fine", "The judge decided most pairs", text)
+
+
+def collapse(run: RunFiles) -> Finding:
+    """Whether the policy lost its variety: distinct n-grams, one answer to all, length, stopping."""
+    signs = [s for s in (_distinct(run), _same_answer(run), _shrunk(run), _stopping(run)) if s]
+    warnings = [text for bad, text in signs if bad]
+    if warnings:
+        return Finding("warning", "The policy may have collapsed", " ".join(warnings))
+    if not signs:
+        return Finding("unknown", "Collapse", "There is no evaluation before and after to see it by.")
+    return Finding("fine", "No sign of collapse", " ".join(text for _, text in signs))
+
+
+Sign = tuple[bool, str]
+
+
+def _distinct(run: RunFiles) -> Sign | None:
+    found = {n: values for n in (1, 2) if (values := run.change(f"distinct_{n}"))}
+    if not found:
+        return None
+    changes = " and ".join(f"distinct-{n} went from {change(values, '.2f')}" for n, values in found.items())
+    bad = any(before > 0 and after < DISTINCT * before for before, after in found.values())
+    hint = " (more text alone lowers it too)" if bad else ""
+    return bad, f"Of held-out answers {changes}{hint}."
+
+
+def _same_answer(run: RunFiles) -> Sign | None:
+    pairs = run.after.pairs if run.after else ()
+    if run.after is None or len({p.prompt.text for p in pairs}) < SAME_ANSWER_PROMPTS:
+        return None
+    answer, share = most_common_answer(run.after, lambda p: p.first.text)
+    _, before = most_common_answer(run.after, lambda p: p.second.text)
+    text = f"The most frequent answer was given to {percent(share)} of the held-out prompts"
+    bad = share >= SAME_ANSWER and share >= 2 * before
+    shown = answer if len(answer) <= 80 else answer[:79] + "…"
+    return bad, f"{text}, {percent(before)} by the other side" + (f": “{shown}”." if bad else ".")
+
+
+def _shrunk(run: RunFiles) -> Sign | None:
+    lengths = run.change("completion_length")
+    if lengths is None:
+        return None
+    return lengths[1] < SHRUNK * lengths[0], f"Answers went from {change(lengths, '.1f')} tokens."
+
+
+def _stopping(run: RunFiles) -> Sign | None:
+    stops = run.change("stop_rate")
+    if stops is None:
+        return None
+    fell = stops[0] - stops[1] >= STOPPING - 1e-9
+    return fell, f"Answers that end by themselves went from {change(stops)}."
+
+
+def right_answers(run: RunFiles) -> Finding | None:
+    """Whether facts slid while the judge looked at something else; None where none are known."""
+    right = run.change("accuracy")
+    if right is None:
+        return None
+    text = f"Held-out answers that contain the right one went from {change(right)}."
+    if right[0] - right[1] >= ACCURACY - 1e-9:
+        return Finding(
+            "warning", "Fewer answers are right", f"{text} The judge did not see it, or did not mind."
+        )
+    return Finding(
+        "fine", "About as many answers are right" if right[0] > right[1] else "No fewer are right", text
+    )
 
 
 def who_judged(run: RunFiles) -> Finding | None:

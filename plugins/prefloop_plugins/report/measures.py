@@ -8,75 +8,112 @@ from statistics import fmean
 
 from attrs import frozen
 
-from prefloop.evaluation import wilson
-from prefloop.types import Rate
-from prefloop_plugins.report.records import Evaluated, Judged, RunFiles
+from prefloop.evaluation import stats
+from prefloop.evaluation.stats import PositionBias
+from prefloop.runs.records import Judgement
+from prefloop.types import Evaluation, Pair, Rate
+from prefloop_plugins.report.records import RunFiles
 
 PHASE = "seconds_"
 """What the names of metrics begin with that say how long a phase of a step took."""
+FORMER_NAMES = {"reward_accuracy": "accuracy"}
+"""What metrics of a step were called in runs of an earlier version."""
+POINTS = 240
+"""How many points of a curve are drawn at most; more become means of equal stretches."""
+SMOOTHED = 20
+"""The moving mean is over this part of the points, to either side a half."""
 
 
 @frozen
-class Position:
-    """Whether verdicts go by the answers or by their place, on pairs whose answers differ."""
+class Curve:
+    """A metric over steps. `each` is as measured, or thinned to means; `mean` its moving mean."""
 
-    pairs: int
-    first_place: Rate | None
-    """Share of single answers for whichever completion was shown first, ties aside; one half is fair."""
-    consistency: Rate | None = None
-    """Share of pairs about which both orders say the same, where both were asked."""
-    gap: float | None = None
-    """How far the probabilities of the two orders lie apart, on average (0 to 1)."""
-
-
-def rate(hits: Iterable[bool]) -> Rate | None:
-    """The share of hits with its 95 % Wilson interval; None of nothing."""
-    found = list(hits)
-    return wilson(sum(found), len(found)) if found else None
+    steps: tuple[float, ...]
+    each: tuple[float, ...]
+    mean: tuple[float, ...]
+    first: float
+    last: float
+    low: float
+    high: float
 
 
-def longer_wins(judged: Iterable[Judged]) -> Rate | None:
-    """How often the longer answer wins, of the pairs with a label and two lengths."""
-    return rate(
-        (j.lengths[0] > j.lengths[1]) == j.prefers_first
-        for j in judged
-        if j.prefers_first is not None and j.lengths[0] != j.lengths[1]
-    )
+def curve(steps: Sequence[Mapping[str, float]], metric: str) -> Curve | None:
+    """The curve of a metric; None where no step has it. First and last are of the moving mean."""
+    former = FORMER_NAMES.get(metric, metric)
+    rows = [(s["step"], s[metric if metric in s else former]) for s in steps if metric in s or former in s]
+    if not rows:
+        return None
+    thin = thinned(rows)
+    each = [value for _, value in thin]
+    mean = moving_mean(each)
+    values = [value for _, value in rows]
+    places = tuple(step for step, _ in thin)
+    return Curve(places, tuple(each), tuple(mean), mean[0], mean[-1], min(values), max(values))
 
 
-def length_differences(judged: Iterable[Judged]) -> list[int]:
+def thinned(rows: Sequence[tuple[float, float]], points: int = POINTS) -> list[tuple[float, float]]:
+    """Means of equal stretches of rows, at most `points` of them."""
+    size = -(-len(rows) // points)
+    stretches = [rows[i : i + size] for i in range(0, len(rows), size or 1)]
+    return [(fmean(step for step, _ in s), fmean(value for _, value in s)) for s in stretches]
+
+
+def moving_mean(values: Sequence[float], part: int = SMOOTHED) -> list[float]:
+    """The centred moving mean over a `part`-th of the values to each side's half; shorter at the ends."""
+    half = max(1, len(values) // part) if len(values) >= 10 else 0
+    return [fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
+
+
+def longer_wins(judged: Iterable[Judgement]) -> Rate | None:
+    """How often the longer answer wins, in tokens, of the pairs with a label and two lengths."""
+    return stats.longer_wins((_longer_by(j.pair), j.verdict.prefers_first) for j in judged)
+
+
+def length_differences(judged: Iterable[Judgement]) -> list[int]:
     """Chosen minus rejected length, in tokens, of the pairs with a label."""
-    labelled = [j for j in judged if j.prefers_first is not None]
-    return [j.lengths[0] - j.lengths[1] if j.prefers_first else j.lengths[1] - j.lengths[0] for j in labelled]
+    labelled = [j for j in judged if j.verdict.prefers_first is not None]
+    return [_longer_by(j.pair) * (1 if j.verdict.prefers_first else -1) for j in labelled]
 
 
-def stretches(judged: Sequence[Judged], steps: int, parts: int = 6) -> list[tuple[float, list[Judged]]]:
+def _longer_by(pair: Pair) -> int:
+    """How many more tokens the first completion has than the second."""
+    return len(pair.first.tokens) - len(pair.second.tokens)
+
+
+def stretches(judged: Sequence[Judgement], steps: int, parts: int = 6) -> list[tuple[float, list[Judgement]]]:
     """The pairs of each of `parts` equal stretches of the run, with the step in its middle."""
     width = max(1, -(-steps // parts))
-    found: dict[int, list[Judged]] = {}
-    for pair in judged:
-        found.setdefault(max(0, pair.step - 1) // width, []).append(pair)
+    found: dict[int, list[Judgement]] = {}
+    for judgement in judged:
+        found.setdefault(max(0, judgement.step - 1) // width, []).append(judgement)
     return [(part * width + (width + 1) / 2, found[part]) for part in sorted(found)]
 
 
-def position(judged: Iterable[Judged]) -> Position | None:
-    """From both orders where the judge was asked twice, else from what it said of exchangeable pairs."""
-    differing = [j for j in judged if not j.equal and j.status in ("ok", "tie")]
-    orders = [j.orders for j in differing if j.orders is not None]
-    if orders:
-        singles = [(p > 0.5, p != 0.5) for p, _ in orders] + [(p < 0.5, p != 0.5) for _, p in orders]
-        return Position(
-            pairs=len(orders),
-            first_place=rate(first for first, told in singles if told),
-            consistency=rate(_side(given) == _side(swapped) for given, swapped in orders),
-            gap=fmean(abs(given - swapped) for given, swapped in orders),
-        )
-    once = [j.prefers_first for j in differing if j.exchangeable and j.prefers_first is not None]
-    return Position(len(once), rate(once)) if once else None
+def position_bias(judged: Iterable[Judgement]) -> PositionBias | None:
+    """Of the pairs whose answers differ and that were asked about in both orders."""
+    return stats.position_bias(
+        j.verdict.orders
+        for j in judged
+        if j.verdict.orders and _differ(j.pair) and j.verdict.status in ("ok", "tie")
+    )
 
 
-def _side(probability: float) -> int:
-    return (probability > 0.5) - (probability < 0.5)
+def first_place_once(judged: Iterable[Judgement]) -> Rate | None:
+    """How often the answer shown first wins, of the pairs that were asked about in one order.
+
+    That shows a bias only where either answer was as likely to come first.
+    """
+    once = [j for j in judged if not j.verdict.orders and _differ(j.pair) and _exchangeable(j.pair)]
+    return stats.share(first for j in once if (first := j.verdict.prefers_first) is not None)
+
+
+def _differ(pair: Pair) -> bool:
+    return pair.first.text != pair.second.text
+
+
+def _exchangeable(pair: Pair) -> bool:
+    """Whether both are the policy's, so that either was as likely to come first."""
+    return pair.first.source == pair.second.source == "policy"
 
 
 def overall(steps: Iterable[Mapping[str, float]], metric: str) -> float | None:
@@ -96,9 +133,9 @@ def phases(steps: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def most_common_answer(evaluated: Evaluated, of: Callable[..., str]) -> tuple[str, float]:
+def most_common_answer(evaluation: Evaluation, of: Callable[[Pair], str]) -> tuple[str, float]:
     """The answer that the most prompts got, and the share of the prompts."""
-    answers = Counter(of(pair).strip() for pair in evaluated.pairs)
+    answers = Counter(of(pair).strip() for pair in evaluation.pairs)
     answer, count = answers.most_common(1)[0]
     return answer, count / answers.total()
 

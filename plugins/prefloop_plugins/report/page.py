@@ -1,4 +1,4 @@
-"""The page: everything that is shown of the runs, put into the template.
+"""The page: everything that is shown of the runs, put into the template, with answers before and after.
 
 Whatever comes from a model, a prompt or a file goes through `_shown` and is escaped. Only the pictures, which
 are drawn here, are markup; and should anything slip through, the page's content policy forbids scripts and
@@ -7,7 +7,8 @@ requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -16,15 +17,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from prefloop.text import printable
-from prefloop_plugins.report import charts, costs, examples, rates, words
+from prefloop.types import Pair, Verdict
+from prefloop_plugins.report import charts, curves, words
 from prefloop_plugins.report.findings import findings
-from prefloop_plugins.report.formats import change, duration, number, percent
 from prefloop_plugins.report.measures import steps_taken
 from prefloop_plugins.report.records import Finding, RunFiles
 from prefloop_plugins.report.svg import plotting
+from prefloop_plugins.report.words import change, duration, number, percent
 
 LONGEST_CONFIG = 20_000
 """Characters that are shown of a configuration."""
+EXTREMES, AT_RANDOM = 3, 6
+"""How many are shown of the best and of the worst, and of the others."""
+LONGEST = 1200
+"""Characters that are shown of a text."""
 
 
 @frozen
@@ -44,6 +50,22 @@ class Table:
 
 
 @frozen
+class Example:
+    prompt: str
+    before: str
+    after: str
+    probability: float | None = None
+    """That the later answer is better, as the judge has it."""
+    verdict: str = ""
+
+
+@frozen
+class Group:
+    title: str
+    examples: tuple[Example, ...]
+
+
+@frozen
 class RunPart:
     """What the page shows of each run by itself. `series` is its colour where there are several."""
 
@@ -51,7 +73,7 @@ class RunPart:
     series: int
     summary: list[str]
     findings: list[Finding]
-    examples: list[examples.Group]
+    examples: list[Group]
     settings: Table
     config: str
     provenance: Table
@@ -65,12 +87,12 @@ def page(runs: Sequence[RunFiles]) -> str:
     """The HTML of a report."""
     with plotting():
         drawn: dict[str, Any] = {
-            "win_rate": _some(rates.win_rate_chart(runs)),
-            "training": charts.metric_charts(runs, charts.TRAINING),
-            "length": _some(rates.length_chart(runs), rates.longer_wins_chart(runs)),
-            "judge": charts.metric_charts(runs, charts.JUDGE),
-            "time": _some(costs.time_chart(runs)),
-            "cost": charts.metric_charts(runs, charts.COST),
+            "win_rate": _some(charts.win_rate_chart(runs)),
+            "training": curves.metric_charts(runs, curves.TRAINING),
+            "length": _some(charts.length_chart(runs), charts.longer_wins_chart(runs)),
+            "judge": curves.metric_charts(runs, curves.JUDGE),
+            "time": _some(charts.time_chart(runs)),
+            "cost": curves.metric_charts(runs, curves.COST),
         }
     environment = Environment(
         loader=PackageLoader("prefloop_plugins.report"),
@@ -114,9 +136,9 @@ def _part(run: RunFiles, place: int) -> RunPart:
         series=place + 1,
         summary=words.summary(run),
         findings=findings(run),
-        examples=examples.groups(run, run.count("seed") or 0),
+        examples=groups(run, run.count("seed") or 0),
         settings=Table("Main settings", ("setting", "value"), words.key_settings(run)),
-        config=examples.cut(run.config, LONGEST_CONFIG),
+        config=cut(run.config, LONGEST_CONFIG),
         provenance=Table("What it ran with", ("what", "value"), words.provenance(run)),
         commands=words.commands(run),
         evaluations=Table("Evaluations against the start", *words.evaluation_rows(run.evaluations)),
@@ -144,3 +166,51 @@ def _tiles(run: RunFiles) -> list[Tile]:
     seconds = run.about("summary", "seconds")
     more = f"in {duration(float(seconds))}" if isinstance(seconds, int | float) else ""
     return [*found, Tile("Steps", f"{steps_taken(run):,}", more)]
+
+
+def groups(run: RunFiles, seed: int) -> list[Group]:
+    """The best held-out answers, the worst, and some at random.
+
+    Of the evaluation after training; of a run without its pairs, those of the summary.
+    """
+    if run.after is None or not run.after.pairs:
+        return _of_summary(run.about("summary", "examples"))
+    verdicts = run.after.verdicts
+    examples = [_example(pair, verdict) for pair, verdict in zip(run.after.pairs, verdicts, strict=True)]
+    judged = [i for i, v in enumerate(verdicts) if v.status in ("ok", "tie")]
+    ranked = sorted(judged, key=lambda i: (-verdicts[i].probability, i))
+    best = [i for i in ranked if verdicts[i].probability > 0.5][:EXTREMES]
+    worst = [i for i in ranked[::-1] if verdicts[i].probability < 0.5][:EXTREMES]
+    others = [i for i in range(len(examples)) if i not in best and i not in worst]
+    drawn = sorted(random.Random(seed).sample(others, min(AT_RANDOM, len(others))))
+    chosen = {
+        "Best, by the judge": best,
+        "Worst, by the judge": worst,
+        f"At random (seed {seed})": drawn,
+    }
+    return [Group(title, tuple(examples[i] for i in rows)) for title, rows in chosen.items() if rows]
+
+
+def _example(pair: Pair, verdict: Verdict) -> Example:
+    prompt, before, after = (cut(text) for text in (pair.prompt.text, pair.second.text, pair.first.text))
+    return Example(prompt, before, after, verdict.probability, _verdict_words(verdict))
+
+
+def _verdict_words(verdict: Verdict) -> str:
+    outcome = {"ok": "", "tie": "a tie", "abstained": "the judge abstained", "error": "the judge failed"}
+    return ": ".join(part for part in (outcome[verdict.status], cut(verdict.reason or "", 200)) if part)
+
+
+def _of_summary(found: Any) -> list[Group]:
+    rows: Iterable[Any] = found if isinstance(found, list) else ()
+    texts = [row for row in rows if isinstance(row, Mapping)]
+    sides = [[cut(str(row.get(side, ""))) for side in ("prompt", "before", "after")] for row in texts]
+    examples = [Example(prompt, before, after) for prompt, before, after in sides]
+    return [Group("The first held-out prompts", tuple(examples))] if examples else []
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """A text that is not too long to be shown, with a note of what is missing."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest].rstrip()} … [{len(text) - longest:,} more characters]"

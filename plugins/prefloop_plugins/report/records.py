@@ -7,75 +7,15 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from prefloop.types import Rate
-
-START = "start"
-"""What an evaluation of a run's own compares the policy with."""
+from prefloop.runs.records import Judgement
+from prefloop.types import Evaluation
 
 Level = Literal["warning", "note", "fine", "unknown"]
 
 
 @frozen
-class Answer:
-    """One side of a compared pair."""
-
-    text: str
-    tokens: int | None = None
-    stopped: bool = True
-
-
-@frozen
-class Compared:
-    """A held-out prompt with the policy's answer, the other one, and the probability that ours is better."""
-
-    prompt: str
-    ours: Answer
-    theirs: Answer
-    probability: float = 0.5
-    status: str = "ok"
-    prompt_id: str | None = None
-    reason: str | None = None
-
-
-@frozen
-class Evaluated:
-    """The policy after `step` steps against something, on held-out prompts."""
-
-    step: int
-    win_rate: Rate
-    metrics: Mapping[str, float] = field(factory=dict)
-    judge: str = ""
-    against: str = START
-    pairs: tuple[Compared, ...] = ()
-
-
-@frozen
-class Judged:
-    """A line of the ledger, without its texts. Lengths are in tokens, stop token included."""
-
-    step: int
-    lengths: tuple[int, int]
-    probability: float
-    """That the first one is better."""
-    status: str = "ok"
-    orders: tuple[float, float] | None = None
-    """The same asked in each order, where both were asked."""
-    equal: bool = False
-    """Both answers have the same text: there is nothing to prefer."""
-    exchangeable: bool = True
-    """Both are the policy's, so either was as likely to come first."""
-
-    @property
-    def prefers_first(self) -> bool | None:
-        """The label, or None where there is none."""
-        if self.status != "ok" or self.probability == 0.5:
-            return None
-        return self.probability > 0.5
-
-
-@frozen
 class RunFiles:
-    """Everything a report shows of one run."""
+    """Everything a report shows of one run, as `reading` has picked it."""
 
     name: str
     manifest: Mapping[str, Any] = field(factory=dict)
@@ -85,11 +25,11 @@ class RunFiles:
     """Its settings by key path, as they are written there."""
     steps: tuple[Mapping[str, float], ...] = ()
     """The lines of ``metrics.jsonl`` for steps, numbers only."""
-    evaluations: tuple[Evaluated, ...] = ()
-    """Against the run's start by the run's own judge, by step."""
-    others: tuple[Evaluated, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    """Against the run's start by the run's own judge, by step. A metric that is not defined is left out."""
+    others: tuple[Evaluation, ...] = ()
     """Against something else, or by another judge."""
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[Judgement, ...] = ()
     """The training pairs in the ledger, each once."""
     problems: tuple[str, ...] = ()
     """What could not be read, one sentence each."""
@@ -111,12 +51,12 @@ class RunFiles:
         return str(self.about("status") or "unknown")
 
     @property
-    def before(self) -> Evaluated | None:
+    def before(self) -> Evaluation | None:
         """The first evaluation, where it was made before training."""
         return self.evaluations[0] if self.evaluations and self.evaluations[0].step == 0 else None
 
     @property
-    def after(self) -> Evaluated | None:
+    def after(self) -> Evaluation | None:
         """The evaluation of what the run ended with: the last, or with ``load_best`` the best."""
         trained = [e for e in self.evaluations if e.step > 0]
         chosen = [e for e in trained if e.step == self.best_loaded] or trained

@@ -1,4 +1,4 @@
-"""What a run came to, in sentences and in tables of text."""
+"""What a run came to, in sentences and in tables of text, and how a report writes numbers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prefloop_plugins.report.formats import change, duration, interval, number, percent, plural
+from prefloop.text import interval
+from prefloop.types import Evaluation, Rate
 from prefloop_plugins.report.measures import longer_wins, phases, steps_taken
-from prefloop_plugins.report.records import START, Evaluated, RunFiles
+from prefloop_plugins.report.records import RunFiles
 
 KEY_SETTINGS = (
     "model.path",
@@ -57,19 +58,31 @@ def _what(run: RunFiles) -> Iterator[str]:
     yield f"{algorithm}{of_model}{by_teacher}: {done}, {run.status}."
 
 
+def win_rate_sentences(before: Rate | None, after: Rate, best_step: int | None = None) -> tuple[str, ...]:
+    """What the judge preferred after training and before. `best_step` is that of the adapters, if kept."""
+    when = f" (after step {best_step}, the best, which was kept)" if best_step else ""
+    preferred = (
+        f"On {plural(after.pairs, 'held-out prompt')} the judge preferred the trained policy{when} to where "
+        f"it started in {interval(after)} of the pairs."
+    )
+    if before is None:
+        return (preferred,)
+    return preferred, (
+        f"Before training it was {interval(before)}: the policy against itself, so about half."
+    )
+
+
+def right_answers_sentence(before: float, after: float) -> str:
+    """Right answers beside the win rate: a judge of style does not see facts slide."""
+    return f"Answers that contain the right one: {percent(before)} before, {percent(after)} after."
+
+
 def _win_rate(run: RunFiles) -> Iterator[str]:
     if run.after is None:
         yield "There is no evaluation after training, so there is no win rate."
         return
-    after = run.after.win_rate
-    when = f" (after step {run.best_loaded}, the best, which was kept)" if run.best_loaded else ""
-    yield (
-        f"On {plural(after.pairs, 'held-out prompt')} the judge preferred the trained policy{when} to where "
-        f"it started in {interval(after)} of the pairs."
-    )
-    if run.before:
-        rate = interval(run.before.win_rate)
-        yield f"Before training it was {rate}: the policy against itself, so about half."
+    before = run.before.win_rate if run.before else None
+    yield from win_rate_sentences(before, run.after.win_rate, run.best_loaded)
 
 
 def _controlled(run: RunFiles) -> Iterator[str]:
@@ -85,7 +98,7 @@ def _answers(run: RunFiles) -> Iterator[str]:
     if lengths := run.change("completion_length"):
         yield f"Held-out answers went from {change(lengths, '.1f')} tokens."
     if right := run.change("accuracy"):
-        yield f"Answers that contain the right one: {percent(right[0])} before, {percent(right[1])} after."
+        yield right_answers_sentence(*right)
     if liking := longer_wins(run.judged):
         yield f"Of two answers in training the longer one won {interval(liking)}."
 
@@ -104,16 +117,21 @@ def _cost(run: RunFiles) -> Iterator[str]:
         yield f"{took}.{memory}" if took else memory.strip()
 
 
-def evaluation_rows(evaluations: Sequence[Evaluated], *, with_sides: bool = False) -> tuple[Row, list[Row]]:
+def evaluation_rows(evaluations: Sequence[Evaluation], *, with_sides: bool = False) -> tuple[Row, list[Row]]:
     """A head and rows of what evaluations measured; a column that would be empty is left out."""
     columns = [column for column in _COLUMNS if any(column[1] in e.metrics for e in evaluations)]
-    sides = ("judge", "against") if with_sides else ()
-    head = ("step", *sides, "win rate (95 %)", "pairs", *(title for title, *_ in columns))
+    head = (
+        "step",
+        *(("judge", "against") if with_sides else ()),
+        "win rate (95 %)",
+        "pairs",
+        *(title for title, *_ in columns),
+    )
     rows = []
     for e in evaluations:
-        told = (e.judge or "-", e.against or START) if with_sides else ()
+        sides = (e.judge or "-", e.against) if with_sides else ()
         values = [form.format(e.metrics[name]) if name in e.metrics else "-" for _, name, form in columns]
-        rows.append((f"{e.step:,}", *told, interval(e.win_rate), f"{e.win_rate.pairs:,}", *values))
+        rows.append((f"{e.step:,}", *sides, interval(e.win_rate), f"{e.win_rate.pairs:,}", *values))
     return head, rows
 
 
@@ -189,3 +207,31 @@ def commands(run: RunFiles) -> str:
     config = shlex.quote(f"{run.name}/config.yaml")
     again = shlex.quote(f"output.path={run.name}-again")
     return f"{install}prefloop train {config} --set {again}"
+
+
+def percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent where that is readable."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.1e}"
+
+
+def change(values: tuple[float, float], form: str = ".0%") -> str:
+    """``20% to 35%``."""
+    return f"{values[0]:{form}} to {values[1]:{form}}"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def plural(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")

@@ -34,8 +34,6 @@ Tell = Callable[[int, Verdict], None]
 
 TOP_LOGPROBS = 10
 """Likeliest tokens asked for; some servers give no more than 11, others 20."""
-ROUNDING = 1e-6
-"""Below this distance from one half, rounding could have made the difference: a tie."""
 
 
 def _budget_of(judge: OpenAiJudge) -> Budget:
@@ -324,9 +322,7 @@ class OpenAiJudge(BaseJudge):
             probability = 0.5 + (known[0] - known[1]) / 2
         else:
             probability = 1.0 - known[0] if self.swaps(pair) else known[0]
-        if abs(probability - 0.5) <= max(ROUNDING, self.tie_margin):
-            return Verdict.tie(orders=orders)
-        return Verdict(probability, orders=orders)
+        return Verdict.from_probability(probability, tie_margin=self.tie_margin, orders=orders)
 
     def _open(self) -> Server:
         if self._server is None:

@@ -1,0 +1,341 @@
+"""YAML files as nodes: values that know where they were written, for errors with file, line and key path.
+
+Scalars are those of YAML 1.2's core schema: ``1e-5`` is a number, ``no`` is text, only true and false are
+booleans, nothing is a date. Keys come once, and there are no tags beyond the core ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from attrs import evolve, field, frozen
+
+from prefloop.errors import UserError
+
+KeyPath = tuple[str, ...]
+
+
+@frozen
+class Place:
+    """Where something was written: a line of a file, an override, or a preset."""
+
+    source: str
+    line: int | None = None
+    path: KeyPath = ()
+    """The key path that `source` already names, as an override does."""
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@frozen
+class Node:
+    """A value with its place (that of its key, in a mapping) and its key path.
+
+    `value` is a text, number, boolean or None, a tuple of nodes, or a mapping from text to nodes.
+    """
+
+    value: Any
+    place: Place
+    path: KeyPath = ()
+    spelling: str | None = field(default=None, eq=False)
+    """A scalar as it was written, to quote it back."""
+
+    @property
+    def mapping(self) -> dict[str, Node] | None:
+        return self.value if isinstance(self.value, dict) else None
+
+    @property
+    def items(self) -> tuple[Node, ...] | None:
+        return self.value if isinstance(self.value, tuple) else None
+
+    @property
+    def plain(self) -> Any:
+        """The ordinary Python value."""
+        if self.mapping is not None:
+            return {key: child.plain for key, child in self.mapping.items()}
+        if self.items is not None:
+            return [item.plain for item in self.items]
+        return self.value
+
+    def replaced(self, key: str, node: Node) -> Node:
+        """This mapping with `node` under `key`."""
+        return evolve(self, value={**self.value, key: node}, spelling=None)
+
+
+@frozen
+class Problem:
+    """One thing that is wrong, as one line: ``FILE:LINE: key.path: message``."""
+
+    place: Place
+    path: KeyPath
+    message: str
+
+    def __str__(self) -> str:
+        path = ".".join(self.path) if self.path != self.place.path else ""
+        return ": ".join(part for part in (str(self.place), path, self.message) if part)
+
+
+class InvalidError(Exception):
+    """What is wrong with a node. Collected, and raised in the end as one `UserError`."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+    @classmethod
+    def at(cls, node: Node, message: str) -> InvalidError:
+        return cls(Problem(node.place, node.path, message))
+
+
+def from_plain(value: Any, place: Place, path: KeyPath = ()) -> Node:
+    """Nodes of a Python value, all in one `place`. Raises `InvalidError` for a key that is not text."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidError(Problem(place, path, f"the key {key!r} is not text."))
+        return Node({k: from_plain(v, place, (*path, k)) for k, v in value.items()}, place, path)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return Node(tuple(from_plain(v, place, (*path, str(i))) for i, v in enumerate(value)), place, path)
+    return Node(value, place, path)
+
+
+def in_words(node: Node) -> str:
+    """A node's value in words, to end "must be a number, not ..." with."""
+    if node.mapping is not None:
+        return "a mapping"
+    if node.items is not None:
+        return "a list"
+    if node.value is None:
+        return "null (nothing)"
+    if isinstance(node.value, bool):
+        return "true" if node.value else "false"
+    if isinstance(node.value, str):
+        return f"the text {_short(node.value)!r}"
+    if isinstance(node.value, int | float):
+        return f"the number {node.spelling or node.value}"
+    return f"a Python {type(node.value).__name__}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def plain_message(error: Exception) -> str:
+    """What an exception says, without the field name that attrs puts first, as one sentence."""
+    text = str(error.args[0] if isinstance(error, ValueError | TypeError) and error.args else error)
+    text = re.sub(r"^'\w+' (?=must)", "", text)
+    text = re.sub(r"^(must be (?:>=|>|<=|<) \S+): (.+)$", r"\1, not \2", text)
+    text = " ".join(text.split()) or type(error).__name__
+    return text if text.endswith((".", "?", "!")) else text + "."
+
+
+_TAG = "tag:yaml.org,2002:"
+_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+_FLOAT = re.compile(
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_RESOLVERS = {
+    "null": (_NULL, ["~", "n", "N", ""]),
+    "bool": (_BOOL, list("tTfF")),
+    "int": (_INT, list("-+0123456789")),
+    "float": (_FLOAT, list("-+.0123456789")),
+}
+_PATTERNS = {_TAG + name: pattern for name, (pattern, _) in _RESOLVERS.items()}
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Resolves plain scalars by the core schema, instead of YAML 1.1."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+class _CoreDumper(yaml.SafeDumper):
+    """Quotes what either YAML 1.1 or the core schema would read as something other than text."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)  # lists are indented below their key
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _name, (_pattern, _first) in _RESOLVERS.items():
+    _CoreLoader.add_implicit_resolver(_TAG + _name, _pattern, _first)
+    _CoreDumper.add_implicit_resolver(_TAG + _name, _pattern, _first)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(_TAG + "str", text, style="|" if "\n" in text else None)
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
+    flat = not any(isinstance(item, list | dict) for item in items)
+    return dumper.represent_sequence(_TAG + "seq", items, flow_style=flat)
+
+
+_CoreDumper.add_representer(str, _represent_text)
+_CoreDumper.add_representer(list, _represent_list)
+
+
+def dump(value: Any) -> str:
+    """`value` as YAML: lists of scalars on one line, the rest in blocks."""
+    return yaml.dump(
+        value, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100
+    )
+
+
+def read_file(path: Path) -> tuple[Node, list[Problem]]:
+    """The nodes of a file, and what is wrong with single keys of it.
+
+    Raises `UserError` where the file cannot be read as one YAML mapping at all.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
+    root, problems = read_text(text, Place(str(path), 1))
+    if root.value is None:
+        raise UserError(f"{path}:1: the file is empty. `prefloop config init` writes one to start from.")
+    if root.mapping is None:
+        raise UserError(f"{root.place}: the file must be a mapping of keys such as 'model: PATH'.")
+    return root, problems
+
+
+def read_text(text: str, place: Place) -> tuple[Node, list[Problem]]:
+    """The nodes of a YAML text. Lines count from `place` where it has one. Raises `UserError`."""
+    try:
+        loader = _CoreLoader(text)
+        node = loader.get_single_node()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(
+            f"{_at(place, line)}: the character {chr(error.character)!r} is not allowed."
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        raise UserError(_syntax(error, place)) from None
+    except RecursionError:
+        raise UserError(f"{_at(place, 1)}: is nested too deeply.") from None
+    if node is None:
+        return Node(None, place, place.path, ""), []
+    reader = _Reader(place)
+    return reader.read(node, place.path), reader.problems
+
+
+def _at(place: Place, line: int) -> str:
+    return str(place) if place.line is None else f"{place.source}:{line}"
+
+
+def _syntax(error: yaml.MarkedYAMLError, place: Place) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = _at(place, mark.line + 1 if mark else 1)
+    column = f" at column {mark.column + 1}" if mark else ""
+    problem = error.problem or error.context or "it cannot be read"
+    if "'\\t'" in problem:
+        problem = "a tab, where YAML is indented with spaces"
+    elif place.line is not None:
+        problem += _beginning(error)
+    return f"{where}: is not valid YAML{column}: {problem}."
+
+
+def _beginning(error: yaml.MarkedYAMLError) -> str:
+    """Where a bracket or quote began that is not closed: the fault may lie in that earlier line."""
+    began, found = error.context_mark, error.problem_mark
+    unfinished = (error.context or "").startswith("while")
+    if not unfinished or began is None or found is None or began.line == found.line:
+        return ""
+    return f", {error.context} that starts in line {began.line + 1}"
+
+
+class _Reader:
+    """Turns PyYAML's nodes into ours, collecting what is wrong on the way."""
+
+    def __init__(self, place: Place) -> None:
+        self.origin = place
+        self.problems: list[Problem] = []
+        self._open: set[int] = set()
+
+    def read(self, node: yaml.Node, path: KeyPath, place: Place | None = None) -> Node:
+        """The value of a node that cannot be read is the problem itself."""
+        place = place or self._place(node)
+        if id(node) in self._open:
+            return self._wrong(place, path, "an alias inside the value that it stands for.")
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+                return Node(self._mapping(node, path), place, path)
+            if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+                items = (self.read(item, (*path, str(i))) for i, item in enumerate(node.value))
+                return Node(tuple(items), place, path)
+            if isinstance(node, yaml.ScalarNode):
+                return self._scalar(node, place, path)
+            return self._wrong(place, path, _tag_refused(node.tag))
+        finally:
+            self._open.remove(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Node]:
+        found: dict[str, Node] = {}
+        for key_node, value_node in node.value:
+            place = self._place(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._wrong(place, path, "a key must be text.")
+                continue
+            key = key_node.value
+            if key_node.tag != _TAG + "str":
+                self._wrong(place, path, f"the key {key} is not text. Put it in quotes: '{key}'.")
+            elif key in found:
+                first = f", first in line {found[key].place.line}" if place.line else ""
+                self._wrong(place, (*path, key), f"this key is given twice{first}.")
+            else:
+                found[key] = self.read(value_node, (*path, key), place)
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, place: Place, path: KeyPath) -> Node:
+        text = node.value
+        if node.tag == _TAG + "str":
+            return Node(text, place, path, text)
+        pattern = _PATTERNS.get(node.tag)
+        if pattern is None:
+            return self._wrong(place, path, _tag_refused(node.tag))
+        if not pattern.match(text):
+            return self._wrong(place, path, f"{text!r} is not what its tag !!{node.tag[len(_TAG) :]} says.")
+        try:
+            return Node(_convert(node.tag, text), place, path, text)
+        except ValueError as error:  # a whole number of thousands of digits
+            return self._wrong(place, path, f"is too long a number: {error}.")
+
+    def _wrong(self, place: Place, path: KeyPath, message: str) -> Node:
+        problem = Problem(place, path, message)
+        self.problems.append(problem)
+        return Node(problem, place, path)
+
+    def _place(self, node: yaml.Node) -> Place:
+        if self.origin.line is None:
+            return self.origin
+        return Place(self.origin.source, node.start_mark.line + 1)
+
+
+def _convert(tag: str, text: str) -> Any:
+    if tag == _TAG + "null":
+        return None
+    if tag == _TAG + "bool":
+        return text.lower() == "true"
+    if tag == _TAG + "int":
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    lowered = text.lower()
+    return float(lowered.replace(".", "") if lowered.endswith(("inf", "nan")) else lowered)
+
+
+def _tag_refused(tag: str) -> str:
+    shown = "!!" + tag[len(_TAG) :] if tag.startswith(_TAG) else tag
+    return f"the tag {shown} is not supported: write the value without it."

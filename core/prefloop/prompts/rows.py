@@ -1,0 +1,345 @@
+"""Rows of a data set, each with the line it came from: what ``prompts.path`` names, read.
+
+It names a file, a folder or a Hub data set. JSON Lines, JSON and CSV files are read here. The `datasets`
+library reads them too, but it forgets line numbers, skips blank lines, guesses types from the whole file (so
+that ``"12"`` may become a number) and writes a cache. Folders, Parquet and the Hub go through it. It is
+imported only then, and for local data with a cache that is thrown away: the library's own would outlive a
+change of the file and fill the user's home.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import glob
+import io
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from prefloop import embedded
+from prefloop.errors import UserError, guess
+
+if TYPE_CHECKING:
+    from prefloop.settings import PromptsConfig
+
+BLANK = "is a blank line"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_MEDIA = {"Image", "Audio", "Video", "Pdf", "Nifti"}
+
+
+@frozen
+class Row:
+    """One row of a data set, or, where `problem` says why, one that cannot be read."""
+
+    place: str
+    """``:12`` for line 12 of a file, ``[11]`` where only the index (from 0) is known."""
+    values: Mapping[str, Any] = field(factory=dict)
+    problem: str | None = None
+
+
+@frozen
+class Rows:
+    """The rows that were found, and how to speak of them."""
+
+    label: str
+    """The path as the user wrote it, for messages."""
+    name: str
+    """The file's name, or the folder or data set as written, for the ids of prompts."""
+    rows: tuple[Row, ...]
+
+
+def read_rows(config: PromptsConfig) -> Rows:
+    """At most ``config.limit`` rows of ``config.path``.
+
+    Raises `UserError` where there is nothing of that name, it cannot be read, it is empty, or it has
+    no such split or configuration.
+    """
+    path = embedded.local_path(config.path)
+    name = config.path
+    if path.is_file():
+        rows, name = _read_file(path, config), path.name
+    elif path.is_dir():
+        rows = _read_folder(path, config)
+    elif _HUB_ID.fullmatch(config.path) and path.suffix.lower() not in _ENDINGS:
+        rows = _read_hub(path, config)
+    else:
+        raise UserError(_no_such_file(config.path, path))
+    if not rows:
+        raise UserError(f"{config.path} is empty: it holds no rows")
+    return Rows(config.path, name, rows)
+
+
+def _no_such_file(given: str, path: Path) -> str:
+    message = f"there is no file or folder '{given}'"
+    if not path.parent.is_dir():
+        return f"{message}: there is not even a folder '{path.parent}'"
+    return f"{message}, and it is no Hub id of the form owner/name.{_neighbour(path)}"
+
+
+def _neighbour(path: Path) -> str:
+    folder = path.parent
+    return guess(path.name, [entry.name for entry in folder.iterdir()] if folder.is_dir() else [])
+
+
+def _read_file(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
+    if config.split != "train":
+        raise UserError(f"prompts.split: {config.path} is one file and has only the split 'train'")
+    if config.name is not None:
+        raise UserError(f"prompts.name: {config.path} is a file and has no configuration '{config.name}'")
+    ending = path.suffix.lower()
+    if ending not in _ENDINGS:
+        raise UserError(f"{config.path} has none of the endings that are read: {', '.join(_ENDINGS)}")
+    if ending == ".parquet":
+        return _read_parquet(path, config)
+    try:
+        return tuple(islice(rows_of_file(path), config.limit))
+    except OSError as error:
+        raise UserError(f"{config.path} cannot be read: {error.strerror}") from error
+
+
+def _read_parquet(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
+    import datasets
+
+    with _quiet(), tempfile.TemporaryDirectory() as cache:
+        try:
+            found = datasets.Dataset.from_parquet(
+                glob.escape(str(path)), cache_dir=cache, keep_in_memory=True
+            )
+            return _rows(found, config.limit)
+        except Exception as error:  # the library lets whatever its reader raises through
+            raise UserError(f"{config.path} cannot be read as Parquet: {_reason(error)}") from error
+
+
+def _read_folder(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
+    if glob.has_magic(str(path)):
+        raise UserError(f"{config.path}: rename the folder, since *, ? and [ in its path read as a pattern")
+    with _quiet(), tempfile.TemporaryDirectory() as cache:
+        try:
+            found = _open_folder(path, config.name, cache)
+        except Exception as error:  # as above
+            raise UserError(
+                f"no data set can be read from the folder {config.path}: {_reason(error)}"
+            ) from error
+        return _rows(_split(found, config), config.limit)
+
+
+def _open_folder(path: Path, name: str | None, cache: str) -> Mapping[str, Any]:
+    """The splits of a folder of data files, or of one written by ``save_to_disk``."""
+    import datasets
+
+    if not (path / "dataset_dict.json").exists() and not (path / "state.json").exists():
+        found: Any = datasets.load_dataset(str(path), name, cache_dir=cache, keep_in_memory=True)
+    else:
+        found = datasets.load_from_disk(str(path))
+    return found if isinstance(found, Mapping) else {str(found.split or "train"): found}
+
+
+def _read_hub(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
+    import datasets
+
+    what = f"'{config.path}' is no file or folder here, and"
+    with _quiet():
+        try:
+            found = datasets.load_dataset(config.path, config.name)
+        except ConnectionError as error:
+            raise UserError(
+                f"{what} the Hugging Face Hub cannot be reached to look for a data set of that name: "
+                f"{_reason(error)}. Connect, or give a local file or folder.{_neighbour(path)}"
+            ) from error
+        except FileNotFoundError as error:  # absent, private, gated, or without data files
+            raise UserError(f"{what} not on the Hub either: {_reason(error)}.{_neighbour(path)}") from error
+        except Exception as error:
+            raise UserError(f"the data set '{config.path}' cannot be loaded: {_reason(error)}") from error
+        return _rows(_split(found, config), config.limit)
+
+
+def _split(found: Mapping[str, Any], config: PromptsConfig) -> Any:
+    if config.split in found:
+        return found[config.split]
+    there = ", ".join(f"'{name}'" for name in found)
+    raise UserError(f"prompts.split: {config.path} has no split '{config.split}'; it has {there}")
+
+
+def _rows(dataset: Any, limit: int | None) -> tuple[Row, ...]:
+    """Without the media columns: decoding them costs much, and no judge reads them."""
+    media = [name for name, feature in dataset.features.items() if type(feature).__name__ in _MEDIA]
+    values = islice(dataset.remove_columns(media), limit)
+    return tuple(Row(f"[{index}]", row) for index, row in enumerate(values))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or its type where it says nothing."""
+    from datasets.exceptions import DatasetGenerationError
+
+    while isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
+        error = error.__cause__  # it says only that something went wrong
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the logs and progress bars of `datasets` and the Hub: what goes wrong is raised."""
+    import datasets
+
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    bars_were_off = datasets.are_progress_bars_disabled()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if not bars_were_off:
+            datasets.enable_progress_bars()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys come once. Raises `ValueError`; of equal keys, Python would take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            yield _json_row(f":{number}", line.removeprefix(codecs.BOM_UTF8).rstrip())
+
+
+def _json_row(place: str, line: bytes) -> Row:
+    if not line:
+        return Row(place, problem=BLANK)
+    try:
+        return _object_row(place, json.loads(line.decode(), object_pairs_hook=_object))
+    except UnicodeDecodeError as error:
+        return Row(place, problem=_not_utf8(error))
+    except json.JSONDecodeError as error:
+        return Row(place, problem=f"is broken JSON: {error.msg} (column {error.colno})")
+    except (ValueError, RecursionError) as error:
+        return Row(place, problem=_beyond(error))
+
+
+def _beyond(error: Exception) -> str:
+    """What Python's reader of JSON does not take although it is JSON."""
+    return "is nested too deeply" if isinstance(error, RecursionError) else f"cannot be read: {error}"
+
+
+def _object_row(place: str, value: object) -> Row:
+    if isinstance(value, dict):
+        return Row(place, value)
+    return Row(place, problem=f'is {type_in_words(value)}, not an object like {{"prompt": "…"}}')
+
+
+def _json(path: Path) -> Iterator[Row]:
+    """A list of rows or a single row; whatever is neither may be JSON Lines under another name."""
+    try:
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
+        value = json.loads(text, object_pairs_hook=_object)
+    except UnicodeDecodeError:
+        yield from _json_lines(path)
+    except json.JSONDecodeError as error:
+        if error.doc.lstrip().startswith("["):
+            yield Row(f":{error.lineno}", problem=f"is broken JSON: {error.msg} (column {error.colno})")
+        else:
+            yield from _json_lines(path)
+    except (ValueError, RecursionError) as error:
+        yield Row("", problem=_beyond(error))
+    else:
+        for index, row in enumerate(value if isinstance(value, list) else [value]):
+            yield _object_row(f"[{index}]", row)
+
+
+def _csv(path: Path, delimiter: str) -> Iterator[Row]:
+    """Rows under the header in the first line; every value is text."""
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        yield Row(f":{line}", problem=_not_utf8(error))
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        yield from _csv_rows(reader)
+    except csv.Error as error:
+        yield Row(f":{reader.line_num}", problem=f"is broken CSV: {error}")
+
+
+def _csv_rows(reader: Any) -> Iterator[Row]:
+    header: list[str] | None = next(reader, None)
+    if header is None:
+        return
+    if not header or len(set(header)) < len(header) or "" in header:
+        yield Row(":1", problem="must name every column of the CSV file, each once")
+        return
+    line = reader.line_num + 1
+    for cells in reader:
+        if not cells:
+            yield Row(f":{line}", problem=BLANK)
+        elif len(cells) != len(header):
+            yield Row(f":{line}", problem=f"has {len(cells)} values where the header has {len(header)}")
+        else:
+            yield Row(f":{line}", dict(zip(header, cells, strict=True)))
+        line = reader.line_num + 1
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json,
+    ".csv": partial(_csv, delimiter=","),
+    ".tsv": partial(_csv, delimiter="\t"),
+}
+_ENDINGS = sorted({*_READERS, ".parquet"})
+
+
+def rows_of_file(path: Path) -> Iterator[Row]:
+    """The rows of a file that is not Parquet; blank lines at its end are not rows.
+
+    Raises `OSError` where it cannot be read.
+    """
+    return _without_trailing_blanks(_READERS[path.suffix.lower()](path))
+
+
+def _without_trailing_blanks(rows: Iterable[Row]) -> Iterator[Row]:
+    held: list[Row] = []
+    for row in rows:
+        if row.problem == BLANK:
+            held.append(row)
+        else:
+            yield from held
+            held.clear()
+            yield row
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"is not UTF-8 text (byte 0x{error.object[error.start]:02x}): save the file as UTF-8"
+
+
+_NAMES = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def type_in_words(value: object) -> str:
+    """The type of a value in the words of a data file, such as ``a number``."""
+    return "null" if value is None else _NAMES.get(type(value), f"of type {type(value).__name__}")

@@ -1,0 +1,294 @@
+"""The records of a run as JSON, and back: pairs, verdicts, evaluations and metrics.
+
+How they look in the ledger, the metrics, the files of evaluations and a checkpoint is known here and nowhere
+else. Files may have been edited, or written by another version, so reading may raise any of `DAMAGE`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from attrs import asdict, frozen
+
+from prefloop.prompts.loading import RowError, check_text, messages_of, transcript
+from prefloop.prompts.rows import type_in_words
+from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Status, Verdict
+
+DAMAGE = (RowError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a record raises that is not as it was written."""
+EXAMPLES = 3
+"""How many pairs of an evaluation a checkpoint and a run's summary keep to be shown."""
+T = TypeVar("T")
+
+
+@frozen
+class JudgeIdentity:
+    """Who judged: the component's qualified name, its distribution's version, a hash of its options."""
+
+    name: str
+    version: str
+    options: str
+
+
+@frozen
+class Judgement:
+    """A line of the ledger: a pair, what a judge said of it, and when."""
+
+    step: int
+    """The step of training that it was judged in; of an evaluation, the steps taken until then."""
+    pair: Pair
+    verdict: Verdict
+    judge: JudgeIdentity
+    evaluation: bool = False
+    """Whether the pair is one of an evaluation, and not learnt from."""
+    seconds: float | None = None
+    """How long the verdict took; where several came together, their mean."""
+
+    @property
+    def key(self) -> str:
+        """Equal for judgements in which one judge, with the same options, judged one pair."""
+        return judgement_key(self.judge, self.pair)
+
+
+@frozen
+class StepMetrics:
+    """What was measured in a step of training, by the names of ``metrics.jsonl``; NaN is not defined."""
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+def judgement_key(judge: JudgeIdentity, pair: Pair) -> str:
+    """Equal for two questions that are one: the same judge, with the same options, about the same pair."""
+    who = [judge.name, judge.version, judge.options]
+    what = [pair.prompt.id, _prompt_to_json(pair.prompt), pair.first.text, pair.second.text]
+    return hashlib.sha256(json.dumps([who, what], sort_keys=True).encode()).hexdigest()
+
+
+def latest(keyed: Iterable[tuple[str, T]]) -> list[T]:
+    """Of the values with equal keys the last one, in the order of those."""
+    kept: dict[str, T] = {}
+    for key, value in keyed:
+        kept.pop(key, None)  # so that the last one also comes last
+        kept[key] = value
+    return list(kept.values())
+
+
+# The ledger: a line for each judgement
+
+
+def judgement_to_json(judgement: Judgement) -> dict[str, Any]:
+    """The line of a judgement."""
+    pair, judge = judgement.pair, judgement.judge
+    return {
+        "step": judgement.step,
+        **({"evaluation": True} if judgement.evaluation else {}),
+        **({} if judgement.seconds is None else {"seconds": judgement.seconds}),
+        "judge": judge.name,
+        "judge_version": judge.version,
+        "judge_options": judge.options,
+        "prompt_id": pair.prompt.id,
+        "prompt": _prompt_to_json(pair.prompt),
+        "first": _completion_to_json(pair.first),
+        "second": _completion_to_json(pair.second),
+        **_verdict_to_json(judgement.verdict),
+    }
+
+
+def judgement_from_json(line: Mapping[str, Any]) -> Judgement:
+    """The judgement in a line of a ledger."""
+    if not is_judgement(line):
+        raise RowError("is not a judgement: it lacks a prompt, two completions, a probability or a status")
+    first, second = (_completion_from_json(line[side], side) for side in ("first", "second"))
+    judge = JudgeIdentity(*(str(line.get(f"judge{part}") or "") for part in ("", "_version", "_options")))
+    prompt = _prompt_from_json(line["prompt"], str(line.get("prompt_id") or ""))
+    seconds = line.get("seconds")
+    return Judgement(
+        step=int(line.get("step") or 0),
+        pair=Pair(prompt, first, second),
+        verdict=_verdict_from_json(line),
+        judge=judge,
+        evaluation=bool(line.get("evaluation")),
+        seconds=None if seconds is None else float(seconds),
+    )
+
+
+def is_judgement(line: Mapping[str, Any]) -> bool:
+    """Whether a row has the columns of a ledger line, and not those of a plain pair."""
+    columns = ("prompt", "first", "second", "probability", "status")
+    return all(column in line for column in columns) and isinstance(line["first"], Mapping)
+
+
+def _prompt_to_json(prompt: Prompt) -> list[dict[str, Any]] | str:
+    return [dict(message) for message in prompt.messages] or prompt.text
+
+
+def _prompt_from_json(found: Any, id: str) -> Prompt:
+    """A prompt as it was judged; its token ids are not in the ledger."""
+    if isinstance(found, str):
+        return Prompt((), found, id=id)
+    messages = messages_of(found, "prompt")
+    return Prompt((), transcript(messages), tuple(messages), id)
+
+
+def _completion_to_json(completion: Completion) -> dict[str, Any]:
+    return {
+        "text": completion.text,
+        "tokens": list(completion.tokens),
+        "stopped": completion.stopped,
+        "source": completion.source,
+    }
+
+
+def _completion_from_json(found: Any, side: str) -> Completion:
+    if not isinstance(found, Mapping) or not isinstance(found.get("text"), str):
+        raise RowError(f"has no object with a 'text' as its '{side}'")
+    check_text(found["text"], f"its '{side}'")
+    tokens, source = found.get("tokens") or [], found.get("source", "policy")
+    if not isinstance(tokens, list):
+        raise RowError(f"has {type_in_words(tokens)} as the 'tokens' of its '{side}', not a list")
+    if source not in get_args(Source):
+        raise RowError(f"has the source {source!r} of its '{side}', none of {', '.join(get_args(Source))}")
+    return Completion(tuple(tokens), found["text"], bool(found.get("stopped", True)), source)
+
+
+def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "probability": verdict.probability,
+        "status": verdict.status,
+        "orders": verdict.orders and list(verdict.orders),
+        "reason": verdict.reason,
+    }
+
+
+def _verdict_from_json(found: Mapping[str, Any]) -> Verdict:
+    status, orders, reason = found["status"], found.get("orders"), found.get("reason")
+    if status not in get_args(Status):
+        raise RowError(f"has the status {status!r}, which is none of {', '.join(get_args(Status))}")
+    both = (_probability(orders[0]), _probability(orders[1])) if orders else None
+    return Verdict(_probability(found["probability"]), status, reason and str(reason), both)
+
+
+def _probability(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise RowError(f"has {type_in_words(value)} as its 'probability', not a number")
+    if not 0 <= value <= 1:
+        raise RowError(f"is not a judgement: a verdict's probability lies between 0 and 1, not {value!r}")
+    return float(value)
+
+
+# The metrics: a line for each step and each evaluation
+
+
+def metrics_to_json(measured: StepMetrics | Evaluation) -> dict[str, Any]:
+    """The line of a step, or of an evaluation."""
+    if isinstance(measured, StepMetrics):
+        return {"step": measured.step, **finite(measured.metrics)}
+    rates = {"win_rate": asdict(measured.win_rate), **finite(measured.metrics)}
+    return {"step": measured.step, "evaluation": rates}
+
+
+def metrics_from_json(line: Mapping[str, Any]) -> StepMetrics | Evaluation:
+    """The metrics in a line: those of a step, or of an evaluation, whose pairs are in its own file."""
+    step = int(line["step"])
+    if "evaluation" not in line:
+        return StepMetrics(step, _numbers({name: value for name, value in line.items() if name != "step"}))
+    rates = line["evaluation"]
+    return Evaluation(step, _rate(rates["win_rate"]), _numbers(rates))
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity and no NaN: they are null."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers in a mapping; what is null is NaN, and what is anything else is left out."""
+    numbers = {}
+    for name, value in found.items():
+        if value is None:
+            numbers[name] = math.nan
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            numbers[name] = float(value)
+    return numbers
+
+
+def _rate(found: Mapping[str, Any]) -> Rate:
+    rate, low, high = (_probability(found[name]) for name in ("rate", "low", "high"))
+    return Rate(rate, low, high, int(found["pairs"]))
+
+
+# A file for each evaluation
+
+
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything of an evaluation but the token ids of its answers, of which there is the number."""
+    judged = zip(evaluation.pairs, evaluation.verdicts, strict=True)
+    return {
+        "step": evaluation.step,
+        "judge": evaluation.judge,
+        "against": evaluation.against,
+        "win_rate": asdict(evaluation.win_rate),
+        "metrics": finite(evaluation.metrics),
+        "pairs": [_compared_to_json(pair, verdict) for pair, verdict in judged],
+    }
+
+
+def evaluation_from_json(found: Mapping[str, Any]) -> Evaluation:
+    """The evaluation in a file. Its answers have their texts and no token ids."""
+    pairs: Sequence[Mapping[str, Any]] = found.get("pairs") or ()
+    return Evaluation(
+        step=int(found["step"]),
+        win_rate=_rate(found["win_rate"]),
+        metrics=_numbers(found.get("metrics") or {}),
+        pairs=tuple(map(_compared_from_json, pairs)),
+        verdicts=tuple(map(_verdict_from_json, pairs)),
+        judge=str(found.get("judge") or ""),
+        against=str(found.get("against") or "start"),
+    )
+
+
+def _compared_to_json(pair: Pair, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "prompt": pair.prompt.text,
+        "prompt_id": pair.prompt.id or None,
+        "ours": _answer_to_json(pair.first),
+        "theirs": _answer_to_json(pair.second),
+        **_verdict_to_json(verdict),
+    }
+
+
+def _compared_from_json(found: Mapping[str, Any]) -> Pair:
+    prompt = Prompt((), str(found["prompt"]), id=str(found.get("prompt_id") or ""))
+    return Pair(prompt, _answer_from_json(found["ours"]), _answer_from_json(found["theirs"]))
+
+
+def _answer_to_json(completion: Completion) -> dict[str, Any]:
+    return {"text": completion.text, "tokens": len(completion.tokens), "stopped": completion.stopped}
+
+
+def _answer_from_json(found: Mapping[str, Any]) -> Completion:
+    return Completion((), str(found["text"]), bool(found.get("stopped", True)))
+
+
+# The evaluations until a checkpoint
+
+
+def evaluation_to_state(evaluation: Evaluation) -> dict[str, Any]:
+    """What a checkpoint keeps of an evaluation: its rates, and its first pairs as texts."""
+    examples = [(p.prompt.text, p.first.text, p.second.text) for p in evaluation.pairs[:EXAMPLES]]
+    about = {"step": evaluation.step, "win_rate": asdict(evaluation.win_rate)}
+    return {**about, "metrics": finite(evaluation.metrics), "examples": examples}
+
+
+def evaluation_from_state(state: Mapping[str, Any]) -> Evaluation:
+    """The evaluation that a checkpoint keeps."""
+    examples = [
+        Pair(Prompt((), prompt), Completion((), first), Completion((), second))
+        for prompt, first, second in state["examples"]
+    ]
+    return Evaluation(state["step"], Rate(**state["win_rate"]), _numbers(state["metrics"]), examples)

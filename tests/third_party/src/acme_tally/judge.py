@@ -1,0 +1,65 @@
+"""A judge with every ability that a judge may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ClassVar
+
+import mlx.core as mx
+from attrs import define, field
+from attrs.validators import gt
+
+from prefloop import BaseJudge, Pair, UserError, Verdict
+
+
+@define
+class Tally(BaseJudge):
+    """Prefers the answer with more of one letter, and counts how many pairs it has judged."""
+
+    shorthand: ClassVar[str] = "letter"
+    symmetric = True
+    interactive = False
+    evaluates = True
+
+    letter: str = field(default="e", metadata={"help": "The letter that is counted."})
+    temperature: float = field(
+        default=1.0, validator=gt(0), metadata={"help": "How many letters make a clear win."}
+    )
+    patience: float = field(
+        default=1.0, metadata={"help": "Seconds to wait; it changes no verdict.", "identity": False}
+    )
+    _judged: int = field(default=0, init=False, eq=False)
+    _pool: ThreadPoolExecutor | None = field(default=None, init=False, eq=False, repr=False)
+
+    def prepare(self) -> None:
+        if len(self.letter) != 1:
+            raise UserError(f"letter: '{self.letter}' is not one letter.")
+        self._pool = ThreadPoolExecutor(1)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [self._verdict(pair) for pair in pairs]
+
+    def answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+        for place, pair in enumerate(pairs):
+            yield place, self._verdict(pair)
+
+    def submit(self, pairs: Sequence[Pair]) -> Future[list[Verdict]]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1)
+        return self._pool.submit(self.judge, pairs)
+
+    def state(self) -> Mapping[str, mx.array]:
+        return {"judged": mx.array(self._judged)}
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        self._judged = int(state["judged"])
+
+    def _verdict(self, pair: Pair) -> Verdict:
+        self._judged += 1
+        first, second = (completion.text.count(self.letter) for completion in (pair.first, pair.second))
+        return Verdict.from_scores(first, second, temperature=self.temperature)
