@@ -57,7 +57,12 @@ class PluggedGroup(click.Group):
         if name in self.commands:
             return self.commands[name]
         provider = self.offered.get(name) or self._qualified(name)
-        return None if provider is None else _load(provider)
+        if provider is None:
+            return None
+        found = provider.load_object()
+        if not isinstance(found, click.Command):
+            raise UserError(f"command '{provider.qualified}': '{provider.target}' is no click command.")
+        return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click does it, but that an unknown name is answered by what it might have been."""
@@ -93,10 +98,3 @@ class PluggedGroup(click.Group):
         distribution, colon, short = name.partition(":")
         wanted = f"{distribution}:{self.prefix}{short}"
         return next((p for p in self.registry.commands if colon and p.qualified == wanted), None)
-
-
-def _load(provider: Provider) -> click.Command:
-    found = provider.load_object()
-    if not isinstance(found, click.Command):
-        raise UserError(f"command '{provider.qualified}': '{provider.target}' is no click command.")
-    return found

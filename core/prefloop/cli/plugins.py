@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from attrs import asdict
+from attrs import asdict, filters
 
 from prefloop.cli.plugged import PluggedGroup
-from prefloop.registry import KINDS, Provider, Registry
+from prefloop.registry import KINDS, Registry
 
 if TYPE_CHECKING:
     from prefloop.config.options import Option
+
+COLUMNS = ("kind", "name", "distribution", "version")
+"""What is listed of a component or a command."""
 
 
 @click.group(cls=PluggedGroup)
@@ -26,13 +29,17 @@ def plugins() -> None:
 def list_plugins(as_json: bool) -> None:
     """List every component with the distribution that it comes from."""
     registry = Registry()
+    components = [asdict(p, filter=filters.include(*COLUMNS)) for p in registry.providers]
+    commands = [asdict(p, filter=filters.include(*COLUMNS)) for p in registry.commands]
     if as_json:
-        click.echo(json.dumps(_as_data(registry), indent=2))
+        set_aside = [asdict(broken) for broken in registry.broken]
+        data = {"components": components, "commands": commands, "broken": set_aside}
+        click.echo(json.dumps({**data, "disabled": sorted(registry.disabled)}, indent=2))
         return
-    rows = [("KIND", "NAME", "DISTRIBUTION", "VERSION")]
-    rows += [(p.kind, p.name, p.distribution, p.version) for p in [*registry.providers, *registry.commands]]
-    for line in _table(rows):
-        click.echo(line)
+    rows = [[column.upper() for column in COLUMNS], *(list(p.values()) for p in [*components, *commands])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
     for broken in registry.broken:
         click.echo(f"broken: {broken.distribution} {broken.version}: {broken.error}")
     for name in sorted(registry.disabled):
@@ -58,26 +65,6 @@ def show_component(kind: str, name: str) -> None:
         click.echo(f"  {option.name}: {_type_and_default(option)}")
         if option.help:
             click.echo(f"      {option.help}")
-
-
-def _as_data(registry: Registry) -> dict[str, Any]:
-    def rows(offered: list[Provider]) -> list[dict[str, str]]:
-        return [
-            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
-            for p in offered
-        ]
-
-    return {
-        "components": rows(registry.providers),
-        "commands": rows(registry.commands),
-        "broken": [asdict(broken) for broken in registry.broken],
-        "disabled": sorted(registry.disabled),
-    }
-
-
-def _table(rows: list[tuple[str, str, str, str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _type_and_default(option: Option) -> str:

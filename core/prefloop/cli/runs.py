@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from prefloop.cli.common import set_option
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
@@ -44,7 +45,7 @@ def show(run: Path) -> None:
 
 @runs.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
+@set_option
 def resume(run: Path, overrides: tuple[str, ...]) -> None:
     """Go on with RUN from its last checkpoint; the same as `prefloop train --resume RUN`."""
     run_on(run, overrides)

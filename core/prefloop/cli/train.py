@@ -1,20 +1,24 @@
-"""`prefloop train`."""
+"""`prefloop train`, and how a signal ends it."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from prefloop.cli.common import configure_process, set_option
+from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.cpu import blas
 from prefloop.embedded import resolve
-from prefloop.errors import UserError
+from prefloop.errors import StopRun, UserError
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
+from prefloop.types import Evaluation, Step
 
 if TYPE_CHECKING:
     from prefloop.config import Config
@@ -63,17 +67,14 @@ def run_on(path: Path, overrides: Sequence[str]) -> None:
 
 
 def _observers(settings: Config) -> list[object]:
-    from prefloop.cli.interrupts import Interrupts
+    """What shows the run on the terminal, unless the bundled plugins are left out, and `Interrupts`.
 
-    # Interrupts come last: they stop the run, and the others are to hear of its last step.
-    return [*_display(Registry(settings.plugins.disable)), Interrupts()]
-
-
-def _display(registry: Registry) -> list[object]:
-    """What shows the run on the terminal: nothing where the bundled plugins are left out."""
+    These come last: they stop the run, and the other one is to hear of its last step.
+    """
+    registry = Registry(settings.plugins.disable)
     if BUNDLED in registry.disabled:
-        return []
-    return [registry.component("observer", DEFAULTS["display"])()]
+        return [Interrupts()]
+    return [registry.component("observer", DEFAULTS["display"])(), Interrupts()]
 
 
 def _end(run: Run) -> None:
@@ -83,3 +84,37 @@ def _end(run: Run) -> None:
 def _say_blas(library: str | None) -> None:
     if blas.uses_linux_cpu_backend():
         click.echo(f"blas     {library or _SLOW}")
+
+
+class Interrupts(Observer):
+    """Ctrl-C and SIGTERM end the run after the step it is in; a second one ends it at once.
+
+    What is on the disk is whole at any moment.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def run_started(self, run: Any) -> None:
+        self._previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def step_finished(self, step: Step) -> None:
+        self._stop_if_asked()
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self._stop_if_asked()
+
+    def run_finished(self, run: Any) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _stop_if_asked(self) -> None:
+        if self.received:
+            raise StopRun(f"stopped by {self.received}")
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        click.echo("Finishing this step, then stopping. Once more to leave at once.", err=True)
