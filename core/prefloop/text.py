@@ -1,17 +1,10 @@
-"""Text for people: model output is data wherever it is shown, and a rate is written in one way."""
+"""Text for people: model output is data wherever it is shown."""
 
 from __future__ import annotations
 
 import json
-import math
 import unicodedata
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from prefloop.types import Rate
-
-NOTHING = "-"
-"""Stands for a number that there is not."""
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -33,20 +26,3 @@ def one_line(text: str, width: int = 100) -> str:
     """`text` printable, on one line, cut with an ellipsis after `width` characters."""
     flat = " ".join(printable(text).split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-def interval(rate: Rate) -> str:
-    """A rate with its 95 % interval: ``64% (55% to 73%)``."""
-    return f"{rate.rate:.0%} ({rate.low:.0%} to {rate.high:.0%})"
-
-
-def interval_of_pairs(rate: Rate | None) -> str:
-    """The same for a narrow column, with the number of pairs: ``64.5% (55-73) of 107``."""
-    if rate is None or math.isnan(rate.rate):
-        return NOTHING
-    return f"{rate.rate:.1%} ({100 * rate.low:.0f}-{100 * rate.high:.0f}) of {rate.pairs}"
-
-
-def formatted(value: float | None, form: str) -> str:
-    """A number in a format; None and NaN are `NOTHING`."""
-    return NOTHING if value is None or math.isnan(value) else f"{value:{form}}"

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from prefloop import Evaluation, Observer, RunView, Step
-from prefloop.text import interval
 from prefloop_plugins.closing import closing_words
+from prefloop_plugins.rates import interval
 
 
 @define

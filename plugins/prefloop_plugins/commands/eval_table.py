@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from prefloop.evaluation.stats import completion_metrics
-from prefloop.text import formatted, interval_of_pairs, one_line
+from prefloop.text import one_line
 from prefloop.types import Evaluation, Rate
+from prefloop_plugins.rates import formatted, interval_of_pairs
 
 if TYPE_CHECKING:
     from prefloop_plugins.commands.evaluating import LoadedEvaluation

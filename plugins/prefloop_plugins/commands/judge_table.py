@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefloop.text import formatted, interval_of_pairs, one_line
+from prefloop.text import one_line
 from prefloop_plugins.judging.report import Between, Position, Report
+from prefloop_plugins.rates import formatted, interval_of_pairs
 
 
 @frozen

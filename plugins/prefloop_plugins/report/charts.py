@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from prefloop.text import interval
+from prefloop_plugins.rates import interval
 from prefloop_plugins.report import svg
 from prefloop_plugins.report.measures import PHASE, curve, length_differences, longer_wins, phases, stretches
 from prefloop_plugins.report.records import RunFiles

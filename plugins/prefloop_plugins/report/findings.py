@@ -7,7 +7,7 @@ are in the sentence, so that the reader can disagree with the threshold.
 
 from __future__ import annotations
 
-from prefloop.text import interval
+from prefloop_plugins.rates import interval
 from prefloop_plugins.report.measures import (
     first_place_once,
     longer_wins,

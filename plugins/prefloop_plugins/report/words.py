@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prefloop.text import interval
 from prefloop.types import Evaluation, Rate
+from prefloop_plugins.rates import interval
 from prefloop_plugins.report.measures import longer_wins, phases, steps_taken
 from prefloop_plugins.report.records import RunFiles
 
