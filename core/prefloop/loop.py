@@ -162,7 +162,9 @@ class Loop:
         """Where step number `step` (from 1) starts in the run."""
         drawn = (step - 1) * self.batch_size
         size = len(self.prompts) or self.total  # a stream is one epoch
-        return Progress(step, self.steps, drawn / size, self.total / size, self._seed(step))
+        # Two consecutive seeds belong to one step: a sampler may draw from policy and reference.
+        seed = (self.training.seed * 1_000_003 + 2 * step) % 2**63
+        return Progress(step, self.steps, drawn / size, self.total / size, seed)
 
     def idle_schedules(self) -> list[str]:
         """A sentence about each bonus with a schedule over epochs of which this run sees only the first."""
@@ -205,10 +207,6 @@ class Loop:
         if self.stream is not None:
             return list(islice(self.stream, count))
         return [self.prompts[i] for i in self.order.indices(start, count)]
-
-    def _seed(self, step: int) -> int:
-        # Two consecutive seeds belong to one step: a sampler may draw from policy and reference.
-        return (self.training.seed * 1_000_003 + 2 * step) % 2**63
 
     def _sample_and_judge(
         self, prompts: Sequence[Prompt], progress: Progress, clock: Clock

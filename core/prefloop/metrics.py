@@ -111,11 +111,10 @@ def _sampled(pairs: Sequence[Pair]) -> dict[str, float]:
 
 def _judged(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Rates of the verdicts that are no label, and the mean position gap where both orders were asked."""
-    outcomes = [v.status for v in verdicts]
     metrics = {
-        "ties": fmean(o == "tie" for o in outcomes),
-        "abstentions": fmean(o == "abstained" for o in outcomes),
-        "errors": fmean(o == "error" for o in outcomes),
+        "ties": fmean(v.status == "tie" for v in verdicts),
+        "abstentions": fmean(v.status == "abstained" for v in verdicts),
+        "errors": fmean(v.status == "error" for v in verdicts),
     }
     gaps = [v.gap for v in verdicts if v.gap is not None]
     if gaps:

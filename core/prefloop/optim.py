@@ -54,10 +54,8 @@ def build_optimizer(training: TrainingConfig, steps: int) -> optimizers.Optimize
 
     Raises `UserError` where the warm-up leaves no step for the schedule.
     """
-    rate: float | Schedule = training.learning_rate
-    if training.schedule is not None:
-        rate = make_schedule(training.schedule, training.learning_rate, steps)
-    return make_optimizer(training.optimizer, rate)
+    rate, schedule = training.learning_rate, training.schedule
+    return make_optimizer(training.optimizer, make_schedule(schedule, rate, steps) if schedule else rate)
 
 
 def make_optimizer(config: OptimizerConfig, rate: float | Schedule) -> optimizers.Optimizer:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import Factory, evolve, field, frozen
+from attrs import Factory, astuple, evolve, field, frozen
 
 from prefloop.deprecated import moved
 
@@ -212,13 +212,8 @@ class PreferenceBatch:
         return self._taken(sorted(range(len(self)), key=length))
 
     def _taken(self, places: Sequence[int]) -> PreferenceBatch:
-        return PreferenceBatch(
-            tuple(self.prompts[i] for i in places),
-            tuple(self.chosen[i] for i in places),
-            tuple(self.rejected[i] for i in places),
-            tuple(self.probability[i] for i in places),
-            tuple(self.weight[i] for i in places),
-        )
+        columns: tuple[tuple[Any, ...], ...] = astuple(self, recurse=False)
+        return PreferenceBatch(*(tuple(column[i] for i in places) for column in columns))
 
 
 _Labelled = tuple[Prompt, Completion, Completion, float, float]

@@ -6,7 +6,6 @@ The files are those that ``mlx_lm generate --adapter-path`` reads.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +63,14 @@ def load_adapters(model: nn.Module, source: str) -> None:
     """
     with said_of("adapter.resume_from"):
         path = local_path(source)
-    file = path / ADAPTERS if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"adapter.resume_from: there is no file '{file}'.")
-    try:
-        saved = arrays(mx.load(str(file)))
-    except Exception as error:
-        raise UserError(f"adapter.resume_from: '{file}' is damaged: {error}") from error
-    if misfit := next(_misfits(file, saved, arrays(model.trainable_parameters())), None):
-        raise UserError(f"adapter.resume_from: {misfit}")
+        file = path / ADAPTERS if path.is_dir() else path
+        if not file.is_file():
+            raise UserError(f"there is no file '{file}'.")
+        try:
+            saved = arrays(mx.load(str(file)))
+        except Exception as error:
+            raise UserError(f"'{file}' is damaged: {error}") from error
+        _check_fit(file, saved, arrays(model.trainable_parameters()))
     model.load_weights(list(saved.items()), strict=False)
     mx.eval(model.parameters())
 
@@ -118,21 +116,21 @@ def _lora_parameters(adapter: AdapterConfig) -> dict[str, Any]:
     return {"rank": adapter.rank, "scale": adapter.scale, "dropout": adapter.dropout, **keys}
 
 
-def _misfits(file: Path, saved: dict[str, mx.array], wanted: dict[str, mx.array]) -> Iterator[str]:
-    """Sentences that say why saved tensors do not fit the trained ones."""
+def _check_fit(file: Path, saved: dict[str, mx.array], wanted: dict[str, mx.array]) -> None:
+    """Raises `UserError` where saved tensors do not fit the trained ones."""
     if strangers := sorted(saved.keys() - wanted.keys()):
-        yield (
+        raise UserError(
             f"{len(strangers)} of {len(saved)} tensors in '{file}' have no place in the model, "
             f"'{strangers[0]}' for one. Check adapter.type, layers and keys."
         )
     if missing := sorted(wanted.keys() - saved.keys()):
-        yield (
+        raise UserError(
             f"'{file}' lacks {len(missing)} of the {len(wanted)} tensors that are trained, "
             f"'{missing[0]}' for one. Check adapter.type, layers and keys."
         )
     for name in sorted(saved):
         if saved[name].shape != wanted[name].shape:
-            yield (
+            raise UserError(
                 f"'{name}' in '{file}' has shape {saved[name].shape}, the model wants "
                 f"{wanted[name].shape}. Check adapter.rank."
             )

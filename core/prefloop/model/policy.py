@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -129,8 +128,18 @@ class Policy:
         return Prompt(tuple(ids), text, tuple(messages))
 
     def completion(self, text: str, *, max_tokens: int | None = None) -> Completion:
-        """An answer that was not sampled, in the policy's tokens, with the stop token that ends it."""
-        return _encode_answer(text, self.tokenizer, max_tokens)
+        """An answer that was not sampled, in the policy's tokens, with the stop token that ends a turn.
+
+        No token stands before the text, as the chat template's own are part of the prompt. What follows a
+        stop token in the text is cut off, and so is what is longer than `max_tokens`, as sampling would have
+        cut it.
+        """
+        stops = {int(i) for i in self.tokenizer.eos_token_ids}
+        tokens = [int(i) for i in self.tokenizer.encode(text, add_special_tokens=False)]
+        end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+        whole = (*tokens[:end], self._end_of_turn(stops))
+        stopped = max_tokens is None or len(whole) <= max_tokens
+        return Completion(whole[:max_tokens], text, stopped, source="file")
 
     def trainable(self) -> dict[str, mx.array]:
         """The trained tensors by their path in the model."""
@@ -162,28 +171,12 @@ class Policy:
             )
         return view(other.model)
 
-
-def _encode_answer(text: str, tokenizer: Any, max_tokens: int | None) -> Completion:
-    """`text` and the stop token that ends a turn.
-
-    No token stands before the text, as the chat template's own are part of the prompt. What follows a stop
-    token in the text is cut off, and so is what is longer than `max_tokens`, as sampling would have cut it.
-    """
-    stops = {int(i) for i in tokenizer.eos_token_ids}
-    tokens = [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]
-    end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
-    whole = (*tokens[:end], _end_of_turn(tokenizer, stops))
-    if max_tokens is not None and len(whole) > max_tokens:
-        return Completion(whole[:max_tokens], text, stopped=False, source="file")
-    return Completion(whole, text, source="file")
-
-
-def _end_of_turn(tokenizer: Any, stops: set[int]) -> int:
-    """The stop token that the chat template puts after an answer; without a template, the first there is."""
-    if tokenizer.has_chat_template:
-        turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-        for token in reversed(list(tokenizer.apply_chat_template(turns))):
-            if token in stops:
-                return int(token)
-    own = tokenizer.eos_token_id
-    return int(own) if own in stops else min(stops)
+    def _end_of_turn(self, stops: set[int]) -> int:
+        """The stop token that the chat template puts after an answer, or else the tokenizer's own."""
+        if self.tokenizer.has_chat_template:
+            turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+            for token in reversed(list(self.tokenizer.apply_chat_template(turns))):
+                if token in stops:
+                    return int(token)
+        own = self.tokenizer.eos_token_id
+        return int(own) if own in stops else min(stops)

@@ -124,13 +124,9 @@ def score(
     """Scores of a batch laid out by `lay_out_batch`; differentiable in the policy's parameters."""
     terms = token_terms(policy.hidden(rows), rows.targets, reference.hidden if reference else None)
     ours = rows.table(terms.logprobs)
-    chosen, rejected = _halves(ours.sum(-1))
-    chosen_tokens, rejected_tokens = _halves(rows.mask.sum(-1))
-    probability = mx.array(batch.probability)
-    scores = Scores(chosen, rejected, None, None, chosen_tokens, rejected_tokens, probability)
-    if reference:
-        theirs = _halves(reference.logprobs.sum(-1))
-        scores = evolve(scores, reference_chosen=theirs[0], reference_rejected=theirs[1])
+    theirs = _halves(reference.logprobs.sum(-1)) if reference else (None, None)
+    tokens, probability = _halves(rows.mask.sum(-1)), mx.array(batch.probability)
+    scores = Scores(*_halves(ours.sum(-1)), theirs[0], theirs[1], *tokens, probability)
     if terms.kl is not None:
         kl = _halves(rows.table(terms.kl).sum(-1))
         scores = evolve(scores, kl_chosen=kl[0], kl_rejected=kl[1])
