@@ -21,7 +21,7 @@ from benchmarks.others.rows import Row
 from benchmarks.others.task import Job, Place
 
 
-class Bench:
+class Campaign:
     """Trains in `cache`. What is finished stands in a file there and is not trained again."""
 
     def __init__(self, cache: Path) -> None:
@@ -115,14 +115,14 @@ def best(sweep: Iterable[Record]) -> dict[str, float]:
 
 def measure(cache: Path, seeds: Sequence[int]) -> Record:
     """Every table of the page."""
-    bench = Bench(cache)
-    swept = bench.run(rows.sweep(), rows.SWEEP_SEEDS)
+    campaign = Campaign(cache)
+    swept = campaign.run(rows.sweep(), rows.SWEEP_SEEDS)
     return {
         "task": {name.lower(): value for name, value in vars(task).items() if name.isupper()},
-        "start": bench.referee.start,
-        "same rate": bench.run(rows.same_rate(), seeds),
+        "start": campaign.referee.start,
+        "same rate": campaign.run(rows.same_rate(), seeds),
         "sweep": swept,
-        "best rate": bench.run(rows.best_rate(best(swept)), seeds),
-        "differences": bench.run(rows.differences(), seeds),
-        "xpo": bench.run(rows.xpo(), seeds),
+        "best rate": campaign.run(rows.best_rate(best(swept)), seeds),
+        "differences": campaign.run(rows.differences(), seeds),
+        "xpo": campaign.run(rows.xpo(), seeds),
     }

@@ -32,12 +32,12 @@ def test_the_best_rate_wins_most_without_losing_the_facts() -> None:
 
 def test_a_run_is_trained_once_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of prefloop has the judgements of the task, and a second call finds it on record."""
-    bench = learning.Bench(tmp_path)
-    [found] = bench.run(rows.same_rate()[:1], range(1))
+    campaign = learning.Campaign(tmp_path)
+    [found] = campaign.run(rows.same_rate()[:1], range(1))
     assert found["judgements"] == [task.STEPS * task.BATCH_SIZE]
     assert found["logit_difference"] < 1e-4
     steps = found["evaluations"]
     assert [int(step) for step in steps] == [*range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY)]
-    assert steps["30"]["win_rate"]["mean"] > bench.referee.start["win_rate"]
-    monkeypatch.setattr(bench, "_train", lambda job: pytest.fail("it was on record"))
-    assert bench.run(rows.same_rate()[:1], range(1)) == [found]
+    assert steps["30"]["win_rate"]["mean"] > campaign.referee.start["win_rate"]
+    monkeypatch.setattr(campaign, "_train", lambda job: pytest.fail("it was on record"))
+    assert campaign.run(rows.same_rate()[:1], range(1)) == [found]
