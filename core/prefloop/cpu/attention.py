@@ -45,7 +45,7 @@ def inference_attention() -> Iterator[None]:
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask = None) -> mx.array:
-    """``softmax(scale * q k^T) v`` in float32, ``[B, H, L, D]``. `q` has that shape, `k` and `v` ``[B, K, S, D]``.
+    """``softmax(scale * q k^T) v`` in float32, as `q` ``[B, H, L, D]``; `k` and `v` are ``[B, K, S, D]``.
 
     `mask` is None, ``"causal"`` (the last query sees every key), or true where a query sees a key, of a shape
     that broadcasts to ``[B, H, L, S]``.
