@@ -45,10 +45,10 @@ def inference_attention() -> Iterator[None]:
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask = None) -> mx.array:
-    """``softmax(scale * q k^T) v`` in float32, ``[B, H, L, D]``.
+    """``softmax(scale * q k^T) v`` in float32: ``[B, H, L, D]``, as `q`; `k` and `v` are ``[B, K, S, D]``.
 
-    `q` has that shape, and `k` and `v` have ``[B, K, S, D]``. `mask` is None, ``"causal"`` (the last query
-    sees every key), or true where a query sees a key, of a shape that broadcasts to ``[B, H, L, S]``.
+    `mask` is None, ``"causal"`` (the last query sees every key), or true where a query sees a key, of a shape
+    that broadcasts to ``[B, H, L, S]``.
     """
     groups, keys = k.shape[1:3]
     grouped = (q * scale).reshape(q.shape[0], groups, -1, *q.shape[2:])  # [B, K, H/K, L, D]
