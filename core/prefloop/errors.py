@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from prefloop.types import Verdict
 
@@ -66,3 +67,8 @@ def guess(given: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` where a known name is close, else nothing."""
     close = difflib.get_close_matches(given, sorted(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def guess_neighbour(path: Path) -> str:
+    """The same for a file or folder that is not there, among those that are beside it."""
+    return guess(path.name, [entry.name for entry in path.parent.glob("*")])

@@ -69,7 +69,7 @@ def step_metrics(
         "epoch": progress.epoch,
         **_means(sums, reward_scale, with_bonus),
         **_sampled(pairs),
-        **_judged(verdicts),
+        **verdict_metrics(verdicts),
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
         "skipped": float(not math.isfinite(gradient_norm)),
@@ -109,7 +109,7 @@ def _sampled(pairs: Sequence[Pair]) -> dict[str, float]:
     }
 
 
-def _judged(verdicts: Sequence[Verdict]) -> dict[str, float]:
+def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Rates of the verdicts that are no label, and the mean position gap where both orders were asked."""
     metrics = {
         "ties": fmean(v.status == "tie" for v in verdicts),

@@ -12,6 +12,7 @@ from statistics import fmean, quantiles, stdev
 
 from attrs import frozen
 
+from prefloop.metrics import verdict_metrics
 from prefloop.types import Completion, Pair, Prompt, Rate, Verdict
 
 Z = 1.959963984540054
@@ -196,15 +197,12 @@ def judge_metrics(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> dict[st
     The last two are NaN where no pair was asked about in both orders. `position_gap` counts all pairs,
     `first_place` those whose answers differ.
     """
-    outcomes = [v.status for v in verdicts]
-    gaps = [v.gap for v in verdicts if v.gap is not None]
+    rates = verdict_metrics(verdicts)
     judged = zip(pairs, verdicts, strict=True)
     bias = position_bias(v.orders for p, v in judged if v.orders and p.first.text != p.second.text)
     return {
-        "ties": fmean(o == "tie" for o in outcomes),
-        "abstentions": fmean(o == "abstained" for o in outcomes),
-        "errors": fmean(o == "error" for o in outcomes),
-        "position_gap": fmean(gaps) if gaps else math.nan,
+        **rates,
+        "position_gap": rates.get("position_gap", math.nan),
         "first_place": bias.first_place.rate if bias and bias.first_place else math.nan,
     }
 

@@ -18,7 +18,7 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop.embedded import local_path
-from prefloop.errors import UserError, guess, said_of
+from prefloop.errors import UserError, guess_neighbour, said_of
 from prefloop.model.mlx_lm_internals import download_model
 from prefloop.model.weight_sharing import copy_module_tree
 from prefloop.settings import Dtype, Quantize
@@ -113,8 +113,7 @@ def _folder(path: str) -> Path:
         _check_folder(local, path)
         return local
     if not _looks_like_hub_id(path):
-        beside = [p.name for p in local.parent.iterdir()] if local.parent.is_dir() else []
-        raise UserError(f"model '{path}': there is no such folder.{guess(local.name, beside)}")
+        raise UserError(f"model '{path}': there is no such folder.{guess_neighbour(local)}")
     try:
         return download_model(path)
     except Exception as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
-from prefloop.errors import UserError, did_you_mean
+from prefloop.errors import UserError, guess_neighbour
 from prefloop.prompts.loading import transcript
 from prefloop.runs.records import Judgement, latest
 from prefloop.types import Completion
@@ -57,9 +57,7 @@ def export_pairs(run: Path, *, format: Format = "chat", ties: bool = False, deta
 def _no_run(run: Path) -> str:
     if run.is_dir():
         return f"{run}: holds no judgements.jsonl, so it is no run, or one that has judged nothing yet."
-    siblings = [entry.name for entry in run.parent.iterdir()] if run.parent.is_dir() else []
-    hint = did_you_mean(run.name, siblings)
-    return f"{run}: there is no such run.{hint if 'Did you mean' in hint else ''}"
+    return f"{run}: there is no such run.{guess_neighbour(run)}"
 
 
 class _Exporting:
