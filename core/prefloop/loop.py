@@ -36,7 +36,7 @@ from prefloop.model.mlx_lm_internals import checkpoint_layers
 from prefloop.model.policy import Policy
 from prefloop.optim import build_optimizer
 from prefloop.prompts.order import PromptOrder
-from prefloop.scoring.scorer import ReferenceScores, Rows, lay_out_batch, reference_scores, score
+from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 from prefloop.settings import DEFAULT_ITERS, TrainingConfig
 from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
 
@@ -267,25 +267,18 @@ class Loop:
         mx.random.seed(progress.seed)  # for dropout
         rows = lay_out_batch(batch)
         reference = reference_scores(self.policy.reference_scorer, rows, self.needs)
-        objective = nn.value_and_grad(model, self._objective)
-        (_, sums), gradient = objective(rows, batch, reference, progress, weight)
-        return gradient, sums
-
-    def _objective(
-        self,
-        rows: Rows,
-        batch: PreferenceBatch,
-        reference: ReferenceScores | None,
-        progress: Progress,
-        weight: float,
-    ) -> tuple[mx.array, dict[str, mx.array]]:
-        scores = score(self.policy.scorer, rows, batch, reference, self.needs)
-        losses = _per_pair(self.loss, self.loss(scores), batch)
-        bonuses = (_per_pair(b, b(scores, progress), batch) for b in self.bonuses)
-        bonus = sum(bonuses, start=mx.zeros_like(losses))
         weights = mx.array(batch.weight)
-        total = (weights * (losses - bonus)).sum() / weight
-        return total, batch_sums(scores, losses, bonus, weights)
+
+        def objective() -> tuple[mx.array, dict[str, mx.array]]:
+            scores = score(self.policy.scorer, rows, batch, reference, self.needs)
+            losses = _per_pair(self.loss, self.loss(scores), batch)
+            bonuses = (_per_pair(b, b(scores, progress), batch) for b in self.bonuses)
+            bonus = sum(bonuses, start=mx.zeros_like(losses))
+            total = (weights * (losses - bonus)).sum() / weight
+            return total, batch_sums(scores, losses, bonus, weights)
+
+        (_, sums), gradient = nn.value_and_grad(model, objective)()
+        return gradient, sums
 
     def _apply(self, gradient: Any) -> float:
         """Update the policy and return the gradient's norm; a norm that is not finite changes nothing."""
