@@ -77,7 +77,17 @@ class Scorer:
 
     @cached_property
     def _can_share(self) -> bool:
-        return supports_prompt_sharing(self.model)
+        """Whether caches hold keys and values, and hidden states with shared prompts are the same.
+
+        Recurrent and hybrid models keep other state, and some attention code cannot take padded prompts.
+        """
+        prompts, completions = [[0, 1, 2], [1, 2]], [[3, 4], [4, 3], [1, 1], [2, 0]]
+        try:
+            found = shared_hidden(self.model, prompts, completions).astype(mx.float32)
+            wanted = plain_hidden(self.model, prompts, completions).astype(mx.float32)
+            return bool(mx.allclose(found, wanted, rtol=1e-2, atol=1e-2))
+        except (AttributeError, TypeError, ValueError):
+            return False
 
     def hidden(self, rows: Rows) -> Hidden:
         """Hidden states at the positions that predict the completions' tokens."""
@@ -148,20 +158,6 @@ def _halves(rows: mx.array) -> tuple[mx.array, mx.array]:
 
 def _from_reference(completions: Sequence[Completion]) -> mx.array:
     return mx.array([1.0 if c.source == "reference" else 0.0 for c in completions])
-
-
-def supports_prompt_sharing(model: SplitModel) -> bool:
-    """Whether the model's caches hold keys and values, and hidden states with shared prompts are the same.
-
-    Recurrent and hybrid models keep other state, and some attention code cannot take padded prompts.
-    """
-    prompts, completions = [[0, 1, 2], [1, 2]], [[3, 4], [4, 3], [1, 1], [2, 0]]
-    try:
-        found = shared_hidden(model, prompts, completions).astype(mx.float32)
-        wanted = plain_hidden(model, prompts, completions).astype(mx.float32)
-        return bool(mx.allclose(found, wanted, rtol=1e-2, atol=1e-2))
-    except (AttributeError, TypeError, ValueError):
-        return False
 
 
 def shared_hidden(model: SplitModel, prompts: Sequence[Ids], completions: Sequence[Ids]) -> mx.array:
