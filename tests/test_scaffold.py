@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from prefloop import UserError
-from prefloop.registry import KINDS
-from prefloop_plugins.scaffold import write
+from prefloop_plugins.scaffold import NEW, write
 from support.packages import Prefloop, pip_install
 
 NAME = "brevity-first"
@@ -34,19 +33,19 @@ def run(*command: str, folder: Path, path: Path) -> str:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("sources")
-    return {kind: write(kind, NAME, folder).folder for kind in KINDS}
+    return {kind: write(kind, NAME, folder).folder for kind in NEW}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, sources: dict[str, Path]) -> Path:
-    """All six packages installed, as pip installs them."""
+    """All seven packages installed, as pip installs them."""
     target = tmp_path_factory.mktemp("site")
     pip_install(target, sources.values())
     return target
 
 
 @pytest.mark.parametrize(
-    "kind", ["judge", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "judge")]
+    "kind", ["judge", *(pytest.param(kind, marks=pytest.mark.slow) for kind in NEW if kind != "judge")]
 )
 def test_the_tests_of_a_new_package_pass(sources: dict[str, Path], site: Path, kind: str) -> None:
     out = run("pytest", "-p", "no:cacheprovider", folder=sources[kind], path=site)
@@ -55,7 +54,7 @@ def test_the_tests_of_a_new_package_pass(sources: dict[str, Path], site: Path, k
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEW)
 def test_a_new_package_passes_lint_and_strict_types(sources: dict[str, Path], site: Path, kind: str) -> None:
     if not (importlib.util.find_spec("ruff") and importlib.util.find_spec("mypy")):
         pytest.skip("ruff and mypy are not installed")
