@@ -73,7 +73,7 @@ def test_a_run_finds_the_component_of_a_new_package(tmp_path: Path, site: Path) 
 
 def test_check_passes_a_right_package(tmp_path: Path, site: Path) -> None:
     lines = Prefloop(tmp_path).out("plugins", "check", f"prefloop-judge-{NAME}", path=[site]).splitlines()
-    assert lines[0] == f"ok      plugin     prefloop-judge-{NAME}: 4 passed"
+    assert lines[0] == f"ok      plugin     prefloop-judge-{NAME}: 5 passed"
     assert lines[1].startswith(f"ok      judge      prefloop-judge-{NAME}:{NAME}: 13 passed, 1 skipped")
 
 
