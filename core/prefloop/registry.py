@@ -243,7 +243,7 @@ def _commands(manager: pluggy.PluginManager, distribution: str, version: str) ->
                 f"({', '.join(hooks.GROUPS)})"
             )
         if not isinstance(command, hooks.Command):
-            raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command")
+            raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command(target, help)")
         yield Provider("command", name, distribution, version, command.target, command.help)
 
 
