@@ -239,8 +239,8 @@ def _commands(manager: pluggy.PluginManager, distribution: str, version: str) ->
         *group, last = name.split(" ")
         if not re.fullmatch(r"[\w-]+", last) or len(group) > 1 or not {*hooks.GROUPS}.issuperset(group):
             raise ValueError(
-                f"prefloop_commands: {name!r} is no name: it must be one word, or one after a group, of which "
-                f"there are {', '.join(hooks.GROUPS)}"
+                f"prefloop_commands: {name!r} is no name: it must be one word, or one after a group, of "
+                f"which there are {', '.join(hooks.GROUPS)}"
             )
         if not isinstance(command, hooks.Command):
             raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import get_args
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from attrs.validators import ge, optional
 
 from prefloop.components import (
@@ -36,6 +36,7 @@ from prefloop.settings import (
     TrainingConfig,
     about,
     not_empty,
+    setting,
 )
 from prefloop.types import Need
 
@@ -45,35 +46,21 @@ from prefloop.types import Need
 class EvaluationConfig:
     """How the policy is compared with the start of the run."""
 
-    prompts: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about(
-            "Hub id, folder or file of the prompts; null holds some out from the training prompts."
-        ),
+    prompts: str | None = setting(
+        None,
+        "Hub id, folder or file of the prompts; null holds some out from the training prompts.",
+        optional(not_empty),
     )
-    held_out: int = field(
-        default=64,
-        validator=ge(0),
-        metadata=about(
-            "Training prompts to hold out, at most a tenth of them; 0 is none, and no evaluation."
-        ),
+    held_out: int = setting(
+        64, "Training prompts to hold out, at most a tenth of them; 0 is none, and no evaluation.", ge(0)
     )
-    judge: Judge | None = field(
-        default=None, metadata=about("The judge of the evaluation; null is the one of the run.")
-    )
-    temperature: float | None = field(
-        default=None,
-        validator=optional(ge(0)),
-        metadata=about("Sampling temperature; null is the sampler's."),
-    )
-    answer_column: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about(
-            "Column with a text that a right completion contains; the share is reported as accuracy.",
-            formerly="answer",
-        ),
+    judge: Judge | None = setting(None, "The judge of the evaluation; null is the one of the run.")
+    temperature: float | None = setting(None, "Sampling temperature; null is the sampler's.", optional(ge(0)))
+    answer_column: str | None = setting(
+        None,
+        "Column with a text that a right completion contains; the share is reported as accuracy.",
+        optional(not_empty),
+        formerly="answer",
     )
 
 
@@ -84,14 +71,12 @@ class Config:
     """
 
     model: ModelConfig = field(metadata=about("The model that is trained: a Hub id or folder, or a mapping."))
-    adapter: AdapterConfig = field(factory=AdapterConfig, metadata=about("What is trained."))
-    reference: str = field(
-        default="base",
-        metadata=about(
-            "The model that the policy is kept near: base (the model without adapters), start "
-            "(the policy as the run began), a Hub id or a folder.",
-            empty="base",
-        ),
+    adapter: AdapterConfig = setting(Factory(AdapterConfig), "What is trained.")
+    reference: str = setting(
+        "base",
+        "The model that the policy is kept near: base (the model without adapters), start "
+        "(the policy as the run began), a Hub id or a folder.",
+        empty="base",
     )
     prompts: PromptsConfig = field(metadata=about("The prompts: a Hub id, folder or file, or a mapping."))
     algorithm: Algorithm = field(
@@ -100,25 +85,17 @@ class Config:
     sampler: Sampler = field(metadata=about("Draws two completions for each prompt."))
     judge: Judge = field(metadata=about("Says which completion is better: a name, a model, or a mapping."))
     loss: Loss = field(metadata=about("The preference loss."))
-    bonuses: tuple[Bonus, ...] = field(
-        default=(), metadata=about("Terms that are added up and subtracted from the loss.")
+    bonuses: tuple[Bonus, ...] = setting((), "Terms that are added up and subtracted from the loss.")
+    observers: tuple[Observer, ...] = setting((), "More observers of the run, such as trackers.")
+    training: TrainingConfig = setting(Factory(TrainingConfig), "How long and how fast the policy learns.")
+    judging: JudgingConfig = setting(
+        Factory(JudgingConfig), "What becomes of ties, and when a run stops over its judge."
     )
-    observers: tuple[Observer, ...] = field(
-        default=(), metadata=about("More observers of the run, such as trackers.")
+    evaluation: EvaluationConfig = setting(
+        Factory(EvaluationConfig), "How the policy is compared with the start of the run."
     )
-    training: TrainingConfig = field(
-        factory=TrainingConfig, metadata=about("How long and how fast the policy learns.")
-    )
-    judging: JudgingConfig = field(
-        factory=JudgingConfig, metadata=about("What becomes of ties, and when a run stops over its judge.")
-    )
-    evaluation: EvaluationConfig = field(
-        factory=EvaluationConfig, metadata=about("How the policy is compared with the start of the run.")
-    )
-    output: OutputConfig = field(
-        factory=OutputConfig, metadata=about("Where the run is written: a folder, or a mapping.")
-    )
-    plugins: PluginsConfig = field(factory=PluginsConfig, metadata=about("Which plugins take part."))
+    output: OutputConfig = setting(Factory(OutputConfig), "Where the run is written: a folder, or a mapping.")
+    plugins: PluginsConfig = setting(Factory(PluginsConfig), "Which plugins take part.")
     origins: Mapping[type, Origin] = field(
         factory=dict,
         eq=False,
