@@ -60,8 +60,9 @@ def load_prompts(config: PromptsConfig, tokenizer: Any, *, keep: Sequence[str] =
     Raises `UserError` where nothing is found or left, and for bad rows, the first few together.
     """
     found = read_rows(config)
-    column = _column(found, config)
-    _check_kept(found, column, keep)
+    columns = list(dict.fromkeys(name for row in found.rows for name in row.values))
+    column = _column(found, columns, config)
+    _check_kept(found, columns, column, keep)
     prompts: list[Prompt] = []
     problems: list[str] = []
     for row in found.rows:
@@ -74,13 +75,8 @@ def load_prompts(config: PromptsConfig, tokenizer: Any, *, keep: Sequence[str] =
     return _fit(prompts, config)
 
 
-def _columns(found: Rows) -> list[str]:
-    return list(dict.fromkeys(name for row in found.rows for name in row.values))
-
-
-def _column(found: Rows, config: PromptsConfig) -> str:
+def _column(found: Rows, columns: list[str], config: PromptsConfig) -> str:
     wanted = COLUMNS if config.column is None else (config.column,)
-    columns = _columns(found)
     present = [name for name in wanted if name in columns]
     if present or all(row.problem for row in found.rows):
         return (present or wanted)[0]
@@ -93,8 +89,7 @@ def _column(found: Rows, config: PromptsConfig) -> str:
     raise UserError(message)
 
 
-def _check_kept(found: Rows, column: str, keep: Sequence[str]) -> None:
-    columns = _columns(found)
+def _check_kept(found: Rows, columns: list[str], column: str, keep: Sequence[str]) -> None:
     missing = [name for name in keep if name not in columns]
     if columns and missing:
         raise UserError(
