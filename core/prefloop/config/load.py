@@ -6,24 +6,31 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from prefloop import embedded
 from prefloop.components import Algorithm, Judge
 from prefloop.config.components import PRESET, Components, preset_of
-from prefloop.config.key_paths import parse_override, put_override
-from prefloop.config.options import options_of
+from prefloop.config.options import Option, element_of, option_called, options_of
 from prefloop.config.schema import Config, cross_checks
 from prefloop.config.structure import Structurer
-from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, collected, from_plain, read_file
+from prefloop.config.yaml_nodes import (
+    InvalidError,
+    KeyPath,
+    Node,
+    Place,
+    Problem,
+    collected,
+    from_plain,
+    in_words,
+    read_file,
+    read_text,
+)
 from prefloop.deprecated import FormerKeyWarning
 from prefloop.errors import UserError, did_you_mean
 from prefloop.registry import DEFAULTS, Origin, Registry, canonical, origin_of
-
-if TYPE_CHECKING:
-    from prefloop.config.options import Option
 
 T = TypeVar("T")
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -64,6 +71,30 @@ def load_judge(
         source = Node({"judge": named}, Place("judge"))
     judge = loading.run(source, registry, loading.resolve_judge)
     return judge, origin_of(judge, "judge", loading.components.origins)
+
+
+@frozen
+class Override:
+    """One key path and the value to put there."""
+
+    path: KeyPath
+    value: Node
+
+    @property
+    def has_index(self) -> bool:
+        return any(part.isdigit() for part in self.path)
+
+
+def parse_override(text: str) -> Override:
+    """``a.b.c=VALUE``, the value in YAML. Raises `UserError` where it is not of that form."""
+    key, equals, value = text.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise UserError(f"--set {text}: must have the form KEY.PATH=VALUE, such as loss.beta=0.2.")
+    node, problems = read_text(value, Place(f"--set {text}", path=path))
+    if problems:
+        raise UserError(*map(str, problems))
+    return Override(path, node)
 
 
 def _in_order(problems: Iterable[Problem]) -> list[str]:
@@ -166,7 +197,33 @@ class _Loading:
             self._overlay(key, preset)
         for override in overrides:
             with collected(self.problems):
-                self.root = put_override(self.root, override, self.components)
+                self.root = self._put(self.root, Config, override.path, override.value)
+
+    def _put(self, node: Node, hint: Any, path: KeyPath, value: Node) -> Node:
+        """The node with `value` at a path below it, short forms on the way written out."""
+        if not path:
+            return value
+        node = self.components.expand(node, hint)
+        key, rest = path[0], path[1:]
+        if node.items is not None:
+            items = list(node.items)
+            if not key.isdigit() or int(key) >= len(items):
+                known = f"a number from 0 to {len(items) - 1}" if items else "an entry, but the list is empty"
+                raise InvalidError.at(value, f"'{key}' must be {known}.")
+            items[int(key)] = self._put(items[int(key)], element_of(hint) or Any, rest, value)
+            return evolve(node, value=tuple(items))
+        if node.value is None:
+            node = evolve(node, value={})
+        if node.mapping is None:
+            above = ".".join(node.path)
+            raise InvalidError.at(value, f"'{above}' is {in_words(node)}, so nothing can be set below it.")
+        option = option_called(key, self.components.options_at(node, hint))
+        if option is not None and key != option.name:
+            self.components.note_former_key(Node(None, value.place, (*node.path, key)), option)
+            key = option.name
+        below = option.type if option else element_of(hint) or Any
+        child = node.mapping.get(key) or Node(None, value.place, (*node.path, key))
+        return node.replaced(key, self._put(child, below, rest, value))
 
     def _overlay_all(self, preset: Mapping[str, Node], written: Node | None) -> None:
         """The preset below what is given. An algorithm chosen on the command line must change something of a

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 from cattrs import Converter
 
-from prefloop.config.key_paths import option_paths, unknown_key
 from prefloop.config.options import (
     KIND_OF,
     Option,
@@ -23,11 +23,15 @@ from prefloop.config.options import (
     has_fixed_length,
     is_list,
     is_mapping,
+    kind_of,
     members,
     mlx_names,
     mlx_options,
+    option_called,
     options_of,
+    section_of,
 )
+from prefloop.config.schema import Config
 from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, collected, in_words, plain_message
 from prefloop.errors import UserError, did_you_mean, guess
 from prefloop.settings import OptimizerConfig, ScheduleConfig
@@ -79,7 +83,7 @@ class Structurer:
         problems: list[Problem] = []
         for key, child in (node.mapping or {}).items():
             if key not in options:
-                problems.append(unknown_key(child, key, options, option_paths(self.root, self.components)))
+                problems.append(_unknown_key(child, key, options, _option_paths(self.root, self.components)))
                 continue
             with collected(problems):
                 values[key] = self._value(child, options[key])
@@ -192,6 +196,44 @@ class Structurer:
 
     def _unsupported(self, node: Node, hint: Any) -> Any:
         raise InvalidError.at(node, f"has the type {hint}, which a configuration file cannot express.")
+
+
+def _unknown_key(node: Node, key: str, known: Mapping[str, Option], paths: Iterable[str]) -> Problem:
+    """What is wrong with `node`, whose `key` is none of the options that are `known` there.
+
+    `paths` are the key paths of every option in reach: the same key may stand elsewhere.
+    """
+    if (option := option_called(key, known)) is not None:
+        message = f"is the former name of '{option.name}', which is given too. Remove one of them."
+        return Problem(node.place, node.path, message)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    here = ".".join(node.path)
+    elsewhere = [path for path in dict.fromkeys(paths) if path.rpartition(".")[2] == key and path != here]
+    quoted = [f"'{name}'" for name in (*near, *elsewhere[:3])]
+    if quoted:
+        hint = f" Did you mean {' or '.join(filter(None, (', '.join(quoted[:-1]), quoted[-1])))}?"
+    else:
+        hint = did_you_mean(key, known) or " There are none here."
+    return Problem(node.place, node.path, f"there is no such option.{hint}")
+
+
+def _option_paths(root: Node, components: Components) -> Iterator[str]:
+    """The key paths of all settings, and of the options of the components that `root` uses."""
+    for name, option in options_of(Config).items():
+        yield name
+        node = (root.mapping or {}).get(name)
+        if (section := section_of(option.type)) is not None:
+            yield from (f"{name}.{key}" for key in options_of(section))
+        elif node is not None:
+            yield from _component_paths(components.expand(node, option.type), option.type, components)
+
+
+def _component_paths(node: Node, hint: Any, components: Components) -> Iterator[str]:
+    for item in node.items or ():
+        expanded = components.expand(item, element_of(hint))
+        yield from _component_paths(expanded, element_of(hint), components)
+    if node.items is None and kind_of(hint) is not None:
+        yield from (".".join((*node.path, key)) for key in components.options_at(node, hint))
 
 
 def _options_beside(use: Node | None, cls: type) -> dict[str, Option]:
