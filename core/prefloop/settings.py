@@ -55,8 +55,9 @@ def _at_least_one(special: int | None, meaning: str) -> Check:
     return check
 
 
-def _as_dict(options: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(options)
+def _options_beside_use(help: str) -> Any:
+    """A field for the options of what `use` names, which have no fields of their own."""
+    return field(factory=dict, converter=dict, hash=False, metadata=about(help))
 
 
 @frozen
@@ -127,12 +128,7 @@ class OptimizerConfig:
     shorthand: ClassVar[str] = "use"
 
     use: str = setting("adamw", "Class of mlx.optimizers, in lower case.", not_empty)
-    options: Mapping[str, Any] = field(
-        factory=dict,
-        converter=_as_dict,
-        hash=False,
-        metadata=about("Options of that class, written beside use."),
-    )
+    options: Mapping[str, Any] = _options_beside_use("Options of that class, written beside use.")
 
 
 @frozen
@@ -147,12 +143,7 @@ class ScheduleConfig:
     )
     warmup: int = setting(0, "Steps of linear warm-up before the schedule.", ge(0))
     warmup_init: float = setting(0.0, "Learning rate at which the warm-up starts.", ge(0))
-    options: Mapping[str, Any] = field(
-        factory=dict,
-        converter=_as_dict,
-        hash=False,
-        metadata=about("Options of that schedule, written beside use."),
-    )
+    options: Mapping[str, Any] = _options_beside_use("Options of that schedule, written beside use.")
 
 
 @frozen

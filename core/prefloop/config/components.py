@@ -107,12 +107,9 @@ class Components:
     def same(self, hint: Any, first: Node, second: Node) -> bool:
         """Whether two nodes use one component, under whichever of its names. Raises `InvalidError`."""
         kind = KIND_OF[hint]
-        names = []
-        for node in (first, second):
-            name = self.use_of(self.expand(node, hint), kind).value
-            with suppress(UserError):
-                name = self.registry.find(kind, name).qualified
-            names.append(name)
+        names = [self.use_of(self.expand(node, hint), kind).value for node in (first, second)]
+        with suppress(UserError):
+            return self.registry.find(kind, names[0]) == self.registry.find(kind, names[1])
         return bool(names[0] == names[1])
 
     def overlay(self, hint: Any, preset: Node | None, given: Node | None) -> Node | None:

@@ -110,8 +110,7 @@ Finding = tuple[tuple[str, ...], str]
 
 def cross_checks(config: Config, registry: Registry) -> list[Finding]:
     """What must hold between settings, and does not. `registry` is asked for remedies."""
-    found = [*_needs(config, registry), *_full_training(config), *_warmup(config)]
-    return [*found, *_evaluation(config), *_ties(config)]
+    return [*_needs(config, registry), *_weights(config), *_training(config), *_ties(config)]
 
 
 def _needs(config: Config, registry: Registry) -> Iterator[Finding]:
@@ -136,7 +135,7 @@ def _remedy(registry: Registry) -> str:
     return f" Use {' or '.join(names)}." if names else ""
 
 
-def _full_training(config: Config) -> Iterator[Finding]:
+def _weights(config: Config) -> Iterator[Finding]:
     if config.adapter.type == "full" and config.model.quantize != "none":
         message = (
             f"full weights cannot be trained with 'model.quantize: {config.model.quantize}', as quantized "
@@ -145,24 +144,13 @@ def _full_training(config: Config) -> Iterator[Finding]:
         yield ("adapter", "type"), message
 
 
-def _warmup(config: Config) -> Iterator[Finding]:
-    schedule, iters = config.training.schedule, config.training.iters
-    if schedule is not None and iters is not None and schedule.warmup >= iters:
-        message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {iters} steps."
+def _training(config: Config) -> Iterator[Finding]:
+    """The schedule fits into the run, and what goes by evaluations has some."""
+    training, schedule = config.training, config.training.schedule
+    if schedule is not None and training.iters is not None and schedule.warmup >= training.iters:
+        message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {training.iters} steps."
         yield ("training", "schedule", "warmup"), message
-
-
-def _ties(config: Config) -> Iterator[Finding]:
-    """A loss without soft labels would take a probability of one half for a label."""
-    if config.judging.ties == "keep" and not adapt(config.loss, BaseLoss).soft_labels:
-        message = "keep is for a loss with soft labels: set 'loss.soft_labels: true', or use half or drop."
-        yield ("judging", "ties"), message
-
-
-def _evaluation(config: Config) -> Iterator[Finding]:
-    training = config.training
-    no_prompts = config.evaluation.prompts is None and config.evaluation.held_out == 0
-    if training.evaluate_every and no_prompts:
+    if training.evaluate_every and config.evaluation.prompts is None and not config.evaluation.held_out:
         message = "there is nothing to evaluate on: set evaluation.prompts, or evaluation.held_out above 0."
         yield ("training", "evaluate_every"), message
     for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):
@@ -170,3 +158,10 @@ def _evaluation(config: Config) -> Iterator[Finding]:
             yield ("training", key), "goes by evaluations during the run: set training.evaluate_every."
     if training.load_best and not training.keep_best:
         yield ("training", "load_best"), "needs a checkpoint to load: set training.keep_best to 1 or more."
+
+
+def _ties(config: Config) -> Iterator[Finding]:
+    """A loss without soft labels would take a probability of one half for a label."""
+    if config.judging.ties == "keep" and not adapt(config.loss, BaseLoss).soft_labels:
+        message = "keep is for a loss with soft labels: set 'loss.soft_labels: true', or use half or drop."
+        yield ("judging", "ties"), message
