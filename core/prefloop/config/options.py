@@ -21,7 +21,6 @@ from attrs import NOTHING, Factory, field, frozen
 from prefloop.deprecated import former_names
 from prefloop.errors import UserError
 from prefloop.registry import KINDS
-from prefloop.settings import OptimizerConfig
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,16 +126,10 @@ def _declares(cls: type, name: str) -> bool:
     return attrs.has(cls) and any(f.name == name and not f.inherited for f in attrs.fields(cls))
 
 
-def mlx_options(section: type, name: str) -> dict[str, Option] | None:
-    """The parameters, besides the learning rate, of the optimizer or schedule of mlx that has this name.
-
-    `section` is `OptimizerConfig` or `ScheduleConfig`. None where there is no such name.
-    """
+def mlx_options(function: Callable[..., Any]) -> dict[str, Option]:
+    """The parameters, besides the learning rate, of an optimizer or a schedule of mlx."""
     from prefloop import optim  # brings in mlx
 
-    function = mlx_names(section).get(name)
-    if function is None:
-        return None
     constructor = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
     hints = typing.get_type_hints(constructor)
     return {
@@ -148,13 +141,6 @@ def mlx_options(section: type, name: str) -> dict[str, Option] | None:
         for p in inspect.signature(function).parameters.values()
         if p.name not in optim.LEARNING_RATE and p.kind is not p.VAR_KEYWORD
     }
-
-
-def mlx_names(section: type) -> Mapping[str, Callable[..., Any]]:
-    """The optimizers or the schedules of mlx by name."""
-    from prefloop import optim
-
-    return optim.optimizer_classes() if section is OptimizerConfig else optim.schedule_functions()
 
 
 def _parameter_type(hint: Any, default: Any) -> Any:

@@ -6,6 +6,7 @@ import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -25,7 +26,6 @@ from prefloop.config.options import (
     is_mapping,
     kind_of,
     members,
-    mlx_names,
     mlx_options,
     option_called,
     options_of,
@@ -238,14 +238,16 @@ def _component_paths(node: Node, hint: Any, components: Components) -> Iterator[
 
 def _options_beside(use: Node | None, cls: type) -> dict[str, Option]:
     """The options of the optimizer or schedule named in `use`. Raises `InvalidError` where there is none."""
+    from prefloop import optim  # brings in mlx
+
     if use is None:
         return {}
-    found = mlx_options(cls, use.value) if isinstance(use.value, str) else None
-    if found is None:
-        what = "optimizer" if cls is OptimizerConfig else "schedule"
-        hint = did_you_mean(str(use.value), mlx_names(cls))
+    is_optimizer = cls is OptimizerConfig
+    known = optim.optimizer_classes() if is_optimizer else optim.schedule_functions()
+    if not isinstance(use.value, str) or use.value not in known:
+        what, hint = "optimizer" if is_optimizer else "schedule", did_you_mean(str(use.value), known)
         raise InvalidError.at(use, f"there is no {what} '{use.value}'.{hint}")
-    return found
+    return mlx_options(known[use.value])
 
 
 def _try_out(named: OptimizerConfig | ScheduleConfig, node: Node) -> None:
@@ -309,14 +311,8 @@ def _remedy(node: Node, hint: Any) -> str:
         return " Write true or false."
     if int in wanted and isinstance(value, float) and value.is_integer():
         return f" Write {int(value)}."
-    if isinstance(value, str) and (int in wanted or float in wanted) and _looks_numeric(value):
-        return f" Write {value.replace('_', '')}." if "_" in value else " Write it without quotes."
+    if isinstance(value, str) and (int in wanted or float in wanted):
+        with suppress(ValueError):
+            float(value)
+            return f" Write {value.replace('_', '')}." if "_" in value else " Write it without quotes."
     return ""
-
-
-def _looks_numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
