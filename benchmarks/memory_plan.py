@@ -1,31 +1,27 @@
-"""The memory plan against the measured peak: ``python -m benchmarks.memory_plan --work FOLDER``.
+"""The memory plan against the measured peak: ``python -m benchmarks.memory_plan``.
 
 Each row takes two steps of a loop in a process of its own, with policy and judge loaded and every completion
 of full length, and compares the plan's total with the most that mlx held. Models and rows are those of
-`benchmarks.speed`; models are made in FOLDER. Each row goes into ``results/memory_plan.json`` as it is
-measured, and other rows stay there.
+`benchmarks.speed`. ``--write`` keeps each row as it is measured; other rows stay.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, field, frozen
-from benchmarks import pages
+import click
+from attrs import field, frozen
+from benchmarks.harness import environments, records
+from benchmarks.harness.internals import did_you_mean
+from benchmarks.harness.pages import markdown
+from benchmarks.harness.workers import BenchmarkError, run_worker
+from benchmarks.speed.comparing import Bench
 from benchmarks.speed.rows import Row
 
-from prefloop.errors import did_you_mean
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "memory_plan.json"
-PAGE = ROOT / "docs" / "performance.md"
-SETTINGS: dict[str, dict[str, Any]] = {
+RESULTS = records.RESULTS / "memory_plan.json"
+SETTINGS: Mapping[str, dict[str, Any]] = {
     "lora": {},
     "kl": {"bonuses": ["kl"]},
     "checkpointing": {"training": {"gradient_checkpointing": True}},
@@ -67,71 +63,19 @@ CASES = {
 }
 
 
-class Peaks:
-    """Stands before a judge and watches the loop: the most bytes that mlx held in each phase."""
-
-    def __init__(self, judge: Any) -> None:
-        self._judge = judge
-        self.bytes: dict[str, int] = {}
-
-    def judge(self, pairs: Sequence[Any]) -> Any:
-        self._take("sampling")
-        verdicts = self._judge.judge(pairs)
-        self._take("judging")
-        return verdicts
-
-    def step_finished(self, _: Any) -> None:
-        self._take("scoring")
-
-    def _take(self, phase: str) -> None:
-        import mlx.core as mx
-
-        self.bytes[phase] = max(self.bytes.get(phase, 0), mx.get_peak_memory())
-        mx.reset_peak_memory()
-
-
-def measure(case: Case, work: Path) -> dict[str, Any]:
+def measure(case: Case, cache: Path) -> dict[str, Any]:
     """Plan and peaks of one row, in bytes."""
-    from prefloop.cpu import blas
-
-    blas.use_fastest()
-    import mlx.core as mx
-    from benchmarks.speed.models import make
-    from benchmarks.speed.ours import make_loop
-
-    from prefloop.runs.planning import Estimator
-    from prefloop.sampling.generator import POOL_BYTES
-
-    row, shared = case.row, case.row.model == "M"
-    policy = work / f"{row.size.name}{f'-{row.bits}bit' if row.bits else ''}"
-    judge = policy if shared else work / f"{row.size.name}-judge"
-    make(policy, row.size, bits=row.bits)
-    make(judge, row.size, judge=not shared, bits=row.bits)
-    job = {**row.job(seed=0, steps=STEPS, warmup=0), **SETTINGS[case.setting]}
-    loop = make_loop({**job, "policy": str(policy), "judge": str(judge), "orders": "both"})
-    longest = max(len(prompt.tokens) for prompt in loop.prompts)
-    mx.eval(loop.policy.model.parameters(), loop.optimizer.state)
-    plan = Estimator(loop, longest, row.completion)(row.batch, POOL_BYTES)
-    own = plan.weights + plan.optimizer  # what the judge holds, as `Prepared.with_components` finds it
-    judge_bytes = max(0, mx.get_active_memory() - own)
-    plan = Estimator(loop, longest, row.completion, judge_bytes)(row.batch, POOL_BYTES)
-    loop.judge = peaks = Peaks(loop.judge)
-    loop.observers = (peaks,)
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    list(loop)
-    return {"planned": plan.total, "terms": asdict(plan), "peaks": peaks.bytes}
+    row = case.row
+    models = Bench(cache).models(row, judge_is_policy=row.model == "M")
+    job = {**row.job(seed=0, steps=STEPS, warmup=0), **SETTINGS[case.setting], **models, "orders": "both"}
+    found = run_worker("benchmarks.speed.plan_worker", job)
+    return {
+        **{name: found[name] for name in ("planned", "terms", "peaks")},
+        "provenance": records.provenance(found["device"], found["versions"]),
+    }
 
 
-def keep(name: str, found: dict[str, Any]) -> None:
-    """Put one row among those measured before."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    measured = {**results, name: found}
-    in_order = {name: measured[name] for name in CASES if name in measured}
-    RESULTS.write_text(json.dumps(in_order, indent=1) + "\n")
-
-
-def table(results: dict[str, Any]) -> str:
+def table(results: Mapping[str, dict[str, Any]]) -> str:
     """The rows in Markdown, megabytes (10^6 bytes)."""
     lines = []
     for name, found in results.items():
@@ -139,38 +83,40 @@ def table(results: dict[str, Any]) -> str:
         phases = (f"{peaks[phase] / 1e6:.0f}" for phase in HEADS[-3:])
         total = (f"{found['planned'] / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{found['planned'] / peak:.2f}")
         lines.append((name, *total, *phases))
-    return pages.markdown(HEADS, lines)
+    return markdown(HEADS, lines)
 
 
-def filled(page: str, results: dict[str, Any]) -> str:
-    """`page` with the table where it has ``<!-- memory: plan -->``, up to ``<!-- end -->``."""
-    return pages.filled(page, "memory", {"plan": lambda: table(results)})
+def reach(results: Mapping[str, dict[str, Any]]) -> str:
+    """How far the plan is off, in words."""
+    ratios = [found["planned"] / max(found["peaks"].values()) for found in results.values()]
+    return f"{min(ratios):.2f} to {max(ratios):.2f} times the measured peak in {len(ratios)} rows"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.memory_plan", description=__doc__)
-    parser.add_argument("--work", type=Path, help="where the models are made")
-    parser.add_argument("--rows", help="names of rows, with commas between them; all by default")
-    parser.add_argument("--here", help="measure this row in this process and print it")
-    parser.add_argument("--write-docs", action="store_true", help="put the results into docs/performance.md")
-    options = parser.parse_args()
-    if options.write_docs:
-        page = filled(PAGE.read_text(encoding="utf-8"), json.loads(RESULTS.read_text()))
-        PAGE.write_text(page, encoding="utf-8")
-        return
-    if options.work is None:
-        parser.error("--work is missing: the folder where the models are made")
-    names = [name.strip() for name in options.rows.split(",")] if options.rows else list(CASES)
+def block(name: str) -> str:
+    """What a page shows of the recorded results: `plan`, `reach` or `origin`."""
+    results = records.load(RESULTS)
+    writers = {"plan": table, "reach": reach, "origin": lambda found: records.origin(found.values())}
+    return writers[name](results)
+
+
+@click.command(help="Compare the memory plan with the measured peak.")
+@click.option("--rows", help="Rows, with commas between them; all by default.")
+@click.option("--write", is_flag=True, help="Keep each row's result and write it into the pages.")
+@click.option("--cache", type=click.Path(path_type=Path), default=environments.CACHE, show_default=True)
+def main(rows: str | None, write: bool, cache: Path) -> None:
+    from benchmarks import pages
+
+    names = [name.strip() for name in rows.split(",")] if rows else list(CASES)
     if unknown := [name for name in names if name not in CASES]:
-        parser.error(f"there is no row '{unknown[0]}'.{did_you_mean(unknown[0], CASES)}")
-    if options.here:
-        print(json.dumps(measure(CASES[options.here], options.work)))
-        return
+        raise BenchmarkError(f"there is no row '{unknown[0]}'.{did_you_mean(unknown[0], CASES)}")
+    found = {}
     for name in names:
-        command = [sys.executable, "-m", "benchmarks.memory_plan", "--work", str(options.work)]
-        done = subprocess.run([*command, "--here", name], check=True, stdout=subprocess.PIPE)
-        keep(name, json.loads(done.stdout.splitlines()[-1]))
-    print(table(json.loads(RESULTS.read_text())))
+        found[name] = measure(CASES[name], cache)
+        if write:
+            records.keep(RESULTS, name, found[name], CASES)
+    click.echo(table(found))
+    if write:
+        pages.write()
 
 
 if __name__ == "__main__":

@@ -1,31 +1,44 @@
-"""Results in pages of the documentation: tables in Markdown, and the places where they stand."""
+"""Writes what is on record into the pages that show it: ``python -m benchmarks.pages``.
+
+What stands between ``<!-- TAG: NAME -->`` and ``<!-- end -->`` is replaced; each tag belongs to one
+benchmark.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
-from prefloop.errors import UserError
+from benchmarks import memory_plan, quick_start
+from benchmarks.experiments import tables as experiments
+from benchmarks.harness.pages import fill
+from benchmarks.harness.workers import ROOT
+from benchmarks.others import tables as others
+from benchmarks.speed import tables as speed
 
-Cells = Sequence[str]
+WRITERS = {
+    "speed": speed.block,
+    "memory": memory_plan.block,
+    "others": others.block,
+    "quick start": quick_start.block,
+    "table": experiments.table,
+    "number": experiments.number,
+}
+PAGES = [
+    ROOT / "benchmarks" / "NOTES.md",
+    ROOT / "docs" / "performance.md",
+    *sorted((ROOT / "docs" / "experiments").glob("*.md")),
+]
 
 
-def markdown(heads: Cells, lines: Iterable[Cells], *, numbers: bool = True) -> str:
-    """A table, or nothing where there are no lines. With `numbers`, all columns but the first lean right."""
-    rows = list(lines)
-    rules = ["---" if i == 0 or not numbers else "---:" for i in range(len(heads))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rules, *rows]) if rows else ""
+def render(page: Path) -> str:
+    """A page with all that is on record."""
+    return fill(page.read_text(encoding="utf-8"), WRITERS)
 
 
-def filled(page: str, tag: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    """`page` with what stands between ``<!-- TAG: NAME -->`` and ``<!-- end -->`` made anew.
+def write() -> None:
+    for page in PAGES:
+        page.write_text(render(page), encoding="utf-8")
 
-    Raises `UserError` where it asks for a table that there is not.
-    """
 
-    def fill(mark: re.Match[str]) -> str:
-        if mark[2] not in tables:
-            raise UserError(f"there is no table '{mark[2]}'. Tables: {', '.join(tables)}.")
-        return f"{mark[1]}\n\n{tables[mark[2]]() or 'Not measured yet.'}\n\n{mark[3]}"
-
-    return re.sub(rf"(<!-- {tag}: ([\w ]+) -->).*?(<!-- end -->)", fill, page, flags=re.DOTALL)
+if __name__ == "__main__":
+    write()

@@ -1,28 +1,31 @@
 """The quick start as a newcomer runs it, over seeds: ``python -m benchmarks.quick_start``.
 
 Each seed is ``prefloop train --set training.seed=N`` in a process of its own, with the judge that the quick
-start has. Prints a table for docs/experiments/quick-start.md; ``--write`` puts it and the record in place.
+start has. ``--write`` keeps the results and puts them into docs/experiments/quick-start.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.intervals import STUDENT, interval
-from benchmarks.pages import markdown
+import click
+from benchmarks.harness import records
+from benchmarks.harness.environments import installed
+from benchmarks.harness.pages import markdown
+from benchmarks.harness.statistics import MOST_SEEDS, interval
+from benchmarks.harness.worker import device
+from benchmarks.harness.workers import PACKAGES, ROOT, variables
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "experiments" / "quick-start.md"
-RECORD = ROOT / "benchmarks" / "results" / "quick-start.json"
+RESULTS = records.RESULTS / "quick-start.json"
+ALGORITHMS = ("online_dpo", "xpo")
 HEADS = ("algorithm", "seed", "before", "after", "95 % interval", "length-controlled", "right answers")
-MARKS = re.compile(r"(<!-- table -->\n).*?(\n<!-- end -->)", re.DOTALL)
+KEPT = ("win_rate", "length_controlled_win_rate", "accuracy", "completion_length", "kl")
 
 
 def run(seed: int, algorithm: str) -> dict[str, Any]:
@@ -32,13 +35,13 @@ def run(seed: int, algorithm: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "prefloop", "train"]
         for setting in [*settings, "output.report=false"]:
             command += ["--set", setting]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-        summary = json.loads(Path(folder, "run", "run.json").read_text())["summary"]
-    kept = ("win_rate", "length_controlled_win_rate", "accuracy", "completion_length", "kl")
-    return {"seed": seed, "algorithm": algorithm, **{name: summary.get(name) for name in kept}}
+        environment = variables([ROOT / name for name in PACKAGES], share_blas=False)
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
+        summary = json.loads(Path(folder, "run", "run.json").read_text(encoding="utf-8"))["summary"]
+    return {"seed": seed, "algorithm": algorithm, **{name: summary.get(name) for name in KEPT}}
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def table(runs: Sequence[dict[str, Any]]) -> str:
     """A line for each run, and the mean of each algorithm with Student's interval over its seeds."""
     lines = []
     for found in runs:
@@ -62,16 +65,26 @@ def table(runs: list[dict[str, Any]]) -> str:
     return markdown(HEADS, lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, choices=range(2, len(STUDENT) + 2), default=5)
-    parser.add_argument("--write", action="store_true", help="put the table and the record in place")
-    arguments = parser.parse_args()
-    runs = [run(seed, a) for a in ("online_dpo", "xpo") for seed in range(arguments.seeds)]
-    print(table(runs))
-    if arguments.write:
-        RECORD.write_text(json.dumps(runs, indent=1) + "\n")
-        PAGE.write_text(MARKS.sub(lambda m: m[1] + "\n" + table(runs) + "\n" + m[2], PAGE.read_text()))
+def block(name: str) -> str:
+    """What the page shows: `runs`, or `origin`, what they were measured with."""
+    results = records.load(RESULTS)
+    return {"runs": lambda: table(results["runs"]), "origin": lambda: records.origin([results])}[name]()
+
+
+@click.command(help="Run the quick start with several seeds.")
+@click.option("--seeds", default=5, type=click.IntRange(2, MOST_SEEDS), show_default=True)
+@click.option("--write", is_flag=True, help="Keep the results and write them into the page.")
+def main(seeds: int, write: bool) -> None:
+    import mlx.core  # noqa: F401 (what `device` asks)
+    from benchmarks import pages
+
+    runs = [run(seed, algorithm) for algorithm in ALGORITHMS for seed in range(seeds)]
+    click.echo(table(runs))
+    if write:
+        versions = installed(("prefloop", "mlx", "mlx-lm"))
+        results = {"provenance": records.provenance(device(), versions), "runs": runs}
+        records.save(RESULTS, results)
+        pages.write()
 
 
 if __name__ == "__main__":

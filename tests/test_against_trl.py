@@ -1,4 +1,4 @@
-"""prefloop's losses against TRL's, by value and by gradient; how `docs/experiments/others.md` is written.
+"""prefloop's losses against TRL's, by value and by gradient.
 
 `trl_losses.json` holds the log-probabilities and what TRL made of them; it was written by
 ``python -m benchmarks.others losses``, which installs TRL in an environment of its own. TRL is not needed
@@ -13,7 +13,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from benchmarks.others import learning, page
 from benchmarks.others.losses import FIXTURE, Comparison, build, compare, value_and_gradient
 
 ANSWERS: dict[str, Any] = json.loads(FIXTURE.read_text())
@@ -44,28 +43,3 @@ def test_both_meanings_of_ipo_are_compared() -> None:
     theirs = {c.trainer: c.theirs for c in COMPARISONS if c.loss == "ipo" and c.beta == 0.1}
     assert means == pytest.approx(theirs["DPOTrainer"]) and sums == pytest.approx(theirs["OnlineDPOTrainer"])
     assert abs(means - sums) > 1
-
-
-def test_the_page_shows_the_committed_results() -> None:
-    text = page.PAGE.read_text(encoding="utf-8")
-    assert page.filled(text) == text
-
-
-def test_spread_is_the_interval_of_the_mean_by_students_t() -> None:
-    found = learning.spread([0.5, 0.6, 0.7, 0.8, 0.9])
-    assert found["mean"] == pytest.approx(0.7)
-    assert found["half"] == pytest.approx(2.776 * np.std([0.5, 0.6, 0.7, 0.8, 0.9], ddof=1) / 5**0.5)
-
-
-def test_the_best_learning_rate_wins_most_without_losing_the_facts() -> None:
-    def row(tool: str, rate: float, win_rate: float, facts: float) -> dict[str, Any]:
-        end = {"win_rate": {"mean": win_rate}, "facts_right": {"mean": facts}}
-        return {"tool": tool, "learning_rate": rate, "evaluations": {"30": end}}
-
-    swept = [
-        row("a", 1.0, 0.7, 1.0),
-        row("a", 2.0, 0.8, 0.9),
-        row("a", 4.0, 0.8, 0.95),
-        row("a", 8.0, 0.9, 0.4),
-    ]
-    assert learning.best([*swept, row("b", 1.0, 0.9, 0.1), row("b", 2.0, 0.6, 1.0)]) == {"a": 2.0, "b": 2.0}

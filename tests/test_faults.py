@@ -1,4 +1,4 @@
-"""The fault campaign, cut short: ``python benchmarks/faults.py`` is the long one."""
+"""The fault campaign, cut short: ``python -m benchmarks.faults`` is the long one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CAMPAIGN = Path(__file__).resolve().parent.parent / "benchmarks" / "faults.py"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
@@ -21,6 +21,7 @@ CAMPAIGN = Path(__file__).resolve().parent.parent / "benchmarks" / "faults.py"
     ids=["kills", "files"],
 )
 def test_no_fault_loses_a_label(faults: tuple[str, ...]) -> None:
-    done = subprocess.run([sys.executable, str(CAMPAIGN), *faults], capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.faults", *faults]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

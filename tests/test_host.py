@@ -10,7 +10,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from prefloop.cpu import attention, blas
+from prefloop.cpu import attention, kernels
 from prefloop.model.split import inference_attention
 
 ROWS, HEADS, GROUPS, WIDTH = 2, 4, 2, 8
@@ -130,19 +130,19 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of threads that a stand-in for OpenBLAS is told, which has 6 at first."""
     told = [6]
     library = SimpleNamespace(openblas_get_num_threads=lambda: told[-1], openblas_set_num_threads=told.append)
-    monkeypatch.setattr(blas, "_openblas", lambda: library)
+    monkeypatch.setattr(kernels, "_openblas", lambda: library)
     return told
 
 
 def test_small_products_run_on_one_thread(counts: list[int]) -> None:
     model = nn.Sequential(nn.Linear(8, 100, bias=True), nn.Linear(100, 16, bias=True))  # 800 and 1600: 1200
-    rows = blas.SMALL // 1200
-    with pytest.raises(RuntimeError, match="stopped"), blas.limit_threads(model, rows):
+    rows = kernels.SMALL // 1200
+    with pytest.raises(RuntimeError, match="stopped"), kernels.limit_threads(model, rows):
         assert counts == [6, 1]
         raise RuntimeError("stopped")
     assert counts == [6, 1, 6]
-    with blas.limit_threads(model, rows + 1):
+    with kernels.limit_threads(model, rows + 1):
         assert counts == [6, 1, 6]
     model.set_dtype(mx.bfloat16)  # not OpenBLAS's business
-    with blas.limit_threads(model, 1):
+    with kernels.limit_threads(model, 1):
         assert counts == [6, 1, 6]

@@ -32,7 +32,7 @@ NAMES = [
 DEPRECATED = ["LabelledPair", "labelled_pairs"]
 MOVED = {
     "blas.REMEDY": "prefloop.cpu.blas.REMEDY",
-    "blas.matters": "prefloop.cpu.blas.uses_linux_cpu_backend",
+    "blas.uses_linux_cpu_backend": "prefloop.cpu.blas.uses_linux_cpu_backend",
     "blas.use_fastest": "prefloop.cpu.blas.use_fastest",
     "questions.DEFAULT_RUBRIC": "prefloop_plugins.questions.DEFAULT_RUBRIC",
     "questions.fence_for": "prefloop_plugins.questions.fence_for",

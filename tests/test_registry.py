@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from prefloop.cli.plugged import PluggedGroup
 from prefloop.errors import UserError
-from prefloop.hooks import hookimpl
+from prefloop.hooks import Command, hookimpl
 from prefloop.registry import KINDS, Broken, Origin, Registry, component
 
 Install = Callable[..., None]
@@ -248,3 +250,44 @@ def test_the_bundled_components_can_all_be_loaded() -> None:
     for provider in Registry().providers:
         module, _, name = str(provider.target).partition(":")
         assert provider.load() is getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("name", ["a b c", "runs  x", "nogroup x", "a:b", "", "two\nlines"])
+def test_a_command_with_a_wrong_name_breaks_its_plugin(name: str, install: Install) -> None:
+    install(("acme", plugin_with_commands({name: Command("acme.commands:go", "Go.")})))
+    (broken,) = Registry().broken
+    assert broken.error == (
+        f"ValueError: prefloop_commands: {name!r} is no name: it must be one word, or one after a group "
+        "(config, plugins, runs)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "help", "message"),
+    [
+        ("acme.commands", "Go.", "a command's target is a text 'package.module:name', not 'acme.commands'"),
+        ("acme.commands:go", "Go.\nAnd stop.", "a command's help is one line of text, not"),
+        ("acme.commands:go", "", "a command's help is one line of text, not ''"),
+    ],
+)
+def test_a_command_is_checked_where_it_is_made(target: str, help: str, message: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        Command(target, help)
+
+
+def test_a_bundled_command_keeps_its_name_and_another_goes_by_its_qualified_one(install: Install) -> None:
+    install(
+        ("prefloop", plugin_with_commands({"judge": Command("prefloop.cli:main", "Ours.")})),
+        ("acme", plugin_with_commands({"judge": Command("acme.commands:judge", "Theirs.")})),
+    )
+    assert sorted(PluggedGroup("main").offered) == ["acme:judge", "judge"]
+
+
+def plugin_with_commands(commands: dict[str, Command]) -> ModuleType:
+    plugin = ModuleType("plugin_with_commands")
+
+    def hook() -> dict[str, Command]:
+        return commands
+
+    plugin.prefloop_commands = hookimpl(hook)  # type: ignore[attr-defined]
+    return plugin

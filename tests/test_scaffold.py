@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from prefloop import UserError
-from prefloop.registry import KINDS
-from prefloop_plugins.scaffold import write
+from prefloop_plugins.scaffold import NEW, write
 from support.packages import Prefloop, pip_install
 
 NAME = "brevity-first"
@@ -34,19 +33,19 @@ def run(*command: str, folder: Path, path: Path) -> str:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("sources")
-    return {kind: write(kind, NAME, folder).folder for kind in KINDS}
+    return {kind: write(kind, NAME, folder).folder for kind in NEW}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, sources: dict[str, Path]) -> Path:
-    """All six packages installed, as pip installs them."""
+    """All seven packages installed, as pip installs them."""
     target = tmp_path_factory.mktemp("site")
     pip_install(target, sources.values())
     return target
 
 
 @pytest.mark.parametrize(
-    "kind", ["judge", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "judge")]
+    "kind", ["judge", *(pytest.param(kind, marks=pytest.mark.slow) for kind in NEW if kind != "judge")]
 )
 def test_the_tests_of_a_new_package_pass(sources: dict[str, Path], site: Path, kind: str) -> None:
     out = run("pytest", "-p", "no:cacheprovider", folder=sources[kind], path=site)
@@ -55,7 +54,7 @@ def test_the_tests_of_a_new_package_pass(sources: dict[str, Path], site: Path, k
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEW)
 def test_a_new_package_passes_lint_and_strict_types(sources: dict[str, Path], site: Path, kind: str) -> None:
     if not (importlib.util.find_spec("ruff") and importlib.util.find_spec("mypy")):
         pytest.skip("ruff and mypy are not installed")
@@ -74,7 +73,7 @@ def test_a_run_finds_the_component_of_a_new_package(tmp_path: Path, site: Path) 
 
 def test_check_passes_a_right_package(tmp_path: Path, site: Path) -> None:
     lines = Prefloop(tmp_path).out("plugins", "check", f"prefloop-judge-{NAME}", path=[site]).splitlines()
-    assert lines[0] == f"ok      plugin     prefloop-judge-{NAME}: 4 passed"
+    assert lines[0] == f"ok      plugin     prefloop-judge-{NAME}: 5 passed"
     assert lines[1].startswith(f"ok      judge      prefloop-judge-{NAME}:{NAME}: 13 passed, 1 skipped")
 
 

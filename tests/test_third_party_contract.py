@@ -183,6 +183,17 @@ def test_two_packages_with_one_command_go_by_their_qualified_names(tmp_path: Pat
     assert done.stderr == "error: '.' holds no run: there is no run.json in it.\n"
 
 
+def test_a_command_that_is_none_is_found(tmp_path: Path) -> None:
+    source = Path(shutil.copytree(SOURCE, tmp_path / "source"))
+    code = source / "src" / "acme_tally" / "commands.py"
+    code.write_text(
+        code.read_text().replace('@click.command()\n@click.argument("run"', '@click.argument("run"')
+    )
+    done = Prefloop(tmp_path)("plugins", "check", "acme-tally", path=[installed(source, tmp_path)])
+    assert done.returncode == 1
+    assert "command 'tally': 'acme_tally.commands:tally' is a function, not a click command" in done.stdout
+
+
 @pytest.mark.slow
 def test_it_is_type_checked_in_strict_mode(site: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec("mypy") is None:

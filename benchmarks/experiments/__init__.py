@@ -4,6 +4,4 @@
 writes the figures and pages in ``docs/experiments``. Every number there comes from what is on record.
 """
 
-from prefloop.cpu import blas
-
-blas.use_fastest()  # before anything imports mlx
+from benchmarks.harness import workers  # noqa: F401 (loads the BLAS before anything imports mlx)

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import click
 from attrs import evolve
-from benchmarks.experiments import arms
-from benchmarks.experiments.pages import render, table
-from benchmarks.experiments.records import FILE, PAGES, SEEDS, Records, train_missing
-
-EXPERIMENTS = {
-    f.__name__: f for f in (arms.freshness, arms.losses, arms.exploration, arms.labels, arms.faults)
-}
+from benchmarks import pages
+from benchmarks.experiments.arms import EXPERIMENTS
+from benchmarks.experiments.records import FILE, Records, settings_of, train_missing
+from benchmarks.experiments.tables import table_of
+from benchmarks.harness.statistics import MOST_SEEDS
+from benchmarks.harness.workers import ROOT
 
 
 @click.command(help="Train what is not on record, then draw the figures and fill in docs/experiments.")
 @click.argument("name", type=click.Choice([*EXPERIMENTS, "all"]))
 @click.option(
-    "--seeds", default=5, type=click.IntRange(2, SEEDS), show_default=True, help="Runs of each arm."
+    "--seeds", default=5, type=click.IntRange(2, MOST_SEEDS), show_default=True, help="Of each arm."
 )
 @click.option("--jobs", default=2, show_default=True, help="Runs side by side, one thread each.")
 @click.option("--seconds", default=math.inf, help="Begin no run after so long; the next call goes on.")
@@ -37,18 +36,13 @@ def main(name: str, seeds: int, jobs: int, seconds: float, quick: bool) -> None:
     wanted = [arm for n in names for arm in EXPERIMENTS[n]()]
     if missing := train_missing(records, wanted, seeds, jobs, seconds):
         sys.exit(f"{missing} runs are missing; the same command goes on.")
-    records.tidy([arm for make in EXPERIMENTS.values() for arm in make()])
-    write(names, records)
-
-
-def write(names: list[str], records: Records) -> None:
-    """The figures of some experiments, and the pages of all."""
+    arms = [arm for make in EXPERIMENTS.values() for arm in make()]
+    records.tidy((settings_of(arm), seed) for arm in arms for seed in range(MOST_SEEDS))
     from benchmarks.experiments.figures import draw
 
-    for name in names:
-        draw(name, records, PAGES)
-    for path in sorted(PAGES.glob("*.md")):
-        path.write_text(render(path.read_text(encoding="utf-8"), records, EXPERIMENTS), encoding="utf-8")
+    for n in names:
+        draw(n, records, ROOT / "docs" / "experiments")
+    pages.write()
 
 
 def try_out(names: list[str], jobs: int) -> None:
@@ -58,7 +52,7 @@ def try_out(names: list[str], jobs: int) -> None:
         for name in names:
             found = [evolve(arm, steps=2, evaluations=1) for arm in EXPERIMENTS[name]()[:2]]
             train_missing(records, found, 2, jobs, math.inf)
-            print(table(name, found, records))
+            print(table_of(name, found, records))
 
 
 if __name__ == "__main__":

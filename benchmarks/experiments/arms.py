@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import evolve
-from benchmarks.experiments.training import Arm
+from attrs import evolve, field, frozen
+
+from prefloop.types import Ties
+
+Options = Mapping[str, Any]
+
+
+@frozen
+class Arm:
+    """One setting that is compared with others; every part of it is as in a configuration file."""
+
+    name: str
+    task: str = "warm"
+    sampler: Options = field(factory=lambda: {"use": "policy"})
+    judge: Options = field(factory=lambda: {"use": "faulty"})
+    loss: Options = field(factory=lambda: {"use": "sigmoid"})
+    bonuses: Sequence[Options] = ()
+    ties: Ties = "drop"
+    steps: int = 40
+    batch: int = 8
+    epochs: int = 1
+    """Passes over a file of ``steps * batch`` judged pairs, where the sampler is ``dataset``."""
+    learning_rate: float = 1e-4
+    evaluations: int = 4
+
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 LOSSES = ("sigmoid", "hinge", "ipo", "dpop")
@@ -89,3 +113,7 @@ def exploration() -> list[Arm]:
 def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) -> Arm:
     options = {"use": "optimism"} if bonus == "paper" else {"use": "kl", "estimator": bonus}
     return evolve(plain, name=name, bonuses=[{**options, "alpha": alpha}])
+
+
+EXPERIMENTS = {f.__name__: f for f in (freshness, losses, exploration, labels, faults)}
+"""By the name that the command line and the pages use."""

@@ -11,9 +11,10 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from benchmarks.experiments import arms
-from benchmarks.experiments.intervals import SHARES, interval
+from benchmarks.experiments.arms import Arm
 from benchmarks.experiments.records import Records
-from benchmarks.experiments.training import Arm
+from benchmarks.experiments.tables import SHARES
+from benchmarks.harness.statistics import interval
 
 plt.rcParams |= {
     "svg.hashsalt": "prefloop",

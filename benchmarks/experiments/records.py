@@ -12,35 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from attrs import asdict
-from benchmarks.experiments.training import Arm, train
+from benchmarks.experiments.arms import Arm
+from benchmarks.harness import records
+from benchmarks.harness.environments import installed
+from benchmarks.harness.statistics import MOST_SEEDS
+from benchmarks.harness.worker import Record, device
 
-ROOT = Path(__file__).resolve().parents[2]
-FILE = ROOT / "benchmarks" / "results" / "experiments.jsonl"
-PAGES = ROOT / "docs" / "experiments"
-SEEDS = 10
-"""At most, of each arm."""
+FILE = records.RESULTS / "experiments.jsonl"
 
 Curve = list[dict[str, float]]
-Line = dict[str, Any]
 
 
-class Records:
-    """What each arm came to with each seed, as lines of a file."""
+class Records(records.Log):
+    """What each arm came to with each seed."""
 
     def __init__(self, path: Path = FILE) -> None:
-        self.path = path
-        self._lines: dict[str, Line] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            self._remember(json.loads(line))
-
-    def _remember(self, line: Line) -> None:
-        self._lines[_key(line["settings"], line["seed"])] = line
+        super().__init__(path)
 
     def curves(self, arm: Arm) -> dict[int, Curve]:
         """The curves of an arm by their seeds."""
-        settings = settings_of(arm)
-        found = {line["seed"]: line["curve"] for line in self._lines.values() if line["settings"] == settings}
-        return dict(sorted(found.items()))
+        found = {seed: self.find(settings_of(arm), seed) for seed in range(MOST_SEEDS)}
+        return {seed: line["curve"] for seed, line in found.items() if line}
 
     def last(self, arm: Arm, measure: str) -> list[float]:
         """What was measured at the end, one value for each seed."""
@@ -48,37 +40,26 @@ class Records:
 
     def missing(self, arms: Sequence[Arm], seeds: int) -> list[tuple[Arm, int]]:
         """What is not on record, each run once, seed by seed."""
-        wanted = {_key(settings_of(arm), seed): (arm, seed) for seed in range(seeds) for arm in arms}
-        return [run for key, run in wanted.items() if key not in self._lines]
-
-    def add(self, arm: Arm, seed: int, curve: Curve, seconds: float) -> None:
-        """Write a run down as soon as it is done."""
-        line = {"settings": settings_of(arm), "seed": seed, "cpu_seconds": round(seconds, 1), "curve": curve}
-        self._remember(line)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-
-    def tidy(self, arms: Sequence[Arm]) -> None:
-        """Put the lines in order, without those that belong to no arm any more."""
-        wanted = [_key(settings_of(arm), seed) for arm in arms for seed in range(SEEDS)]
-        self._lines = {key: self._lines[key] for key in wanted if key in self._lines}
-        self.path.write_text("".join(json.dumps(x) + "\n" for x in self._lines.values()), encoding="utf-8")
+        wanted = {str(settings_of(arm)): arm for arm in arms}.values()
+        runs = [(arm, seed) for seed in range(seeds) for arm in wanted]
+        return [(arm, seed) for arm, seed in runs if not self.find(settings_of(arm), seed)]
 
 
-def train_missing(records: Records, arms: Sequence[Arm], seeds: int, jobs: int, seconds: float) -> int:
+def train_missing(known: Records, arms: Sequence[Arm], seeds: int, jobs: int, seconds: float) -> int:
     """Train what is not on record; returns how many runs are still missing when the time is up."""
-    runs, deadline = records.missing(arms, seeds), time.monotonic() + seconds
+    runs, deadline = known.missing(arms, seeds), time.monotonic() + seconds
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker) as pool:
         waiting = runs[::-1]
-        running: dict[Future[tuple[Curve, float]], tuple[Arm, int]] = {}
+        running: dict[Future[Record], tuple[Arm, int]] = {}
         while running or (waiting and time.monotonic() < deadline):
             while waiting and len(running) < jobs and time.monotonic() < deadline:
                 run = waiting.pop()
-                running[pool.submit(_timed, *run)] = run
+                running[pool.submit(_measured, *run)] = run
             done = next(as_completed(running))
             run = running.pop(done)
-            records.add(*run, *done.result())
-            print(f"{run[0].name}, seed {run[1]}: {done.result()[1]:.1f} s", flush=True)
+            found = done.result()
+            known.add(settings_of(run[0]), run[1], found)
+            print(f"{run[0].name}, seed {run[1]}: {found['cpu_seconds']} s", flush=True)
     return len(waiting)
 
 
@@ -89,14 +70,18 @@ def settings_of(arm: Arm) -> dict[str, Any]:
     return settings
 
 
-def _key(settings: dict[str, Any], seed: int) -> str:
-    return json.dumps([settings, seed], sort_keys=True)
-
-
 def _start_worker() -> None:
     os.nice(15)
 
 
-def _timed(arm: Arm, seed: int) -> tuple[Curve, float]:
+def _measured(arm: Arm, seed: int) -> Record:
+    """A run's curve, the processor's seconds for it, and what it was made with."""
+    from benchmarks.experiments.training import train
+
     started = time.process_time()
-    return train(arm, seed), time.process_time() - started
+    curve = train(arm, seed)
+    return {
+        "cpu_seconds": round(time.process_time() - started, 1),
+        "provenance": records.provenance(device(), installed(("prefloop", "mlx", "mlx-lm"))),
+        "curve": curve,
+    }

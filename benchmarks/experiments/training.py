@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from statistics import fmean
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
+from benchmarks.experiments.arms import Arm, Options
 from benchmarks.experiments.task import JUDGES, TASKS, Worth, hits
+from benchmarks.harness.internals import load_prompts
 from scripts.embedded.facts import is_right, style_score
 
 from prefloop import Judge, Loop, Policy, Prompt, Sampling, Step, component
 from prefloop.config import PromptsConfig, TrainingConfig
-from prefloop.prompts.loading import load_prompts
-from prefloop.types import Ties
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=24)
 STARTS, DRAWS = 8, 2
 """Answers to each held-out question: the start's, drawn once, and the policy's at each evaluation."""
-
-Options = Mapping[str, Any]
-
-
-@frozen
-class Arm:
-    """One setting that is compared with others; every part of it is as in a configuration file."""
-
-    name: str
-    task: str = "warm"
-    sampler: Options = field(factory=lambda: {"use": "policy"})
-    judge: Options = field(factory=lambda: {"use": "faulty"})
-    loss: Options = field(factory=lambda: {"use": "sigmoid"})
-    bonuses: Sequence[Options] = ()
-    ties: Ties = "drop"
-    steps: int = 40
-    batch: int = 8
-    epochs: int = 1
-    """Passes over a file of ``steps * batch`` judged pairs, where the sampler is ``dataset``."""
-    learning_rate: float = 1e-4
-    evaluations: int = 4
 
 
 def train(arm: Arm, seed: int) -> list[dict[str, float]]:

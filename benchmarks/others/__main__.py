@@ -1,71 +1,54 @@
-"""``python -m benchmarks.others losses|learning [--seeds N]``: results, and the page, written anew."""
+"""``python -m benchmarks.others losses|learning``: results, and the page, written anew. See the package."""
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
+import click
 from attrs import asdict
-from benchmarks.experiments.intervals import STUDENT
-from benchmarks.others import page
-from benchmarks.others.workshop import Workshop
+from benchmarks import pages
+from benchmarks.harness import environments, records
+from benchmarks.harness.statistics import MOST_SEEDS
+from benchmarks.harness.workers import run_worker
+from benchmarks.others.tables import results
 
-from prefloop import UserError
-
-
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser("python -m benchmarks.others", description=__doc__)
-    found.add_argument("command", choices=COMMANDS)
-    found.add_argument("--seeds", type=int, default=5, help="seeds of each row, from 2 to 10")
-    found.add_argument(
-        "--folder",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "prefloop-others",
-        help="where environments and finished runs are kept",
-    )
-    return found
+cache_option = click.option(
+    "--cache", type=click.Path(path_type=Path), default=environments.CACHE, show_default=True
+)
 
 
-def losses(shop: Workshop, _: argparse.Namespace) -> dict[str, Any]:
-    """Ask TRL anew, keep its answers for the tests, and compare."""
+@click.group(help="prefloop beside mlx-lm-lora and TRL.")
+def main() -> None:
+    pass
+
+
+@main.command(help="Ask TRL anew, keep its answers for the tests, and compare.")
+@cache_option
+def losses(cache: Path) -> None:
     from benchmarks.others.losses import FIXTURE, compare
 
-    answers = shop.run("trl", None, module="losses_trl")
-    FIXTURE.write_text(answers + "\n", encoding="utf-8")
-    fixture = json.loads(answers)
+    found = run_worker(
+        "benchmarks.others.trl_losses_worker", {}, python=environments.interpreter("trl", cache)
+    )
+    kept = {name: found[name] for name in ("versions", "tables", "cases")}
+    fixture = {"made_by": "python -m benchmarks.others losses", **kept}
+    FIXTURE.write_text(json.dumps(fixture) + "\n", encoding="utf-8")
     comparisons = [asdict(c) | {"value_difference": c.value_difference} for c in compare(fixture)]
-    return {"versions": fixture["versions"], "comparisons": comparisons}
+    origin = records.provenance(found["device"], found["versions"])
+    records.save(results("losses"), {"provenance": origin, "comparisons": comparisons})
+    pages.write()
 
 
-def learning(shop: Workshop, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train what has not been trained yet, and put everything together."""
+@main.command(help="Train what has not been trained yet, and put everything together.")
+@click.option("--seeds", default=5, type=click.IntRange(2, MOST_SEEDS), show_default=True)
+@cache_option
+def learning(seeds: int, cache: Path) -> None:
     from benchmarks.others.learning import measure
 
-    most = len(STUDENT) + 1
-    if not 2 <= arguments.seeds <= most:
-        raise UserError(f"--seeds: {arguments.seeds} is not a number from 2 to {most}.")
-    return measure(shop, range(arguments.seeds))
-
-
-COMMANDS = {"losses": losses, "learning": learning}
-
-
-def main() -> int:
-    """Run one command. Returns 2 where it cannot be done."""
-    arguments = parser().parse_args()
-    try:
-        found = COMMANDS[arguments.command](Workshop(arguments.folder), arguments)
-        page.save(arguments.command, {"date": f"{datetime.date.today()}", **found})
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    records.save(results("learning"), measure(cache, range(seeds)))
+    pages.write()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

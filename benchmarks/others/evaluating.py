@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from benchmarks.harness.internals import Evaluator, load_adapters, load_prompts, win_rate
 from benchmarks.others import task
-from benchmarks.others.prefloop_side import ADAPTER, RuleJudge, probe
+from benchmarks.others.prefloop_worker import ADAPTER, RuleJudge, probe
 from benchmarks.others.task import Place, is_right
 
 from prefloop import Policy, Sampling
 from prefloop.config import PromptsConfig
-from prefloop.evaluation import Evaluator, win_rate
-from prefloop.model.adapters import load_adapters
-from prefloop.prompts.loading import load_prompts
 
 REPEATS = 2
 """Completions of each side for every held-out question."""
@@ -35,13 +32,12 @@ class Referee:
         self.start = {**self._measured(), "ties": self._ties()}
         """The start of every run against itself: half the wins, give or take the sampling."""
 
-    def __call__(self, place: Place) -> dict[str, Any]:
-        """What the run says of itself, and its adapters' win rates by step."""
-        found: dict[str, Any] = json.loads((Path(place.folder) / "run.json").read_text())
+    def __call__(self, place: Place, probed: list[float]) -> dict[str, Any]:
+        """The win rates of a run's adapters by step; `probed` are the logits that its tool gave."""
         steps = range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY)
-        found["evaluations"] = {step: self._at(place, step) for step in steps}
-        difference = np.array(found.pop("probe")) - np.array(probe(self.policy))
-        return found | {"logit_difference": float(np.abs(difference).max())}
+        found = {step: self._at(place, step) for step in steps}
+        difference = np.array(probed) - np.array(probe(self.policy))
+        return {"evaluations": found, "logit_difference": float(np.abs(difference).max())}
 
     def _at(self, place: Place, step: int) -> dict[str, float]:
         load_adapters(self.policy.model, place.adapters(step))

@@ -3,89 +3,90 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from attrs import asdict, define, field
-from benchmarks.experiments.intervals import half_width
+from attrs import asdict
+from benchmarks.harness import environments, records
+from benchmarks.harness.internals import arrays, local_path
+from benchmarks.harness.statistics import half_width
+from benchmarks.harness.worker import Record
+from benchmarks.harness.workers import run_worker
 from benchmarks.others import rows, task
 from benchmarks.others.evaluating import Referee
 from benchmarks.others.rows import Row
 from benchmarks.others.task import Job, Place
-from benchmarks.others.workshop import Workshop
-
-from prefloop.embedded import local_path
-
-Record = dict[str, Any]
-AT_ONCE = 2
-"""Runs of one process: what is interrupted loses no more."""
 
 
-@define
-class Bench:
-    """Runs jobs, each once: what was measured stands in a file and is read from there the next time."""
+class Campaign:
+    """Trains in `cache`. What is finished stands in a file there and is not trained again."""
 
-    shop: Workshop
-    done: dict[Job, Record] = field(init=False, factory=dict)
-    _referee: Referee | None = field(init=False, default=None)
-
-    def __attrs_post_init__(self) -> None:
-        for line in self.log.read_text().splitlines() if self.log.exists() else ():
-            record = json.loads(line)
-            job = Job(**{**record["job"], "changes": tuple(record["job"]["changes"])})
-            self.done[job] = record
-
-    @property
-    def log(self) -> Path:
-        return self.shop.folder / "runs.jsonl"
-
-    @property
-    def referee(self) -> Referee:
-        self._referee = self._referee or Referee(self.shop.start_model())
-        return self._referee
+    def __init__(self, cache: Path) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        self.cache = cache
+        self.log = records.Log(cache / "learning.jsonl")
+        self.start = start_model(cache)
+        self.referee = Referee(self.start)
 
     def run(self, table: Iterable[Row], seeds: Sequence[int]) -> list[Record]:
         """The rows of a table, each with its seeds put together."""
         return [self._row(row, seeds) for row in table]
 
     def _row(self, row: Row, seeds: Sequence[int]) -> Record:
-        jobs = [row.job(seed) for seed in seeds]
-        if missing := [job for job in jobs if job not in self.done]:
-            print(f"{row.table}: {row.name}, {len(missing)} runs at {row.learning_rate:g}", flush=True)
-            for i in range(0, len(missing), AT_ONCE):
-                self._train(row.tool, missing[i : i + AT_ONCE])
-        return summary(row, [self.done[job] for job in jobs])
+        return summary(row, seeds, [self._trained(row, seed) for seed in seeds])
 
-    def _train(self, tool: str, jobs: Sequence[Job]) -> None:
-        model, prompts = str(self.shop.start_model()), str(local_path("embedded:prompts"))
-        with tempfile.TemporaryDirectory(dir=self.shop.folder) as runs:
-            places = [Place(model, prompts, f"{runs}/{job.seed}") for job in jobs]
-            given = [{"job": vars(j), "place": vars(p)} for j, p in zip(jobs, places, strict=True)]
-            self.shop.run(tool, given)
-            for job, place in zip(jobs, places, strict=True):
-                self._keep(job, self.referee(place))
+    def _trained(self, row: Row, seed: int) -> Record:
+        """What a run came to; it is trained where it is not on record."""
+        job = row.job(seed)
+        settings = {name: value for name, value in vars(job).items() if name != "seed"}
+        if found := self.log.find(settings, seed):
+            return found
+        print(f"{row.table}: {row.name}, {row.learning_rate:g}, seed {seed}", flush=True)
+        self.log.add(settings, seed, self._train(job))
+        return self._trained(row, seed)
 
-    def _keep(self, job: Job, found: Record) -> None:
-        line = json.dumps({"job": vars(job), **found})
-        with self.log.open("a") as file:
-            file.write(line + "\n")
-        self.done[job] = json.loads(line)
+    def _train(self, job: Job) -> Record:
+        python = environments.interpreter(job.tool, self.cache) if job.tool != "prefloop" else ""
+        module = f"benchmarks.others.{job.tool.replace('-', '_')}_worker"
+        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+            place = Place(str(self.start), str(local_path("embedded:prompts")), folder)
+            found = run_worker(module, {"job": vars(job), "place": vars(place)}, python=python)
+            return {
+                "judgements": found["judgements"],
+                **self.referee(place, found["probe"]),
+                "provenance": records.provenance(found["device"], found["versions"]),
+            }
 
 
-def summary(row: Row, records: Sequence[Record]) -> Record:
+def start_model(cache: Path) -> Path:
+    """The quick start's policy in float32: the same bytes for everybody, and fast on a CPU."""
+    import mlx.core as mx
+
+    place, source = cache / "models" / "quick-start", local_path("embedded:policy")
+    if not (place / "model.safetensors").exists():
+        shutil.copytree(source, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
+        weights = arrays(mx.load(str(source / "model.safetensors")))
+        config = json.loads((place / "config.json").read_text())
+        (place / "config.json").write_text(json.dumps(config | {"torch_dtype": "float32"}, indent=2))
+        wide = {name: value.astype(mx.float32) for name, value in weights.items()}
+        mx.save_safetensors(str(place / "model.safetensors"), wide, metadata={"format": "mlx"})
+    return place
+
+
+def summary(row: Row, seeds: Sequence[int], found: Sequence[Record]) -> Record:
     """A row with mean and interval over its seeds, step by step."""
-    steps = records[0]["evaluations"]
+    steps = found[0]["evaluations"]
     return {
         **asdict(row),
-        "seeds": [r["job"]["seed"] for r in records],
-        "judgements": sorted({r["judgements"] for r in records}),
-        "logit_difference": max(r["logit_difference"] for r in records),
-        "versions": records[0]["versions"],
+        "seeds": list(seeds),
+        "judgements": sorted({r["judgements"] for r in found}),
+        "logit_difference": max(r["logit_difference"] for r in found),
+        "provenance": found[0]["provenance"],
         "evaluations": {
-            step: {name: spread([r["evaluations"][step][name] for r in records]) for name in steps[step]}
+            step: {name: spread([r["evaluations"][step][name] for r in found]) for name in steps[step]}
             for step in steps
         },
     }
@@ -112,16 +113,16 @@ def best(sweep: Iterable[Record]) -> dict[str, float]:
     return {tool: rate for tool, (_, rate) in found.items()}
 
 
-def measure(shop: Workshop, seeds: Sequence[int]) -> Record:
+def measure(cache: Path, seeds: Sequence[int]) -> Record:
     """Every table of the page."""
-    bench = Bench(shop)
-    swept = bench.run(rows.sweep(), rows.SWEEP_SEEDS)
+    campaign = Campaign(cache)
+    swept = campaign.run(rows.sweep(), rows.SWEEP_SEEDS)
     return {
         "task": {name.lower(): value for name, value in vars(task).items() if name.isupper()},
-        "start": bench.referee.start,
-        "same rate": bench.run(rows.same_rate(), seeds),
+        "start": campaign.referee.start,
+        "same rate": campaign.run(rows.same_rate(), seeds),
         "sweep": swept,
-        "best rate": bench.run(rows.best_rate(best(swept)), seeds),
-        "differences": bench.run(rows.differences(), seeds),
-        "xpo": bench.run(rows.xpo(), seeds),
+        "best rate": campaign.run(rows.best_rate(best(swept)), seeds),
+        "differences": campaign.run(rows.differences(), seeds),
+        "xpo": campaign.run(rows.xpo(), seeds),
     }

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from attrs import frozen
+from benchmarks.harness.internals import number
+from benchmarks.harness.workers import ROOT
 
 from prefloop import Loss, Scores, component
-from prefloop.metrics import number
 
-ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "tests" / "trl_losses.json"
-"""What `losses_trl.py` printed in TRL's environment."""
+"""What `trl_losses_worker` reported."""
 OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("DPOTrainer", "ipo"): {"average": "tokens"},
     ("OnlineDPOTrainer", "ipo"): {"average": "sums"},

@@ -1,4 +1,4 @@
-"""The task that all three get. Standard library only: every environment imports this.
+"""The task that all three get. Every environment imports this, so it needs the standard library only.
 
 The policy is the quick start's, the judge the rule that the quick start's judge was taught: the answer with
 more kinds of warm phrases and fewer kinds of blunt ones is better.
@@ -10,9 +10,10 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from benchmarks.harness import worker
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts" / "embedded"))
 
@@ -45,7 +46,12 @@ class Job:
     algorithm: str = "online_dpo"
     alpha: float = 0.0
     changes: tuple[str, ...] = ()
-    """For prefloop, what it does in another's way: see `prefloop_side.py`."""
+    """For prefloop, what it does in another's way: see `prefloop_worker`."""
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Job:
+        """A job as it was written to JSON."""
+        return cls(**{**given, "changes": tuple(given["changes"])})
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,5 @@ class Place:
 
 
 def serve(train: Callable[[Job, Place], dict[str, Any]], distributions: tuple[str, ...]) -> None:
-    """Do the jobs that stand on standard input, each into its folder, and note how each went."""
-    for given in json.load(sys.stdin):
-        job = Job(**{**given["job"], "changes": tuple(given["job"]["changes"])})
-        place = Place(**given["place"])
-        Path(place.folder).mkdir(parents=True, exist_ok=True)
-        found = train(job, place)
-        found["versions"] = {name: version(name) for name in distributions}
-        (Path(place.folder) / "run.json").write_text(json.dumps(found))
+    """Be the worker that trains as it is told."""
+    worker.serve(lambda given: train(Job.of(given["job"]), Place(**given["place"])), distributions)

@@ -1,16 +1,15 @@
-"""What both sides measure in the same way, with nothing but the standard library and mlx."""
+"""What both workers measure in the same way, with nothing but the standard library and mlx."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-SECONDS = ("step", "sampling", "judging", "scoring", "update")
+SAME = ("mlx", "mlx-lm", "transformers", "tokenizers", "numpy")
+"""Distributions that have the same version on both sides."""
+PHASES = ("sampling", "judging", "scoring")
+"""Each ends with its results on the host. What is left of a step is the update and what lies between."""
 Result = dict[str, Any]
 
 
@@ -52,20 +51,6 @@ def _resident() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def serve(run: Callable[[dict[str, Any]], Result]) -> None:
-    """Do the job in the file that is named first, and write its result to the one that is named second."""
-    job, result = map(Path, sys.argv[1:3])
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    found = run(json.loads(job.read_text()))
-    result.write_text(json.dumps({**found, "load_before": load}))
-
-
-def phases(job: dict[str, Any], spans: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
-    """When each phase of the steps after the warm-up began and ended, and how long it took."""
-    after = kept(job, **spans)
-    return {"spans": after, **{name: [end - begin for begin, end in times] for name, times in after.items()}}
 
 
 def kept(job: dict[str, Any], **lists: list[Any]) -> dict[str, list[Any]]:

@@ -1,6 +1,5 @@
-"""Makes the models: seeded random weights, a tokenizer of whole words, and a judge that answers.
+"""Worker that makes models: seeded random weights, a tokenizer of whole words, and a judge that answers.
 
-``python -m benchmarks.speed.models``, with what to make on standard input, a JSON object on each line.
 A policy's stop token lies outside its vocabulary, so that every completion has its full length. The
 judge's last block is made so that it says a label after ``assistant:`` and ends its turn after a label:
 one that reads its probability and one that decodes until the end then both get an answer at once.
@@ -9,11 +8,11 @@ one that reads its probability and one that decodes until the end then both get 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from benchmarks.harness import worker
 from benchmarks.speed import words
 from benchmarks.speed.rows import Size
 from mlx.utils import tree_flatten
@@ -72,11 +71,13 @@ def _write_tokenizer(folder: Path, vocabulary: dict[str, int]) -> None:
     fast(tokenizer_object=tokenizer, **settings).save_pretrained(folder, save_jinja_files=False)
 
 
-def main() -> None:
-    for line in sys.stdin:
-        wanted = json.loads(line)
-        make(Path(wanted.pop("folder")), Size(**wanted.pop("size")), **wanted)
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Make the models of a job."""
+    for wanted in job["models"]:
+        size = Size(**wanted["size"])
+        make(Path(wanted["folder"]), size, judge=wanted["judge"], bits=wanted["bits"])
+    return {}
 
 
 if __name__ == "__main__":
-    main()
+    worker.serve(run, ("mlx", "mlx-lm"))

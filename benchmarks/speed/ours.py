@@ -1,27 +1,25 @@
-"""prefloop's side of a row, through its public names: ``python -m benchmarks.speed.ours JOB RESULT``.
+"""prefloop's worker: ``python -m benchmarks.speed.ours JOB RESULT``.
 
-The phases are those of the step's metrics, each of which ends with its results on the host; the step is
-timed from outside. What is left of it is counted to the update.
+Steps are timed from outside, and what they did is counted. An earlier commit is measured by its own copy of
+this file, so its place and what it reads and writes stay as they are.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
+from benchmarks.harness import worker
 from benchmarks.speed import measuring, words
 
 
 def run(job: dict[str, Any]) -> measuring.Result:
     """Take the steps of `job` and report on those after the warm-up."""
-    from prefloop.cpu import blas
+    from benchmarks.harness.internals import blas
 
     blas.use_fastest()  # before mlx is imported, as the command line does it; off where both sides share one
     import mlx.core as mx
 
     loop = make_loop(job)
-    phases = Phases()
-    loop.observers = (phases,)
     mx.eval(loop.policy.model.parameters())
     held = measuring.held()
     watch = measuring.Stopwatch()
@@ -39,32 +37,11 @@ def run(job: dict[str, Any]) -> measuring.Result:
             sampled=[sum(len(c.tokens) for p in s.pairs for c in (p.first, p.second)) for s in steps],
             scored=[round(_scored(s.metrics)) for s in steps],
             questions=[sum(map(question, s.pairs)) for s in steps],
+            **{phase: [s.metrics[f"seconds_{phase}"] for s in steps] for phase in measuring.PHASES},
         ),
-        **measuring.phases(job, phases.spans),
         "prompts": [[p.prompt.text for p in s.pairs] for s in steps],
         "trained": sum(v.size for v in loop.policy.trainable().values()),
     }
-
-
-class Phases:
-    """An observer of the loop: when the phases of each step began and ended.
-
-    Judging follows on sampling, and scoring on judging.
-    """
-
-    def __init__(self) -> None:
-        self.spans: dict[str, list[tuple[float, float]]] = {"sampling": [], "judging": [], "scoring": []}
-        self._judged = 0.0
-
-    def pairs_judged(self, *_: Any) -> None:
-        self._judged = time.perf_counter()
-
-    def step_finished(self, step: Any) -> None:
-        sampling, judging, scoring = (step.metrics[f"seconds_{phase}"] for phase in self.spans)
-        asked, judged = self._judged - judging, self._judged
-        self.spans["sampling"].append((asked - sampling, asked))
-        self.spans["judging"].append((asked, judged))
-        self.spans["scoring"].append((judged, judged + scoring))
 
 
 def make_loop(job: dict[str, Any]) -> Any:
@@ -112,7 +89,7 @@ def _scored(metrics: Any) -> float:
 
 def question_counter(tokenizer: Any, job: dict[str, Any]) -> Any:
     """Counts the tokens of the questions that a pair is judged by, from their public text."""
-    from prefloop_plugins.questions import fence_for, user_message
+    from benchmarks.harness.internals import fence_for, user_message
 
     def count(pair: Any) -> int:
         texts = (pair.prompt.text, pair.first.text, pair.second.text)
@@ -125,4 +102,4 @@ def question_counter(tokenizer: Any, job: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    measuring.serve(run)
+    worker.serve(run, measuring.SAME)

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import exp, log
-from statistics import fmean, median
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
-from attrs import frozen
-from benchmarks.speed.measuring import SECONDS, Result
+from attrs import asdict
+from benchmarks.harness.statistics import paired
+from benchmarks.speed import measuring
+from benchmarks.speed.measuring import SAME, Result
+
+MEMORY = ("held_mb", "peak_mb", "working_mb", "rss_mb")
+PHASES = tuple(f"{phase}_seconds" for phase in measuring.PHASES)
+COMPARED = ("step_seconds", *PHASES, "processor_seconds", *MEMORY)
 
 
-@frozen
-class Ratio:
-    """How many times less the second of two sides takes: of each round's pair, so that both met the same
-    machine; the middle one and the range."""
-
-    median: float
-    low: float
-    high: float
-
-
-def paired(firsts: Sequence[float], seconds: Sequence[float]) -> Ratio:
-    """Ratios of `firsts` to `seconds`, round by round. Raises `ValueError` where rounds are missing."""
-    ratios = sorted(first / second for first, second in zip(firsts, seconds, strict=True))
-    return Ratio(median(ratios), ratios[0], ratios[-1])
-
-
-def geometric_mean(values: Iterable[float]) -> float:
-    return exp(fmean(map(log, values)))
-
-
-def summary(result: Result) -> dict[str, Any]:
-    """Medians over the steps of one process."""
-    steps = {**result, "update": updates(result)}
+def summary(result: Result) -> dict[str, float | None]:
+    """Medians over the steps of one process, and its memory."""
     return {
-        "seconds": {phase: median(steps[phase]) for phase in SECONDS},
+        "step_seconds": median(result["step"]),
+        **{f"{phase}_seconds": median(result[phase]) for phase in measuring.PHASES},
         "processor_seconds": median(result["processor"]),
         "held_mb": result["held_mb"],
         "peak_mb": result["peak_mb"],
@@ -45,10 +30,19 @@ def summary(result: Result) -> dict[str, Any]:
     }
 
 
-def updates(result: Result) -> list[float]:
-    """What of each step is neither sampling, judging nor scoring: the update and what lies between."""
-    phases = zip(*(result[phase] for phase in SECONDS[:4]), strict=True)
-    return [step - sampling - judging - scoring for step, sampling, judging, scoring in phases]
+def middle(results: Sequence[Result]) -> dict[str, float | None]:
+    """The summary of several processes: the median of each number."""
+    summaries = [summary(result) for result in results]
+    values = {name: [found[name] for found in summaries] for name in summaries[0]}
+    return {name: None if None in found else median(found) for name, found in values.items()}
+
+
+def compared(firsts: Sequence[Result], seconds: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """Paired ratios, first to second, of a step's time and of memory, where they are known."""
+    sides = [[summary(result) for result in side] for side in (firsts, seconds)]
+    values = {name: [[found[name] for found in side] for side in sides] for name in COMPARED}
+    known = {name: both for name, both in values.items() if not any(None in side for side in both)}
+    return {name: asdict(paired(*both)) for name, both in known.items()}
 
 
 def unequal(row: dict[str, Any], first: Result, second: Result, *, replies: bool = True) -> list[str]:
@@ -72,39 +66,8 @@ def unequal(row: dict[str, Any], first: Result, second: Result, *, replies: bool
     for what in ("questions", "trained"):
         if first[what] != second[what]:
             found.append(f"{what}: {first[what]} tokens or parameters against {second[what]}")
+    for name in SAME:
+        versions = {result["versions"][name] for result in (first, second) if "versions" in result}
+        if len(versions) > 1:
+            found.append(f"{name} has different versions: {' and '.join(sorted(versions))}")
     return found
-
-
-def compared(firsts: Sequence[Result], seconds: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """Paired ratios, first to second, of the step, its phases and its memory."""
-    sides = [[summary(result) for result in side] for side in (firsts, seconds)]
-
-    def of(*keys: str) -> dict[str, float]:
-        values = [[_at(side, keys) for side in results] for results in sides]
-        ratio = paired(*values)
-        return {"median": ratio.median, "low": ratio.low, "high": ratio.high}
-
-    phases = {phase: of("seconds", phase) for phase in SECONDS if phase != "update"}
-    memory = {name: of(name) for name in ("processor_seconds", "held_mb", "peak_mb", "working_mb")}
-    return {**phases, **memory}
-
-
-def _at(tree: Any, keys: Sequence[str]) -> float:
-    for key in keys:
-        tree = tree[key]
-    return float(tree)
-
-
-def middle(results: Sequence[Result]) -> dict[str, Any]:
-    """The summary of several processes: the median of each number."""
-    summaries = [summary(result) for result in results]
-    numbers = {
-        name: median(values) if None not in values else None
-        for name in summaries[0]
-        if name != "seconds"
-        for values in [[s[name] for s in summaries]]
-    }
-    return {
-        "seconds": {phase: median(s["seconds"][phase] for s in summaries) for phase in SECONDS},
-        **numbers,
-    }

@@ -65,11 +65,8 @@ SIZES = {
     "S": SMALL,
     "X": evolve(SMALL, vocabulary=151_936),
     "M": Size(1024, 7, 2048, 8, 4, 128, 32_768),
-    "W": evolve(SMALL, vocabulary=32_768),
-    "XS": evolve(SMALL, hidden=128, layers=4, intermediate=384, heads=4, kv_heads=2),
-    "L": evolve(SMALL, hidden=512, layers=8, intermediate=1536, heads=16, kv_heads=8),
 }
-"""The table's are S (5.8 M parameters), X (its body, a vocabulary of 150 thousand) and M (100 M)."""
+"""S has 5.8 M parameters, X its body and a vocabulary of 150 thousand (44 M), M 100 M parameters."""
 
 
 @frozen
@@ -83,7 +80,7 @@ class Row:
     kind: Kind = "same"
     bits: int | None = None
     steps: int = 3
-    repeats: int = 3
+    rounds: int = 3
     size: Size = field(init=False)
 
     @size.default
@@ -115,21 +112,22 @@ class Row:
 
 
 TABLE = (
-    Row("S", 4, 64, steps=5, repeats=4),
+    Row("S", 4, 64, steps=5, rounds=4),
     Row("S", 4, 64, "long"),
     Row("S", 4, 256, steps=2),
     Row("S", 16, 64, steps=2),
-    Row("X", 4, 64, steps=2, repeats=2),
-    Row("X", 4, 64, "long", steps=2, repeats=2),
-    Row("S", 4, 64, kind="newcomer", steps=1, repeats=2),
-    Row("S", 4, 64, kind="twice", steps=5, repeats=4),
+    Row("X", 4, 64, steps=2, rounds=2),
+    Row("X", 4, 64, "long", steps=2, rounds=2),
+    Row("S", 4, 64, kind="newcomer", steps=1, rounds=2),
+    Row("S", 4, 64, kind="twice", steps=5, rounds=4),
+    Row("M", 4, 64, kind="memory", steps=1, rounds=1),
+    Row("M", 1, 16, "64", kind="memory", bits=4, steps=1, rounds=1),
 )
-"""What is run where no rows are asked for."""
-MEMORY = (
-    Row("M", 4, 64, kind="memory", steps=1, repeats=1),
-    Row("M", 1, 16, "64", kind="memory", bits=4, steps=1, repeats=1),
-)
-"""Policy, reference and judge are one model. The quantized row is short: its products are slow on CPUs."""
+"""What is run where no rows are asked for.
+
+In the rows of kind `memory`, policy, reference and judge are one model. The quantized row is short: its
+products are slow on CPUs.
+"""
 
 
 def named(name: str) -> Row:
@@ -137,12 +135,13 @@ def named(name: str) -> Row:
 
     Raises `ValueError` where the name is none.
     """
-    for row in (*TABLE, *MEMORY):
+    for row in TABLE:
         if row.name == name:
             return row
-    found = re.fullmatch(r"([A-Z]+)-b(\d+)-c(\d+)-(short|long)(?:-(newcomer|twice))?", name)
+    found = re.fullmatch(r"([A-Z])-b(\d+)-c(\d+)-(short|long)(?:-(newcomer|twice))?", name)
     if not found or found[1] not in SIZES:
-        raise ValueError(f"'{name}' is no row: rows are called like X-b16-c256-long or {TABLE[-1].name}")
+        known = ", ".join(row.name for row in TABLE)
+        raise ValueError(f"'{name}' is no row. Rows are called like X-b16-c256-long; the table has {known}")
     model, batch, completion, rubric = found.groups()[:4]
     kind: Any = found[5] or "same"
-    return Row(model, int(batch), int(completion), rubric, kind, steps=2, repeats=2)
+    return Row(model, int(batch), int(completion), rubric, kind, steps=2, rounds=2)

@@ -1,9 +1,8 @@
-"""mlx-lm-lora's side of a row: ``python -m benchmarks.speed.theirs JOB RESULT``, in its own environment.
+"""mlx-lm-lora's worker: ``python -m benchmarks.speed.theirs JOB RESULT``, in its own environment.
 
-Its training function runs as it is. Three functions are wrapped to be timed; each ends with its results
-on the host or evaluated. Besides, three things are changed, none of which costs it time: what it asks of
-Metal is answered where there is none, its batches come in the order that prefloop took them in, and what
-its generator and its judge give is counted. Everything else of the step is counted to the update.
+Its training function runs as it is but for four things, none of which costs it time: what it asks of Metal is
+answered where there is none, its batches come in the order that prefloop took them in, its phases are timed,
+and what it samples, scores and asks its judge is counted.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import worker
 from benchmarks.speed import measuring
 
 
@@ -26,7 +26,7 @@ def run(job: dict[str, Any]) -> measuring.Result:
     from mlx_lm_lora.trainer import online_dpo_trainer as trainer
     from mlx_lm_lora.utils import from_pretrained
 
-    _stand_in_for_metal(mx)
+    worker.stand_in_for_metal()
     mx.random.seed(job["seed"])
     np.random.seed(job["seed"])
     lora = {"rank": 8, "dropout": 0.0, "scale": 20.0, "num_layers": -1}
@@ -70,19 +70,13 @@ def run(job: dict[str, Any]) -> measuring.Result:
     return {**measuring.memory(held), **probe.result(), "trained": trained}
 
 
-def _stand_in_for_metal(mx: Any) -> None:
-    if "max_recommended_working_set_size" not in mx.device_info():
-        mx.set_wired_limit = lambda *_: None
-        mx.device_info = lambda *_: {"max_recommended_working_set_size": 1}
-
-
 class Probe:
     """Times and counts what the trainer does, and is told of the end of each step."""
 
     def __init__(self, job: dict[str, Any], tokenizer: Any, judge_tokenizer: Any) -> None:
         self.job, self.tokenizer, self.judge_tokenizer = job, tokenizer, judge_tokenizer
         self.watch = measuring.Stopwatch()
-        self.spans: dict[str, list[tuple[float, float]]] = {"sampling": [], "judging": [], "scoring": []}
+        self.seconds: dict[str, list[float]] = {phase: [] for phase in measuring.PHASES}
         self.sampled: list[int] = []
         self.scored: list[int] = []
         self.asked: list[tuple[int, str, str]] = []
@@ -125,8 +119,8 @@ class Probe:
                 sampled=self.sampled,
                 scored=self.scored,
                 questions=self._questions(),
+                **self.seconds,
             ),
-            **measuring.phases(self.job, self.spans),
             "prompts": self.job["order"],
             "replies": sorted({reply for _, _, reply in self.asked}),
         }
@@ -135,13 +129,13 @@ class Probe:
         def timed(*arguments: Any, **options: Any) -> Any:
             started = time.perf_counter()
             found = function(*arguments, **options)
-            self.spans[phase].append((started, time.perf_counter()))
+            self.seconds[phase].append(time.perf_counter() - started)
             return found
 
         return timed
 
-    def _sampling(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        timed = self._timed("sampling", function)
+    def _sampling(self, generate: Callable[..., Any]) -> Callable[..., Any]:
+        timed = self._timed("sampling", generate)
 
         def sampling(*arguments: Any, **options: Any) -> Any:
             self.sampled.append(0)
@@ -157,8 +151,8 @@ class Probe:
 
         return type("Counting", (generator,), {"next_generated": next_generated})
 
-    def _scoring(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        timed = self._timed("scoring", function)
+    def _scoring(self, score: Callable[..., Any]) -> Callable[..., Any]:
+        timed = self._timed("scoring", score)
 
         def scoring(gradient: Any, model: Any, chosen: Any, rejected: Any, *more: Any, **options: Any) -> Any:
             prompt = self.job["prompt_length"]
@@ -184,4 +178,4 @@ class Probe:
 
 
 if __name__ == "__main__":
-    measuring.serve(run)
+    worker.serve(run, ("mlx-lm-lora", *measuring.SAME))

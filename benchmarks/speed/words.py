@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from prefloop_plugins.questions import fence_for, user_message
+from benchmarks.harness.internals import fence_for, user_message
 
 LABELS = ("0", "1")
 END, REPLY = "end-of-turn", "assistant:"

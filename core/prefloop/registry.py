@@ -226,11 +226,11 @@ def _offered(plugin: object, distribution: str, version: str) -> Iterator[Provid
         *group, last = name.split(" ")
         if not re.fullmatch(r"[\w-]+", last) or len(group) > 1 or not {*hooks.GROUPS}.issuperset(group):
             raise ValueError(
-                f"prefloop_commands: {name!r} is no name: it must be one word, or one after a group, of "
-                f"which there are {', '.join(hooks.GROUPS)}"
+                f"prefloop_commands: {name!r} is no name: it must be one word, or one after a group "
+                f"({', '.join(hooks.GROUPS)})"
             )
         if not isinstance(command, hooks.Command):
-            raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command")
+            raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command(target, help)")
         yield Provider(COMMAND, name, distribution, version, command.target, command.help)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, ClassVar, NoReturn
 
+import click
 import yaml
 
 from prefloop import hooks
@@ -171,6 +172,18 @@ class PluginSuite:
                     provider.load()
                 except UserError as error:
                     raise AssertionError(f"{error}: it is listed, but cannot be used.") from error
+
+    def test_every_command_can_be_loaded(self) -> None:
+        for provider in Registry().commands:
+            if provider.distribution == canonical(self.distribution):
+                try:
+                    found = provider.load_object()
+                except UserError as error:
+                    raise AssertionError(f"{error}: it is listed, but cannot be run.") from error
+                assert isinstance(found, click.Command), (
+                    f"command '{provider.name}': '{provider.target}' is a {type(found).__name__}, not a "
+                    "click command: it is listed, but cannot be run."
+                )
 
     def test_no_name_is_hidden(self) -> None:
         """Reported, not asserted: the qualified name always works."""

@@ -45,9 +45,9 @@ def inference_attention() -> Iterator[None]:
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask = None) -> mx.array:
-    """``softmax(scale * q k^T) v`` in float32: ``[B, H, L, D]``, of the same and twice ``[B, K, S, D]``.
+    """``softmax(scale * q k^T) v`` in float32: ``[B, H, L, D]``, as `q`; `k` and `v` are ``[B, K, S, D]``.
 
-    `mask` is None, ``"causal"`` (the last query sees every key), or true where a query may look, of a shape
+    `mask` is None, ``"causal"`` (the last query sees every key), or true where a query sees a key, of a shape
     that broadcasts to ``[B, H, L, S]``.
     """
     groups, keys = k.shape[1:3]
@@ -66,7 +66,7 @@ def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask = 
 
 
 def _softmax(scores: mx.array, masked: Flags | None) -> tuple[mx.array, mx.array]:
-    """Weights ``[..., l, s]`` and what they add up to, ``[..., l, 1]``."""
+    """Weights ``[..., l, s]`` and their sums ``[..., l, 1]``."""
     weights = np.array(scores)
     if masked is not None:
         np.copyto(weights[..., -masked.shape[-1] :], _LOWEST, where=masked)
@@ -97,7 +97,7 @@ def _blocks(mask: Mask, shape: tuple[int, ...]) -> Iterator[tuple[slice, int, Fl
 
 
 def _allowed(mask: Mask, shape: tuple[int, ...]) -> Flags | None:
-    """An array for a mask, ``[B or 1, K or 1, H/K or 1, L, S]``."""
+    """Which keys a query sees by an array mask, ``[B or 1, K or 1, H/K or 1, L, S]``; None for others."""
     if not isinstance(mask, mx.array):
         return None
     given = np.asarray(mask)

@@ -1,10 +1,7 @@
-"""A faster BLAS for mlx's CPU build on Linux, and one BLAS thread for small products.
+"""A faster BLAS for mlx's CPU build on Linux.
 
 The Linux wheel links a reference BLAS. A library that exports the same functions takes its place if it is
 loaded first, with global symbols. Nothing else about mlx changes.
-
-A step of sampling multiplies a few rows by each weight. A second thread hardly helps there, and it takes the
-core that prepares the next step: with two cores, sampling from small models is a quarter faster without it.
 """
 
 from __future__ import annotations
@@ -15,14 +12,8 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from prefloop.cpu import on_cpu
-
-if TYPE_CHECKING:  # this module is imported before mlx
-    import mlx.nn as nn
 
 REMEDY = "pip install 'prefloop[cpu]', or apt install libopenblas0-pthread on Debian and Ubuntu"
 _SYSTEM = ("openblas", "mkl_rt", "blis")
@@ -30,9 +21,6 @@ _SYSTEM = ("openblas", "mkl_rt", "blis")
 _WHEEL = "faiss-cpu"
 # What such an OpenBLAS needs from the folder it lies in.
 _COMPANIONS = ("libquadmath", "libgfortran", "libgomp")
-
-SMALL = 1 << 24
-"""One thread is used if an average product of the model has fewer multiplications."""
 
 
 def uses_linux_cpu_backend() -> bool:
@@ -81,38 +69,3 @@ def _candidates() -> Iterator[str]:
         for file in importlib.metadata.files(_WHEEL) or []:
             if file.name.startswith("libopenblas"):
                 yield str(Path(str(file.locate())).resolve())
-
-
-@contextmanager
-def limit_threads(model: nn.Module, rows: int) -> Iterator[None]:
-    """Within, OpenBLAS has one thread if `rows` make small products with the model's weights.
-
-    With another library, or on another back end, this does nothing.
-    """
-    library = _openblas()
-    if library is None or not _small(model, rows):
-        yield
-        return
-    before = library.openblas_get_num_threads()
-    library.openblas_set_num_threads(1)
-    try:
-        yield
-    finally:
-        library.openblas_set_num_threads(before)
-
-
-def _openblas() -> ctypes.CDLL | None:
-    """The library that mlx computes with, if that is OpenBLAS. Its symbols are global."""
-    if sys.platform != "linux" or not on_cpu():
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "openblas_set_num_threads") else None
-
-
-def _small(model: nn.Module, rows: int) -> bool:
-    import mlx.core as mx
-    from mlx.utils import tree_flatten
-
-    weights: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-    sizes = [v.size for v in weights.values() if v.ndim == 2 and v.dtype == mx.float32]
-    return bool(sizes) and rows * sum(sizes) / len(sizes) < SMALL

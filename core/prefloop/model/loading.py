@@ -33,7 +33,7 @@ _QUANTIZE: dict[str, dict[str, Any]] = {
 
 @frozen(eq=False)
 class _Pristine:
-    """Weights as loaded, never trained, with their ``config.json``."""
+    """A model as loaded, which is never trained, with its ``config.json``."""
 
     model: nn.Module
     config: dict[str, Any]
@@ -51,7 +51,7 @@ class LoadedModel:
     config: dict[str, Any]
     folder: Path
     pristine: _Pristine
-    """Whose arrays `model` shares; held so that the next load finds it."""
+    """`model` shares its arrays. While it is held, the next load finds it."""
 
 
 def load_model(
@@ -106,7 +106,7 @@ def _quantize(model: nn.Module, config: dict[str, Any], quantize: str) -> dict[s
 
 
 def _folder(path: str) -> Path:
-    """The local folder behind `path`, downloaded from the Hub where it is not local."""
+    """The local folder of `path`, downloaded from the Hub if it is not local."""
     with said_of("model"):
         local = local_path(path)
     if local.exists():
@@ -125,7 +125,7 @@ def _folder(path: str) -> Path:
 
 
 def _check_folder(folder: Path, path: str) -> None:
-    """Raises `UserError` where the libraries that load models would say it less clearly."""
+    """Raise `UserError` for what the libraries that load models report less clearly."""
     if not folder.is_dir():
         raise UserError(f"model '{path}': it is a file, not a model folder.")
     if not (folder / "config.json").is_file():

@@ -1,7 +1,6 @@
-"""All that leans on internals of mlx-lm, and on what mlx's modules keep to themselves.
+"""All that leans on internals of mlx-lm and of mlx's modules. A comment names each of them.
 
-Checked with mlx-lm 0.32.2 and mlx 0.32.4. What a newer release breaks is mended here. Each comment names what
-is leaned on.
+Checked with mlx-lm 0.32.2 and mlx 0.32.4. If a newer release breaks something, mend it here.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mlx_lm.utils import _download, _get_classes
 Caches = list[Any]
 """mlx-lm's caches, one for each layer."""
 
-CACHE_BLOCK = int(KVCache.step)  # KVCache.step
+CACHE_BLOCK = int(KVCache.step)
 """Tokens by which a cache grows."""
 _BACKBONES = ("model", "transformer", "backbone")
 _CHECKPOINTED = "_prefloop_checkpointed"

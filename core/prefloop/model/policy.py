@@ -1,4 +1,4 @@
-"""The model being trained, with its adapters, its reference and its generator."""
+"""The model that is trained, its reference, and what samples from both and scores under both."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from prefloop.types import Completion, Prompt, Sampling, Source
 
 
 class Policy:
-    """A language model, the part of it that is trained, and the reference it is held against.
+    """A language model, the part of it that is trained, and the reference that it is compared with.
 
-    `model` is an mlx-lm model with its trainable parameters unfrozen, `tokenizer` mlx-lm's wrapper,
-    `reference` the frozen model it is held against (``base``: the same weights without adapters, ``start``:
-    the policy as it is now, or another model), and `start` a frozen view of the policy as it is now.
+    `model` is an mlx-lm model with its trainable parameters unfrozen, and `tokenizer` is mlx-lm's wrapper.
+    `reference` is a frozen model: ``base`` has the same weights without adapters, ``start`` is the policy as
+    loaded, and any other name is another model. `start` is a frozen view of the policy as loaded.
     """
 
     def __init__(self, loaded: LoadedModel, adapter: AdapterConfig, reference: str = "base") -> None:
@@ -50,9 +50,9 @@ class Policy:
         *,
         seed: int = 0,
     ) -> Policy:
-        """Load a model and make part of it trainable. `seed` is that of the adapters' first values.
+        """Load a model and make part of it trainable. `seed` decides the first values of the adapters.
 
-        Raises `UserError` where the model, the adapters or the reference cannot be had.
+        Raises `UserError` where the model, the adapters or the reference cannot be loaded.
         """
         source = ModelConfig(path=model) if isinstance(model, str) else model
         adapter = adapter or AdapterConfig()
@@ -86,17 +86,17 @@ class Policy:
 
     @property
     def pool_bytes(self) -> int:
-        """What rows that are sampled together may take."""
+        """Most bytes that rows which are sampled together take."""
         return self._generators["policy"].pool_bytes
 
     def limit_pools(self, pool_bytes: int) -> None:
-        """Let rows that are sampled together take so many bytes; more are sampled in several pools."""
+        """Let rows that are sampled together take so many bytes. Further rows get pools of their own."""
         for generator in self._generators.values():
             generator.pool_bytes = pool_bytes
 
     @contextmanager
     def _with_trained(self, trained: Mapping[str, mx.array] | None) -> Iterator[None]:
-        """The policy with other trained tensors; arrays are values, so its own come back unharmed."""
+        """The policy with other trained tensors. Arrays are values, so its own come back unharmed."""
         if trained is None:
             yield
             return
@@ -129,7 +129,7 @@ class Policy:
         return Prompt(tuple(ids), text, tuple(messages))
 
     def completion(self, text: str, *, max_tokens: int | None = None) -> Completion:
-        """An answer from elsewhere, in the tokens with which the policy would have said it and stopped."""
+        """An answer that was not sampled, in the policy's tokens, with the stop token that ends it."""
         return _encode_answer(text, self.tokenizer, max_tokens)
 
     def trainable(self) -> dict[str, mx.array]:

@@ -21,8 +21,7 @@ from mlx_lm.sample_utils import make_sampler
 
 from prefloop.cpu import on_cpu
 from prefloop.cpu.attention import inference_attention
-from prefloop.cpu.blas import limit_threads
-from prefloop.cpu.kernels import NumpySampler
+from prefloop.cpu.kernels import NumpySampler, limit_threads
 from prefloop.model import mlx_lm_internals as internals
 from prefloop.model.mlx_lm_internals import CACHE_BLOCK, Caches
 from prefloop.types import Sampling

@@ -47,7 +47,7 @@ class Rows:
 
 
 def lay_out(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Rows:
-    """Where every token goes; `completions` may be several for each prompt, as `Rows` orders them."""
+    """Lay out completions, one or several for each prompt, in the order of `Rows`."""
     width = max(len(c.tokens) for c in completions)
     targets = [token for c in completions for token in c.tokens]
     positions = [row * width + t for row, c in enumerate(completions) for t in range(len(c.tokens))]
@@ -57,7 +57,7 @@ def lay_out(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Row
 
 
 def lay_out_batch(batch: PreferenceBatch) -> Rows:
-    """The chosen rows, then the rejected ones."""
+    """Lay out the chosen completions, then the rejected ones."""
     return lay_out(batch.prompts, batch.chosen + batch.rejected)
 
 
@@ -100,11 +100,11 @@ class ReferenceScores:
     logprobs: mx.array
     """``[N, T]`` float32, zero where masked."""
     hidden: Hidden | None
-    """Only where the exact KL was asked for."""
+    """None unless a component needs the exact KL."""
 
 
 def reference_scores(reference: Scorer, rows: Rows, needs: Set[str]) -> ReferenceScores | None:
-    """The reference's side of `score`, or None where no component needs it."""
+    """The rows under the reference, or None where no component needs it."""
     if not needs & {"reference", "kl", "per_token"}:
         return None
     with inference_attention():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from prefloop.registry import KINDS
+from prefloop_plugins.scaffold import NEW
 
 
 @click.command("new")
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", type=click.Choice(NEW))
 @click.argument("name")
 @click.option(
     "--folder",
@@ -19,7 +19,7 @@ from prefloop.registry import KINDS
     help="Where to put it; here by default.",
 )
 def new_plugin(kind: str, name: str, folder: Path) -> None:
-    """Write a package with a component NAME of KIND that works, and whose tests pass.
+    """Write a package with a NAME of KIND, a component or a command, that works and whose tests pass.
 
     It is made for you to change: an example of its kind with options, tests by the conformance kit, a
     README, a licence and continuous integration.
@@ -31,5 +31,5 @@ def new_plugin(kind: str, name: str, folder: Path) -> None:
         click.echo(path)
     click.echo(
         f"\nNext:\n  cd {package.folder}\n  pip install -U pip && pip install -e . --group test\n  pytest\n"
-        f"  prefloop plugins show {kind} {name}"
+        + (f"  prefloop {name} --help" if kind == "command" else f"  prefloop plugins show {kind} {name}")
     )

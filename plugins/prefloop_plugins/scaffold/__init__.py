@@ -27,7 +27,11 @@ _COMMON = {
     "src/$module/__init__.py": "init.py",
 }
 _OF_KIND = {"src/$module/$kind.py": "component.py", "tests/test_$kind.py": "test.py"}
+_OF_A_COMMAND = {"src/$module/__init__.py": "command/init.py", "README.md": "command/README.md"}
+"""A command is registered and used otherwise than a component."""
 _EMPTY = "src/$module/py.typed"
+NEW = (*KINDS, "command")
+"""What a package can be begun for."""
 _IN_YAML = {"bonus": "bonuses: [$name]", "observer": "observers: [$name]"}
 
 
@@ -70,7 +74,9 @@ def _check_name(kind: str, name: str) -> None:
             f"'{name}' cannot be the name of a {kind}: use small letters and digits, words joined by a "
             f"hyphen, {LONGEST} characters at most, such as 'near-length'."
         )
-    bundled = {p.name for p in Registry().providers if (p.kind, p.distribution) == (kind, BUNDLED)}
+    registry = Registry()
+    offered = registry.commands if kind == "command" else registry.of_kind(kind)
+    bundled = {p.name for p in offered if p.distribution == BUNDLED}
     if name in bundled:
         raise UserError(
             f"there is a bundled {kind} '{name}', and bundled names win: yours would only be found by its "
@@ -84,11 +90,12 @@ def _names(kind: str, name: str) -> Mapping[str, str]:
     return {
         "kind": kind,
         "Kind": kind.capitalize(),
-        "hook": KINDS[kind].hook,
+        "hook": KINDS[kind].hook if kind in KINDS else "prefloop_commands",
         "name": name,
         "distribution": distribution,
         "module": distribution.replace("-", "_"),
         "Class": "".join(word.capitalize() for word in [*words, kind]),
+        "function": "_".join(words),
         "yaml": _fill(_IN_YAML.get(kind, "$kind: $name"), {"kind": kind, "name": name}),
         "year": str(date.today().year),
     }
@@ -98,6 +105,7 @@ def _texts(kind: str, names: Mapping[str, str]) -> dict[str, str]:
     """The text of every file by its path, which may hold names to be filled in."""
     files = {path: f"common/{source}" for path, source in _COMMON.items()}
     files |= {path: f"{kind}/{source}" for path, source in _OF_KIND.items()}
+    files |= _OF_A_COMMAND if kind == "command" else {}
     templates = resources.files(__name__) / "templates"
     texts = {p: (templates / f"{s}.txt").read_text(encoding="utf-8") for p, s in files.items()}
     return {path: _fill(text, names) for path, text in texts.items()} | {_EMPTY: ""}

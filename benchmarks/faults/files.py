@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,13 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import frozen
+from benchmarks.faults.checks import SETTINGS, Outcome, Twin, unreadable
+from benchmarks.harness.internals import main
 from click.testing import CliRunner
-from fault_checks import SETTINGS, Outcome, Twin, unreadable
-
-from prefloop.cli import main
 
 if TYPE_CHECKING:
     from prefloop import Step
@@ -64,7 +64,7 @@ def fill_disks(folder: Path, twin: Twin, sizes: Sequence[int]) -> Iterator[Outco
         with small_disk(folder / "disk", size) as disk:
             run = disk / "run"
             config = folder / "small.yaml"
-            config.write_text(_as_yaml({**SETTINGS, "output": str(run)}))
+            config.write_text(json.dumps({**SETTINGS, "output": str(run)}))  # JSON is YAML
             said = prefloop("train", str(config))
             broken = len(unreadable(run))
             subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
@@ -139,9 +139,3 @@ def _damage(path: Path, damage: str, dice: random.Random) -> None:
         for place in dice.sample(range(len(content)), k=min(len(content), dice.randint(1, 3))):
             content[place] ^= 1 << dice.randrange(8)
         path.write_bytes(content)
-
-
-def _as_yaml(settings: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(settings)

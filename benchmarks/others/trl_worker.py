@@ -1,4 +1,4 @@
-"""TRL's side: jobs from standard input, in its own environment.
+"""TRL's worker, in its own environment.
 
 `OnlineDPOTrainer` runs as it is. It takes no pairwise judge, but a reward for each completion: the rule's
 score. Its PEFT adapters are written with mlx-lm's names and shapes, so that one evaluator reads everybody's.

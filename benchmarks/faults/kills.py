@@ -17,7 +17,8 @@ from threading import Lock
 from typing import Any
 
 from attrs import evolve, field, frozen
-from fault_checks import SETTINGS, Outcome, Twin, unreadable
+from benchmarks.faults.checks import SETTINGS, Outcome, Twin, unreadable
+from benchmarks.harness.workers import ROOT
 
 KINDS = {
     "SIGKILL while it starts": 1,
@@ -97,7 +98,7 @@ def _kill(kind: str, run: Path, dice: random.Random) -> bool:
     """Take the run up and kill the process in the way of `kind`; False where it was done before that."""
     if "file operation" in kind:
         operation = str(dice.randint(1, 120))
-        command = [sys.executable, __file__, operation, str(run), *_arguments(run)]
+        command = [sys.executable, "-m", __name__, operation, str(run), *_arguments(run)]
         return _start(command).wait(PATIENCE) == -signal.SIGKILL
     before = _taken(run)
     process = _start(_command(run))
@@ -116,7 +117,7 @@ def _kill(kind: str, run: Path, dice: random.Random) -> bool:
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _taken(run: Path) -> int:

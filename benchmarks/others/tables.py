@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks import pages
-from benchmarks.pages import Cells, markdown
+from benchmarks.harness import records
+from benchmarks.harness.pages import Cells, markdown
+from benchmarks.harness.worker import Record
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "experiments" / "others.md"
-RESULTS = ROOT / "benchmarks" / "results"
-Record = dict[str, Any]
 _markdown = partial(markdown, numbers=False)
 
 
-def results(name: str) -> Path:
+def results(command: str) -> Path:
     """The file of the results of one command."""
-    return RESULTS / f"others-{name}.json"
+    return records.RESULTS / f"others-{command}.json"
 
 
-def save(name: str, found: Record) -> None:
-    """Write the results of one command, and the page."""
-    results(name).parent.mkdir(exist_ok=True)
-    results(name).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if PAGE.exists():
-        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def filled(page: str) -> str:
-    """`page` with what stands between ``<!-- others: NAME -->`` and ``<!-- end -->`` renewed.
-
-    Raises `UserError` where it asks for what there is not.
-    """
-
-    def part(source: str, write: Callable[[Record], str]) -> str:
-        return write(json.loads(results(source).read_text())) if results(source).exists() else ""
-
-    return pages.filled(page, "others", {name: partial(part, *made) for name, made in PARTS.items()})
+def block(name: str) -> str:
+    """What the page shows under this name."""
+    command, write = PARTS[name]
+    found = records.load(results(command))
+    return write(found) if found else ""
 
 
 def losses(found: Record) -> str:
@@ -67,13 +49,11 @@ def _loss_line(c: Record) -> Cells:
 def setting(found: Record) -> str:
     """What everybody had in common, and who took part."""
     t, rows = found["task"], found["same rate"]
-    versions = {name: number for row in rows for name, number in row["versions"].items()}
     counts = sorted({n for table in TABLES for row in found[table] for n in row["judgements"]})
     difference = max(row["logit_difference"] for table in TABLES for row in found[table])
     start = found["start"]
     shared = {
-        "measured": found["date"],
-        "versions": ", ".join(f"{name} {number}" for name, number in sorted(versions.items())),
+        **{name: records.values(rows, name) for name in ("machine", "commit", "date", "versions")},
         "judgements of each run, as counted": _listed(counts),
         "steps": f"{t['steps']}, of {t['batch_size']} prompts with one pair each",
         "adapters": f"LoRA on every linear layer of every block, rank {t['rank']}, factor {t['scale']:g}",

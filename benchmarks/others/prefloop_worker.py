@@ -1,4 +1,4 @@
-"""prefloop's side: jobs from standard input.
+"""prefloop's worker.
 
 `Job.changes` names what is done in another tool's way, one difference at a time, to see what each accounts
 for:
@@ -127,7 +127,7 @@ def _training(job: Job) -> TrainingConfig:
 
 
 def probe(policy: Policy) -> list[float]:
-    """Logits after one prompt, as the other sides report them."""
+    """Logits after one prompt, as the other workers report them."""
     policy.model.eval()
     ids = mx.array([policy.encode(task.PROBE).tokens])
     logits: list[float] = policy.model(ids)[0, -1].astype(mx.float32).tolist()

@@ -1,4 +1,4 @@
-"""mlx-lm-lora's side: jobs from standard input, in its own environment.
+"""mlx-lm-lora's worker, in its own environment.
 
 Its training functions run as they are, but for two things. What they ask of Metal is answered where there is
 none. And its judge, which asks a language model for ``0`` or ``1``, is replaced by the rule; where the rule
@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.optimizers as optim
 import numpy as np
+from benchmarks.harness import worker
 from benchmarks.others import task
 from benchmarks.others.task import Job, Place, style_score
 from mlx_lm.utils import load
@@ -83,9 +84,7 @@ def probe(policy: Any, tokenizer: Any) -> list[float]:
 
 
 if __name__ == "__main__":
-    if "max_recommended_working_set_size" not in mx.device_info():
-        mx.set_wired_limit = lambda *_: None
-        mx.device_info = lambda *_: {"max_recommended_working_set_size": 1}
+    worker.stand_in_for_metal()
     for trainer in (online_dpo_trainer, xpo_trainer):
         trainer.LLMPairwiseJudge = RuleJudge
     task.serve(train, ("mlx-lm-lora", "mlx-lm", "mlx"))

@@ -1,18 +1,18 @@
-"""Writes tables and numbers from the records into the pages of docs/experiments.
+"""Tables and numbers of the experiments, for the pages in docs/experiments.
 
-What stands between ``<!-- table: EXPERIMENT -->`` or ``<!-- number: EXPERIMENT / ARM / MEASURE -->`` and
-``<!-- end -->`` is replaced. ``ARM - ARM`` is the difference, seed by seed; ``ARM at step N`` is not the end.
+A page names a table ``EXPERIMENT`` and a number ``EXPERIMENT / ARM / MEASURE``. ``ARM - ARM`` is the
+difference, seed by seed; ``ARM at step N`` is not the end.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 
-from benchmarks.experiments.intervals import SHARES, interval
+from benchmarks.experiments.arms import EXPERIMENTS, Arm
 from benchmarks.experiments.records import Records
-from benchmarks.experiments.training import Arm
-from benchmarks.pages import markdown
+from benchmarks.harness.pages import markdown
+from benchmarks.harness.statistics import interval
 
 COLUMNS = {
     "freshness": ("win_rate", "accuracy", "length"),
@@ -30,47 +30,42 @@ HEADS = {
     "found": "seeds with over 5 % jackpots",
     "worth": "mean worth",
 }
+SHARES = frozenset({"win_rate", "accuracy", "jackpots", "right_labels"})
+"""What is measured that lies between 0 and 1."""
 FOUND = 0.05
-_PLACE = re.compile(
-    r"(?P<open><!-- (?P<kind>table|number): (?P<name>[^>]+?) -->).*?(?P<close><!-- end -->)", re.DOTALL
-)
 
 Row = Mapping[str, float]
-Experiments = Mapping[str, Callable[[], list[Arm]]]
 
 
-def render(page: str, records: Records, experiments: Experiments) -> str:
-    """The page with every table and number in it written anew."""
-
-    def written(match: re.Match[str]) -> str:
-        if match["kind"] == "table":
-            text = f"\n\n{table(match['name'], experiments[match['name']](), records)}\n\n"
-        else:
-            text = number(match["name"], records, experiments)
-        return match["open"] + text + match["close"]
-
-    return _PLACE.sub(written, page)
+@cache
+def _on_record() -> Records:
+    return Records()
 
 
-def table(name: str, found: Sequence[Arm], records: Records) -> str:
+def table(name: str) -> str:
+    """The table of an experiment, from what is on record."""
+    return table_of(name, EXPERIMENTS[name](), _on_record())
+
+
+def table_of(name: str, arms: Sequence[Arm], records: Records) -> str:
     """One row for each arm: means at the end, with their intervals."""
     columns = COLUMNS[name]
     rows = []
-    for arm in found:
+    for arm in arms:
         curves = records.curves(arm).values()
         rows.append([arm.name, *(_shown([curve[-1] for curve in curves], c) for c in columns)])
     return markdown(["", *(HEADS[c] for c in columns)], rows, numbers=False)
 
 
-def number(name: str, records: Records, experiments: Experiments) -> str:
+def number(name: str) -> str:
     """What one arm came to, or the mean difference of two, with its interval."""
     experiment, wanted, measure = name.split(" / ")
-    by_name = {arm.name: arm for arm in experiments[experiment]()}
+    by_name, records = {arm.name: arm for arm in EXPERIMENTS[experiment]()}, _on_record()
     ours, *theirs = (_rows(by_name, part, records) for part in wanted.split(" - "))
     if not theirs:
         return _shown(ours, measure)
     differences = [a[measure] - b[measure] for a, b in zip(ours, theirs[0], strict=True)]
-    return interval(differences).words(sign=True)
+    return interval(differences).text(sign=True)
 
 
 def _rows(by_name: Mapping[str, Arm], name: str, records: Records) -> list[Row]:
@@ -83,4 +78,4 @@ def _rows(by_name: Mapping[str, Arm], name: str, records: Records) -> list[Row]:
 def _shown(rows: Sequence[Row], measure: str) -> str:
     if measure == "found":
         return f"{sum(row['jackpots'] > FOUND for row in rows)} of {len(rows)}"
-    return interval([row[measure] for row in rows], share=measure in SHARES).words()
+    return interval([row[measure] for row in rows], share=measure in SHARES).text()

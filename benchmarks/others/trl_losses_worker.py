@@ -1,4 +1,4 @@
-"""What TRL's losses give for fixed random log-probabilities: JSON to standard output, in its environment.
+"""Worker that reports what TRL's losses give for fixed random log-probabilities, in TRL's environment.
 
 TRL's own methods run, unchanged: `DPOTrainer._compute_loss` and `OnlineDPOTrainer.training_step`, on an
 object that has just what they read. In the place of models stand tables of log-probabilities, so that the
@@ -7,16 +7,14 @@ gradient is the one in each token's log-probability.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import defaultdict
 from contextlib import nullcontext
-from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.harness import worker
 from trl import DPOTrainer
 from trl.experimental.online_dpo import OnlineDPOTrainer
 
@@ -138,12 +136,11 @@ def cases(table: dict[str, torch.Tensor]) -> list[dict[str, Any]]:
     return found
 
 
-if __name__ == "__main__":
+def run(_: dict[str, Any]) -> dict[str, Any]:
+    """The tables and TRL's answers to them."""
     table = tables(seed=0)
-    made = {
-        "made_by": "python -m benchmarks.others losses",
-        "versions": {name: version(name) for name in ("trl", "torch")},
-        "tables": {name: value.tolist() for name, value in table.items()},
-        "cases": cases(table),
-    }
-    json.dump(made, sys.stdout)
+    return {"tables": {name: value.tolist() for name, value in table.items()}, "cases": cases(table)}
+
+
+if __name__ == "__main__":
+    worker.serve(run, ("trl", "torch"))

@@ -1,0 +1,37 @@
+"""The names of prefloop that benchmarks use and that are not public, with the modules they lie in.
+
+Public are `prefloop` itself, `prefloop.types` and `prefloop.config`. Everything else is imported from here,
+so that a reorganisation of prefloop touches this file alone. A name's module is imported when the name is
+asked for: what a worker does not use costs it neither time nor memory.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+HOME = {
+    "Estimator": "prefloop.runs.planning",
+    "Evaluator": "prefloop.evaluation",
+    "POOL_BYTES": "prefloop.sampling.generator",
+    "arrays": "prefloop.model.weight_sharing",
+    "blas": "prefloop.cpu",
+    "did_you_mean": "prefloop.errors",
+    "fence_for": "prefloop_plugins.questions",
+    "load_adapters": "prefloop.model.adapters",
+    "load_prompts": "prefloop.prompts.loading",
+    "local_path": "prefloop.embedded",
+    "main": "prefloop.cli",
+    "number": "prefloop.metrics",
+    "user_message": "prefloop_plugins.questions",
+    "win_rate": "prefloop.evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    module = import_module(HOME[name])
+    if not hasattr(module, name):  # a module within a package
+        return import_module(f"{HOME[name]}.{name}")
+    return getattr(module, name)
