@@ -48,26 +48,27 @@ def with_former_names(cls: C) -> C:
 
     They are what the metadata of a field have in ``formerly`` and ``former_values``.
     """
-    former = {name: field for field in attrs.fields(cls) for name in former_names(field)}
-    values = {field.name: field.metadata.get("former_values", {}) for field in attrs.fields(cls)}
+    fields = attrs.fields(cls)
+    former = {name: field.name for field in fields for name in former_names(field)}
+    former_values = {field.name: field.metadata.get("former_values", {}) for field in fields}
     make = cls.__init__  # type: ignore[misc]
 
     @wraps(make)
     def init(self: Any, *args: Any, **given: Any) -> None:
-        for name in former.keys() & given.keys():
-            given[former[name].name] = given.pop(name)
-            _warn(f"{cls.__name__}.{name} is now {former[name].name}")
-        for name, value in given.items():
-            if isinstance(value, str) and value in values.get(name, ()):
-                given[name] = values[name][value]
+        for name, value in list(given.items()):
+            if name in former:
+                given[former[name]] = given.pop(name)
+                _warn(f"{cls.__name__}.{name} is now {former[name]}")
+            elif isinstance(value, str) and value in former_values.get(name, ()):
+                given[name] = former_values[name][value]
                 _warn(f"{cls.__name__}.{name}={value!r} is now {given[name]!r}")
         make(self, *args, **given)
 
     def read(self: Any, name: str) -> Any:
         if name not in former:
             raise AttributeError(f"'{cls.__name__}' object has no attribute '{name}'")
-        _warn(f"{cls.__name__}.{name} is now {former[name].name}")
-        return getattr(self, former[name].name)
+        _warn(f"{cls.__name__}.{name} is now {former[name]}")
+        return getattr(self, former[name])
 
     cls.__init__ = init  # type: ignore[misc]
     cls.__getattr__ = read  # type: ignore[attr-defined]

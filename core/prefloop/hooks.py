@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import pluggy
-from attrs import field, frozen
+from attrs import frozen
 
 PROJECT = "prefloop"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -28,16 +27,6 @@ TARGET = re.compile(r"[\w.]+:\w+")
 Components = Mapping[str, type | str]
 
 
-def _is_target(_: object, __: object, value: Any) -> None:
-    if not isinstance(value, str) or not TARGET.fullmatch(value):
-        raise TypeError(f"a command's target is a text 'package.module:name', not {value!r}")
-
-
-def _is_one_line(_: object, __: object, value: Any) -> None:
-    if not isinstance(value, str) or not value.strip() or "\n" in value:
-        raise TypeError(f"a command's help is one line of text, not {value!r}")
-
-
 @frozen
 class Command:
     """A command of the command line, found without importing it.
@@ -45,10 +34,16 @@ class Command:
     Raises `TypeError` for a target or a help text of another form.
     """
 
-    target: str = field(validator=_is_target)
+    target: str
     """A `click.Command` as ``"package.module:name"``."""
-    help: str = field(validator=_is_one_line)
+    help: str
     """One line for ``prefloop --help``, which does not import the target."""
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.target, str) or not TARGET.fullmatch(self.target):
+            raise TypeError(f"a command's target is a text 'package.module:name', not {self.target!r}")
+        if not isinstance(self.help, str) or not self.help.strip() or "\n" in self.help:
+            raise TypeError(f"a command's help is one line of text, not {self.help!r}")
 
 
 Commands = Mapping[str, Command]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 BUNDLED = "prefloop"
+COMMAND = "command"
+"""The kind of a provider that is no component."""
 DEFAULTS: Mapping[str, str] = {
     "algorithm": "online_dpo",
     "sampler": "policy",
@@ -162,7 +164,8 @@ class Registry:
             matches = [p for p in offered if p.name == name]
             matches = [p for p in matches if p.distribution == BUNDLED] or matches
         if not matches:
-            raise UserError(self._not_found(kind, name, offered))
+            names = {p.name for p in offered} | {p.qualified for p in offered if ":" in name}
+            raise UserError(f"there is no {kind} '{name}'.{did_you_mean(name, names)}{self.set_aside()}")
         if len(matches) > 1:
             choices = " or ".join(f"'{p.qualified}'" for p in matches)
             raise UserError(f"{kind} '{name}' is offered by several plugins: write {choices}.")
@@ -184,13 +187,10 @@ class Registry:
 
     def set_aside(self) -> str:
         """A sentence about broken and disabled plugins, to end a message with; empty where there are none."""
-        message = ""
-        if self.broken:
-            broken = "; ".join(f"{b.distribution} ({b.error})" for b in self.broken)
-            message += f" Set aside as broken: {broken}."
-        if self.disabled:
-            message += f" Disabled: {', '.join(sorted(self.disabled))}."
-        return message
+        broken = "; ".join(f"{b.distribution} ({b.error})" for b in self.broken)
+        disabled = ", ".join(sorted(self.disabled))
+        message = f" Set aside as broken: {broken}." if broken else ""
+        return message + (f" Disabled: {disabled}." if disabled else "")
 
     def _add(self, entry_point: importlib.metadata.EntryPoint) -> None:
         distribution = _distribution(entry_point)
@@ -198,44 +198,31 @@ class Registry:
         if distribution in self.disabled:
             return
         try:
-            manager = _manager(entry_point.load())
-            components = list(_components(manager, distribution, version))
-            commands = list(_commands(manager, distribution, version))
+            offered = list(_offered(entry_point.load(), distribution, version))
         except (Exception, SystemExit) as error:
             reason = _first_line(error)
             if os.environ.get("PREFLOOP_STRICT_PLUGINS") == "1":
                 raise UserError(f"plugin '{distribution}' {version} is broken: {reason}") from error
             self.broken.append(Broken(distribution, version, reason))
         else:
-            self.providers += components
-            self.commands += commands
-
-    def _not_found(self, kind: str, name: str, offered: list[Provider]) -> str:
-        names = {p.name for p in offered} | {p.qualified for p in offered if ":" in name}
-        return f"there is no {kind} '{name}'.{did_you_mean(name, names)}{self.set_aside()}"
+            self.providers += [p for p in offered if p.kind != COMMAND]
+            self.commands += [p for p in offered if p.kind == COMMAND]
 
 
-def _manager(plugin: object) -> pluggy.PluginManager:
-    """The hooks of one plugin. A manager of its own makes its faults its own as well."""
-    manager = pluggy.PluginManager(hooks.PROJECT)
+def _offered(plugin: object, distribution: str, version: str) -> Iterator[Provider]:
+    """What one plugin offers. Raises whatever is wrong with it."""
+    manager = pluggy.PluginManager(hooks.PROJECT)  # one of its own, which makes its faults its own as well
     manager.add_hookspecs(hooks)
     manager.register(plugin)
     manager.check_pending()
-    return manager
-
-
-def _components(manager: pluggy.PluginManager, distribution: str, version: str) -> Iterator[Provider]:
     for kind in KINDS.values():
-        for name, target in _named(getattr(manager.hook, kind.hook)(), kind.hook):
+        for name, target in _named(manager, kind.hook):
             if not re.fullmatch(r"[^\s:]+", name):
                 raise ValueError(f"{kind.hook}: {name!r} is no name: it must have no space and no colon")
             if not isinstance(target, type) and not hooks.TARGET.fullmatch(str(target)):
                 raise TypeError(f"{kind.hook}: '{name}' is neither a class nor 'package.module:Class'")
             yield Provider(kind.name, name, distribution, version, target)
-
-
-def _commands(manager: pluggy.PluginManager, distribution: str, version: str) -> Iterator[Provider]:
-    for name, command in _named(manager.hook.prefloop_commands(), "prefloop_commands"):
+    for name, command in _named(manager, "prefloop_commands"):
         *group, last = name.split(" ")
         if not re.fullmatch(r"[\w-]+", last) or len(group) > 1 or not {*hooks.GROUPS}.issuperset(group):
             raise ValueError(
@@ -244,11 +231,11 @@ def _commands(manager: pluggy.PluginManager, distribution: str, version: str) ->
             )
         if not isinstance(command, hooks.Command):
             raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command(target, help)")
-        yield Provider("command", name, distribution, version, command.target, command.help)
+        yield Provider(COMMAND, name, distribution, version, command.target, command.help)
 
 
-def _named(answers: Iterable[Mapping[str, Any]], hook: str) -> Iterator[tuple[str, Any]]:
-    for answer in answers:
+def _named(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, Any]]:
+    for answer in getattr(manager.hook, hook)():
         for name, target in dict(answer).items():
             if not isinstance(name, str):
                 raise TypeError(f"{hook}: {name!r} is no name: it must be text")

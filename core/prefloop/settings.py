@@ -8,8 +8,8 @@ A class attribute `shorthand` names the field that a bare value sets: ``model: Q
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
-from attrs import field, frozen
-from attrs.validators import and_, ge, gt, le, lt, optional
+from attrs import Factory, field, frozen
+from attrs.validators import ge, gt, le, lt, optional
 
 from prefloop.deprecated import with_former_names
 from prefloop.types import Ties
@@ -19,6 +19,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterType = Literal["lora", "dora", "full"]
 TooLong = Literal["drop", "truncate_left"]
 DEFAULT_ITERS = 1000
+
+Check = Callable[[Any, Any, Any], None]
+"""A validator as attrs calls it: with the settings, the field and the value."""
 
 
 def about(help: str, **more: Any) -> dict[str, Any]:
@@ -30,18 +33,18 @@ def about(help: str, **more: Any) -> dict[str, Any]:
     return {"help": help, **more}
 
 
+def setting(default: Any, help: str, *checks: Check, **more: Any) -> Any:
+    """A field that need not be given, its value checked by each of `checks`. The rest is for `about`."""
+    return field(default=default, validator=checks or None, metadata=about(help, **more))
+
+
 def not_empty(_: object, __: object, value: str) -> None:
     """Raises `ValueError` for an empty text."""
     if not value.strip():
         raise ValueError("must not be empty.")
 
 
-def _positive_or_none(_: object, __: object, value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise ValueError(f"must be > 0 or null, not {value}.")
-
-
-def _at_least_one(special: int | None, meaning: str) -> Callable[[object, object, int | None], None]:
+def _at_least_one(special: int | None, meaning: str) -> Check:
     """A validator of a count that may also be `special`, which stands for `meaning`."""
 
     def check(_: object, __: object, value: int | None) -> None:
@@ -52,8 +55,9 @@ def _at_least_one(special: int | None, meaning: str) -> Callable[[object, object
     return check
 
 
-def _as_dict(options: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(options)
+def _options_beside_use(help: str) -> Any:
+    """A field for the options of what `use` names, which have no fields of their own."""
+    return field(factory=dict, converter=dict, hash=False, metadata=about(help))
 
 
 @frozen
@@ -63,46 +67,29 @@ class ModelConfig:
     shorthand: ClassVar[str] = "path"
 
     path: str = field(validator=not_empty, metadata=about("Hub id or folder of the model that is trained."))
-    quantize: Quantize = field(
-        default="none", metadata=about("Quantize the frozen weights when the model is loaded.")
+    quantize: Quantize = setting("none", "Quantize the frozen weights when the model is loaded.")
+    dtype: Dtype = setting(
+        "auto", "Number type of the weights; auto is float32 on the CPU and as stored elsewhere."
     )
-    dtype: Dtype = field(
-        default="auto",
-        metadata=about("Number type of the weights; auto is float32 on the CPU and as stored elsewhere."),
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata=about("Run tokenizer code that comes with the model.")
-    )
+    trust_remote_code: bool = setting(False, "Run tokenizer code that comes with the model.")
 
 
 @frozen
 class AdapterConfig:
     """What is trained: low-rank adapters, or every weight."""
 
-    type: AdapterType = field(
-        default="lora", metadata=about("Train LoRA adapters, DoRA adapters or the full weights.")
+    type: AdapterType = setting("lora", "Train LoRA adapters, DoRA adapters or the full weights.")
+    rank: int = setting(8, "Rank of the adapters.", ge(1))
+    scale: float = setting(20.0, "Factor on the adapters' output.", gt(0))
+    dropout: float = setting(0.0, "Dropout in front of the adapters.", ge(0), lt(1))
+    layers: int = setting(
+        16, "How many of the last layers are trained; -1 is all.", _at_least_one(-1, "all layers")
     )
-    rank: int = field(default=8, validator=ge(1), metadata=about("Rank of the adapters."))
-    scale: float = field(default=20.0, validator=gt(0), metadata=about("Factor on the adapters' output."))
-    dropout: float = field(
-        default=0.0, validator=and_(ge(0), lt(1)), metadata=about("Dropout in front of the adapters.")
+    keys: tuple[str, ...] | None = setting(
+        None,
+        "Names of the linear layers that get adapters, such as self_attn.q_proj; null is the usual ones.",
     )
-    layers: int = field(
-        default=16,
-        validator=_at_least_one(-1, "all layers"),
-        metadata=about("How many of the last layers are trained; -1 is all."),
-    )
-    keys: tuple[str, ...] | None = field(
-        default=None,
-        metadata=about(
-            "Names of the linear layers that get adapters, such as self_attn.q_proj; null is the usual ones."
-        ),
-    )
-    resume_from: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about("Folder or file of adapters to start from."),
-    )
+    resume_from: str | None = setting(None, "Folder or file of adapters to start from.", optional(not_empty))
 
 
 @with_former_names
@@ -116,34 +103,22 @@ class PromptsConfig:
         validator=not_empty,
         metadata=about("Hub id, folder, or JSONL, JSON, CSV or Parquet file of the prompts."),
     )
-    name: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about("Configuration of a Hub data set that has several."),
+    name: str | None = setting(None, "Configuration of a Hub data set that has several.", optional(not_empty))
+    split: str = setting("train", "Split of the data set.", not_empty)
+    column: str | None = setting(
+        None,
+        "Column with the prompts, as text or chat messages; null is prompt, else messages.",
+        optional(not_empty),
     )
-    split: str = field(default="train", validator=not_empty, metadata=about("Split of the data set."))
-    column: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about("Column with the prompts, as text or chat messages; null is prompt, else messages."),
+    system: str | None = setting(None, "System prompt put before every prompt.")
+    thinking: bool = setting(False, "Let a model think where its chat template has a switch for it.")
+    max_length: int = setting(2048, "Longest prompt, in tokens.", ge(1))
+    too_long: TooLong = setting(
+        "drop",
+        "Drop a prompt that is too long, or truncate it from the left.",
+        former_values={"left": "truncate_left"},
     )
-    system: str | None = field(default=None, metadata=about("System prompt put before every prompt."))
-    thinking: bool = field(
-        default=False, metadata=about("Let a model think where its chat template has a switch for it.")
-    )
-    max_length: int = field(default=2048, validator=ge(1), metadata=about("Longest prompt, in tokens."))
-    too_long: TooLong = field(
-        default="drop",
-        metadata=about(
-            "Drop a prompt that is too long, or truncate it from the left.",
-            former_values={"left": "truncate_left"},
-        ),
-    )
-    limit: int | None = field(
-        default=None,
-        validator=optional(ge(1)),
-        metadata=about("Use only the first so many prompts; null is all."),
-    )
+    limit: int | None = setting(None, "Use only the first so many prompts; null is all.", optional(ge(1)))
 
 
 @frozen
@@ -152,15 +127,8 @@ class OptimizerConfig:
 
     shorthand: ClassVar[str] = "use"
 
-    use: str = field(
-        default="adamw", validator=not_empty, metadata=about("Class of mlx.optimizers, in lower case.")
-    )
-    options: Mapping[str, Any] = field(
-        factory=dict,
-        converter=_as_dict,
-        hash=False,
-        metadata=about("Options of that class, written beside use."),
-    )
+    use: str = setting("adamw", "Class of mlx.optimizers, in lower case.", not_empty)
+    options: Mapping[str, Any] = _options_beside_use("Options of that class, written beside use.")
 
 
 @frozen
@@ -173,113 +141,69 @@ class ScheduleConfig:
         validator=not_empty,
         metadata=about("Schedule of mlx.optimizers, or constant; it starts from training.learning_rate."),
     )
-    warmup: int = field(
-        default=0, validator=ge(0), metadata=about("Steps of linear warm-up before the schedule.")
-    )
-    warmup_init: float = field(
-        default=0.0, validator=ge(0), metadata=about("Learning rate at which the warm-up starts.")
-    )
-    options: Mapping[str, Any] = field(
-        factory=dict,
-        converter=_as_dict,
-        hash=False,
-        metadata=about("Options of that schedule, written beside use."),
-    )
+    warmup: int = setting(0, "Steps of linear warm-up before the schedule.", ge(0))
+    warmup_init: float = setting(0.0, "Learning rate at which the warm-up starts.", ge(0))
+    options: Mapping[str, Any] = _options_beside_use("Options of that schedule, written beside use.")
 
 
 @frozen
 class TrainingConfig:
     """How long and how fast the policy learns. A step is one update by the optimizer."""
 
-    batch_size: int = field(default=4, validator=ge(1), metadata=about("Prompts per batch."))
-    gradient_accumulation: int = field(
-        default=1,
-        validator=ge(1),
-        metadata=about("Batches per step: a step samples and judges batch_size times this many prompts."),
+    batch_size: int = setting(4, "Prompts per batch.", ge(1))
+    gradient_accumulation: int = setting(
+        1, "Batches per step: a step samples and judges batch_size times this many prompts.", ge(1)
     )
-    iters: int | None = field(
-        default=None,
-        validator=optional(ge(1)),
-        metadata=about(f"Steps of the run; null is {DEFAULT_ITERS} unless epochs is given."),
+    iters: int | None = setting(
+        None, f"Steps of the run; null is {DEFAULT_ITERS} unless epochs is given.", optional(ge(1))
     )
-    epochs: float | None = field(
-        default=None, validator=optional(gt(0)), metadata=about("Passes over the prompts, instead of iters.")
+    epochs: float | None = setting(None, "Passes over the prompts, instead of iters.", optional(gt(0)))
+    learning_rate: float = setting(1e-5, "Learning rate at the end of the warm-up.", gt(0))
+    optimizer: OptimizerConfig = setting(
+        Factory(OptimizerConfig),
+        "Any optimizer of mlx.optimizers, as a name or as use: NAME with its options beside it.",
     )
-    learning_rate: float = field(
-        default=1e-5, validator=gt(0), metadata=about("Learning rate at the end of the warm-up.")
+    schedule: ScheduleConfig | None = setting(
+        None,
+        "Any schedule of mlx.optimizers, such as {use: cosine_decay, warmup: 100, end: 0.0}; its length "
+        "is the steps that remain after the warm-up unless given; null keeps the learning rate.",
     )
-    optimizer: OptimizerConfig = field(
-        factory=OptimizerConfig,
-        metadata=about(
-            "Any optimizer of mlx.optimizers, as a name or as use: NAME with its options beside it."
-        ),
+    max_grad_norm: float | None = setting(
+        1.0, "Norm that gradients are clipped to; null leaves them alone.", optional(gt(0))
     )
-    schedule: ScheduleConfig | None = field(
-        default=None,
-        metadata=about(
-            "Any schedule of mlx.optimizers, such as {use: cosine_decay, warmup: 100, end: 0.0}; its length "
-            "is the steps that remain after the warm-up unless given; null keeps the learning rate."
-        ),
+    gradient_checkpointing: bool = setting(False, "Recompute activations to save memory.")
+    seed: int = setting(0, "Seed of everything that is random.", ge(0), lt(2**32))
+    report_every: int = setting(10, "Steps between reports.", ge(1))
+    evaluate_every: int = setting(0, "Steps between evaluations; 0 is only before and after.", ge(0))
+    save_every: int = setting(100, "Steps between checkpoints; 0 is only at the end.", ge(0))
+    keep_last: int | None = setting(
+        2, "How many of the newest checkpoints are kept; null is all.", _at_least_one(None, "all")
     )
-    max_grad_norm: float | None = field(
-        default=1.0,
-        validator=_positive_or_none,
-        metadata=about("Norm that gradients are clipped to; null leaves them alone."),
+    keep_best: int = setting(
+        1, "How many checkpoints with the highest win rate are kept besides the newest.", ge(0)
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata=about("Recompute activations to save memory.")
+    early_stop: int | None = setting(
+        None,
+        "Evaluations without a better win rate after which the run ends; null is never.",
+        _at_least_one(None, "never"),
     )
-    seed: int = field(
-        default=0, validator=and_(ge(0), lt(2**32)), metadata=about("Seed of everything that is random.")
+    min_delta: float = setting(
+        0.0, "A win rate is better for early_stop where it is more than this above the best.", ge(0), lt(1)
     )
-    report_every: int = field(default=10, validator=ge(1), metadata=about("Steps between reports."))
-    evaluate_every: int = field(
-        default=0, validator=ge(0), metadata=about("Steps between evaluations; 0 is only before and after.")
+    load_best: bool = setting(
+        False, "End with the adapters of the best evaluation instead of those of the last step."
     )
-    save_every: int = field(
-        default=100, validator=ge(0), metadata=about("Steps between checkpoints; 0 is only at the end.")
+    max_skipped: int = setting(
+        5, "Steps in a row with an infinite or undefined gradient after which the run stops.", ge(1)
     )
-    keep_last: int | None = field(
-        default=2,
-        validator=_at_least_one(None, "all"),
-        metadata=about("How many of the newest checkpoints are kept; null is all."),
+    memory_limit_gb: float | None = setting(
+        None, "Memory the run may use in gigabytes; null is what the machine has, 0 is any.", optional(ge(0))
     )
-    keep_best: int = field(
-        default=1,
-        validator=ge(0),
-        metadata=about("How many checkpoints with the highest win rate are kept besides the newest."),
-    )
-    early_stop: int | None = field(
-        default=None,
-        validator=_at_least_one(None, "never"),
-        metadata=about("Evaluations without a better win rate after which the run ends; null is never."),
-    )
-    min_delta: float = field(
-        default=0.0,
-        validator=and_(ge(0), lt(1)),
-        metadata=about("A win rate is better for early_stop where it is more than this above the best."),
-    )
-    load_best: bool = field(
-        default=False,
-        metadata=about("End with the adapters of the best evaluation instead of those of the last step."),
-    )
-    max_skipped: int = field(
-        default=5,
-        validator=ge(1),
-        metadata=about("Steps in a row with an infinite or undefined gradient after which the run stops."),
-    )
-    memory_limit_gb: float | None = field(
-        default=None,
-        validator=optional(ge(0)),
-        metadata=about("Memory the run may use in gigabytes; null is what the machine has, 0 is any."),
-    )
-    micro_batch_size: int | None = field(
-        default=None,
-        validator=optional(ge(1)),
-        metadata=about(
-            "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is "
-            "the same."
-        ),
+    micro_batch_size: int | None = setting(
+        None,
+        "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is "
+        "the same.",
+        optional(ge(1)),
     )
 
     def __attrs_post_init__(self) -> None:
@@ -292,31 +216,24 @@ class TrainingConfig:
 class JudgingConfig:
     """What becomes of ties, and when a run stops because its judge is of no use."""
 
-    ties: Ties = field(
-        default="drop",
-        metadata=about(
-            "What a tie teaches: drop is nothing; half is both labels at half weight; keep is a probability "
-            "of one half, for a loss with soft labels."
-        ),
+    ties: Ties = setting(
+        "drop",
+        "What a tie teaches: drop is nothing; half is both labels at half weight; keep is a probability "
+        "of one half, for a loss with soft labels.",
     )
-    window: int = field(
-        default=100,
-        validator=ge(0),
-        metadata=about("How many of the latest verdicts are looked at, once there are so many; 0 is none."),
+    window: int = setting(
+        100, "How many of the latest verdicts are looked at, once there are so many; 0 is none.", ge(0)
     )
-    max_errors: float = field(
-        default=0.5,
-        validator=and_(ge(0), le(1)),
-        metadata=about("The run stops where a larger share of them than this are errors."),
+    max_errors: float = setting(
+        0.5, "The run stops where a larger share of them than this are errors.", ge(0), le(1)
     )
-    max_same_outcome: float = field(
-        default=0.95,
-        validator=and_(ge(0), le(1)),
-        metadata=about(
-            "The run stops where a larger share of them than this are ties, or went to whichever answer was "
-            "shown first, or second.",
-            formerly="max_one_kind",
-        ),
+    max_same_outcome: float = setting(
+        0.95,
+        "The run stops where a larger share of them than this are ties, or went to whichever answer was "
+        "shown first, or second.",
+        ge(0),
+        le(1),
+        formerly="max_one_kind",
     )
 
 
@@ -326,16 +243,14 @@ class OutputConfig:
 
     shorthand: ClassVar[str] = "path"
 
-    path: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about("Folder of the run; null is runs/ALGORITHM-MODEL-NUMBER."),
+    path: str | None = setting(
+        None, "Folder of the run; null is runs/ALGORITHM-MODEL-NUMBER.", optional(not_empty)
     )
-    report: bool = field(default=True, metadata=about("Write report.html at the end of the run."))
+    report: bool = setting(True, "Write report.html at the end of the run.")
 
 
 @frozen
 class PluginsConfig:
     """Which plugins take part."""
 
-    disable: tuple[str, ...] = field(default=(), metadata=about("Distributions whose plugins are left out."))
+    disable: tuple[str, ...] = setting((), "Distributions whose plugins are left out.")

@@ -1,35 +1,16 @@
 """YAML to settings and back: `load_config` reads, checks and resolves, `dump_config` writes."""
 
-from __future__ import annotations
-
-from prefloop.config.dump import dump_config
-from prefloop.config.load import load_config, load_judge
-from prefloop.config.schema import Config, EvaluationConfig
-from prefloop.settings import (
-    AdapterConfig,
-    JudgingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    OutputConfig,
-    PluginsConfig,
-    PromptsConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
-
-__all__ = [
-    "AdapterConfig",
-    "Config",
-    "EvaluationConfig",
-    "JudgingConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "OutputConfig",
-    "PluginsConfig",
-    "PromptsConfig",
-    "ScheduleConfig",
-    "TrainingConfig",
-    "dump_config",
-    "load_config",
-    "load_judge",
-]
+from prefloop.config.dump import dump_config as dump_config
+from prefloop.config.load import load_config as load_config
+from prefloop.config.load import load_judge as load_judge
+from prefloop.config.schema import Config as Config
+from prefloop.config.schema import EvaluationConfig as EvaluationConfig
+from prefloop.settings import AdapterConfig as AdapterConfig
+from prefloop.settings import JudgingConfig as JudgingConfig
+from prefloop.settings import ModelConfig as ModelConfig
+from prefloop.settings import OptimizerConfig as OptimizerConfig
+from prefloop.settings import OutputConfig as OutputConfig
+from prefloop.settings import PluginsConfig as PluginsConfig
+from prefloop.settings import PromptsConfig as PromptsConfig
+from prefloop.settings import ScheduleConfig as ScheduleConfig
+from prefloop.settings import TrainingConfig as TrainingConfig

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from prefloop import embedded
 from prefloop.components import Algorithm, Bonus, Judge, Loss, Sampler
 from prefloop.config.options import (
     KIND_OF,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from prefloop.config.options import Option
 
-EMBEDDED = "embedded:"
 PRESET: Mapping[str, Any] = {
     "sampler": Sampler,
     "judge": Judge,
@@ -62,11 +62,11 @@ class Components:
 
     def expand(self, node: Node, hint: Any) -> Node:
         """The node in its long form for a type: a mapping, or a list for a list of components."""
-        kind, section = kind_of(hint), section_of(hint)
+        kind, shorthand = kind_of(hint), getattr(section_of(hint), "shorthand", None)
         if kind is not None:
             node = self._expand_component(node, kind)
-        elif section is not None:
-            node = _expand_section(node, section)
+        elif shorthand and isinstance(node.value, str | int | float):
+            node = evolve(node, value={shorthand: node}, spelling=None)
         elif _lists_components(hint) and isinstance(node.value, str | dict):
             node = evolve(node, value=(node,), spelling=None)  # one component is a list of one
         if node.mapping is None or node.mapping.keys() <= {"use"}:  # which spares an import
@@ -107,12 +107,9 @@ class Components:
     def same(self, hint: Any, first: Node, second: Node) -> bool:
         """Whether two nodes use one component, under whichever of its names. Raises `InvalidError`."""
         kind = KIND_OF[hint]
-        names = []
-        for node in (first, second):
-            name = self.use_of(self.expand(node, hint), kind).value
-            with suppress(UserError):
-                name = self.registry.find(kind, name).qualified
-            names.append(name)
+        names = [self.use_of(self.expand(node, hint), kind).value for node in (first, second)]
+        with suppress(UserError):
+            return self.registry.find(kind, names[0]) == self.registry.find(kind, names[1])
         return bool(names[0] == names[1])
 
     def overlay(self, hint: Any, preset: Node | None, given: Node | None) -> Node | None:
@@ -136,7 +133,8 @@ class Components:
     def note_former_key(self, node: Node, option: Option) -> None:
         """Remember that `node` was written under a former name of its option."""
         now = ".".join((*node.path[:-1], option.name))
-        self._note(node, f"is now {now}; the former key goes in a later version.")
+        message = f"is now {now}; the former key goes in a later version."
+        self.former.append(Problem(node.place, node.path, message))
 
     def _with_present_keys(self, node: Node, options: Mapping[str, Option]) -> Node:
         """A mapping with present keys and values for former ones; a key that it has twice stays as it is."""
@@ -157,23 +155,20 @@ class Components:
         if not isinstance(node.value, str) or node.value not in option.former_values:
             return node
         now = option.former_values[node.value]
-        self._note(node, f"the value {node.value} is now {now}; the former one goes in a later version.")
+        message = f"the value {node.value} is now {now}; the former one goes in a later version."
+        self.former.append(Problem(node.place, node.path, message))
         return evolve(node, value=now, spelling=None)
 
-    def _note(self, node: Node, message: str) -> None:
-        self.former.append(Problem(node.place, node.path, message))
-
     def _expand_component(self, node: Node, kind: str) -> Node:
-        if not isinstance(node.value, str):
+        name, field = node.value, None
+        if not isinstance(name, str):
             return node
-        value = {"use": evolve(node)}
-        if not self._registered(kind, node.value) and _names_a_place(node.value):
-            name, argument = self._shorthand(kind) or (node.value, "")
-            if argument:
-                value = {
-                    "use": Node(name, node.place, (*node.path, "use")),
-                    argument: evolve(node, path=(*node.path, argument)),
-                }
+        if not self._registered(kind, name) and _names_a_place(name):
+            name, field = self._shorthand(kind) or (name, None)
+        if field is None:
+            return evolve(node, value={"use": node}, spelling=None)
+        use = Node(name, node.place, (*node.path, "use"))
+        value = {"use": use, field: evolve(node, path=(*node.path, field))}
         return evolve(node, value=value, spelling=None)
 
     def _registered(self, kind: str, name: str) -> bool:
@@ -185,8 +180,7 @@ class Components:
         for provider in self.registry.of_kind(kind):
             if provider.distribution == BUNDLED:
                 with suppress(UserError):
-                    field = getattr(provider.load(), "shorthand", None)
-                    if field:
+                    if field := getattr(provider.load(), "shorthand", None):
                         found.append((provider.name, field))
         return found[0] if len(found) == 1 else None
 
@@ -206,18 +200,11 @@ def preset_of(algorithm: Algorithm, name: str, node: Node) -> Mapping[str, Node]
 
 
 def _names_a_place(text: str) -> bool:
-    if "/" in text or text.startswith(EMBEDDED):
+    if "/" in text or text.startswith(embedded.PREFIX):
         return True
     with suppress(OSError, ValueError):  # not even possible as a file name
         return Path(text).exists()
     return False
-
-
-def _expand_section(node: Node, section: type) -> Node:
-    field = getattr(section, "shorthand", None)
-    if field is None or not isinstance(node.value, str | int | float):
-        return node
-    return evolve(node, value={field: evolve(node)}, spelling=None)
 
 
 def _lists_components(hint: Any) -> bool:

@@ -7,8 +7,6 @@ from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from prefloop.config import yaml_nodes
 from prefloop.config.options import element_of, kind_of, options_of
 from prefloop.registry import Origin, origin_of
@@ -51,8 +49,7 @@ def to_plain(value: Any, origins: Origins, hint: Any = None) -> Any:
 
 def options_to_plain(value: Any, origins: Origins) -> dict[str, Any]:
     """The options of a section or component by name."""
-    options = options_of(type(value)) if attrs.has(type(value)) else {}
-    plain = {n: to_plain(getattr(value, n), origins, o.type) for n, o in options.items()}
+    plain = {n: to_plain(getattr(value, n), origins, o.type) for n, o in options_of(type(value)).items()}
     if isinstance(value, OptimizerConfig | ScheduleConfig):
         plain |= plain.pop("options")  # written beside `use`
     return plain

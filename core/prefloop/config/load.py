@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from prefloop import embedded
 from prefloop.components import Algorithm, Judge
 from prefloop.config.components import PRESET, Components, preset_of
-from prefloop.config.key_paths import parse_override, put_override
-from prefloop.config.options import options_of
+from prefloop.config.options import Option, element_of, option_called, options_of
 from prefloop.config.schema import Config, cross_checks
 from prefloop.config.structure import Structurer
-from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, from_plain, read_file
+from prefloop.config.yaml_nodes import (
+    InvalidError,
+    KeyPath,
+    Node,
+    Place,
+    Problem,
+    collected,
+    from_plain,
+    in_words,
+    read_file,
+    read_text,
+)
 from prefloop.deprecated import FormerKeyWarning
 from prefloop.errors import UserError, did_you_mean
 from prefloop.registry import DEFAULTS, Origin, Registry, canonical, origin_of
 
-if TYPE_CHECKING:
-    from prefloop.config.key_paths import Override
-    from prefloop.config.options import Option
-
+T = TypeVar("T")
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
@@ -38,17 +45,8 @@ def load_config(
     under a former name is a `DeprecationWarning`. Raises `UserError` with every problem that was found, one
     line each.
     """
-    problems: list[Problem] = []
-    try:
-        root = _read(path_or_mapping, problems)
-        loading = _Loading(root, [parse_override(text) for text in overrides], problems)
-        loading.choose_plugins(registry)
-        config = loading.resolve()
-    except InvalidError as error:
-        problems += error.problems
-    _raise(problems)
-    loading.warn_of_former_keys()
-    return config
+    loading = _Loading(overrides)
+    return loading.run(path_or_mapping, registry, loading.resolve)
 
 
 def load_judge(
@@ -60,43 +58,43 @@ def load_judge(
     Also where it comes from. Overrides are those of `load_config` that concern the judge; whatever else the
     file holds is checked too. Warns and raises like `load_config`.
     """
-    parsed = [parse_override(text) for text in overrides]
-    problems = [
-        Problem(o.value.place, o.path, "has no effect here, as only the judge is used.")
-        for o in parsed
-        if o.path[0] not in ("judge", "algorithm", "plugins")
-    ]
-    try:
-        loading = _Loading(_read_judge(path_or_name, problems), parsed, problems)
-        loading.choose_plugins(registry)
-        judge = loading.resolve_judge()
-    except InvalidError as error:
-        problems += error.problems
-    _raise(problems)
-    loading.warn_of_former_keys()
+    loading = _Loading(overrides)
+    for override in loading.overrides:
+        if override.path[0] not in ("judge", "algorithm", "plugins"):
+            message = "has no effect here, as only the judge is used."
+            loading.problems.append(Problem(override.value.place, override.path, message))
+    path = Path(embedded.resolve(path_or_name))
+    if path.suffix.lower() in (".yaml", ".yml"):
+        source: Source | Node = path
+    else:
+        named = Node(path_or_name, Place("judge", path=("judge",)), ("judge",))
+        source = Node({"judge": named}, Place("judge"))
+    judge = loading.run(source, registry, loading.resolve_judge)
     return judge, origin_of(judge, "judge", loading.components.origins)
 
 
-def _read_judge(path_or_name: str, problems: list[Problem]) -> Node:
-    path = Path(embedded.resolve(path_or_name))
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return _read(path, problems)
-    judge = Node(path_or_name, Place("judge", path=("judge",)), ("judge",))
-    return Node({"judge": judge}, Place("judge"))
+@frozen
+class Override:
+    """One key path and the value to put there."""
+
+    path: KeyPath
+    value: Node
+
+    @property
+    def has_index(self) -> bool:
+        return any(part.isdigit() for part in self.path)
 
 
-def _read(source: Source, problems: list[Problem]) -> Node:
-    if isinstance(source, Mapping):
-        return from_plain(source, Place("configuration"))
-    root, found = read_file(Path(source))
-    problems += found
-    return root
-
-
-def _raise(problems: Sequence[Problem]) -> None:
-    """Raises `UserError` where there are problems."""
+def parse_override(text: str) -> Override:
+    """``a.b.c=VALUE``, the value in YAML. Raises `UserError` where it is not of that form."""
+    key, equals, value = text.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise UserError(f"--set {text}: must have the form KEY.PATH=VALUE, such as loss.beta=0.2.")
+    node, problems = read_text(value, Place(f"--set {text}", path=path))
     if problems:
-        raise UserError(*_in_order(problems))
+        raise UserError(*map(str, problems))
+    return Override(path, node)
 
 
 def _in_order(problems: Iterable[Problem]) -> list[str]:
@@ -107,26 +105,48 @@ def _in_order(problems: Iterable[Problem]) -> list[str]:
 class _Loading:
     """One configuration on its way from nodes to settings. What is wrong with it goes into `problems`."""
 
-    def __init__(self, root: Node, overrides: Sequence[Override], problems: list[Problem]) -> None:
+    def __init__(self, overrides: Sequence[str]) -> None:
         self.components = Components()
-        self.root = self.components.expand(root, Config)
-        self.overrides = overrides
-        self.problems = problems
+        self.overrides = [parse_override(text) for text in overrides]
+        self.problems: list[Problem] = []
+        self.root = Node({}, Place(""))
 
-    def choose_plugins(self, registry: Registry | None) -> None:
+    def run(self, source: Source | Node, registry: Registry | None, resolve: Callable[[], T]) -> T:
+        """What `resolve` makes of a source. Raises `UserError` with all problems, warns of former keys."""
+        with collected(self.problems):
+            self.root = self.components.expand(self._read(source), Config)
+            self._choose_plugins(registry)
+            resolved = resolve()
+        if self.problems:
+            raise UserError(*_in_order(self.problems))
+        for former in _in_order(self.components.former):
+            warnings.warn(former, FormerKeyWarning, stacklevel=3)  # to whoever loads the configuration
+        return resolved
+
+    def _read(self, source: Source | Node) -> Node:
+        if isinstance(source, Node):
+            return source
+        if isinstance(source, Mapping):
+            return from_plain(source, Place("configuration"))
+        root, found = read_file(Path(source))
+        self.problems += found
+        return root
+
+    def _choose_plugins(self, registry: Registry | None) -> None:
         """Honour ``plugins.disable`` before any plugin is imported."""
         self._override("plugins")
         plugins = self._get("plugins")
         disable = (plugins.mapping or {}).get("disable") if plugins else None
-        names = [n.value for n in (disable.items or ()) if isinstance(n.value, str)] if disable else []
+        named = [n for n in (disable.items or ()) if isinstance(n.value, str)] if disable else []
+        names = {canonical(node.value) for node in named}
         if registry is None:
             registry = Registry(disable=names)
-        elif disable and not {name.lower().replace("_", "-") for name in names} <= registry.disabled:
-            self._note(InvalidError.at(disable, "has no effect on the plugins that the program chose."))
-        for node in (disable.items or ()) if disable else ():
-            if isinstance(node.value, str) and canonical(node.value) not in registry.installed:
+        elif disable and not names <= registry.disabled:
+            self._report(disable, "has no effect on the plugins that the program chose.")
+        for node in named:
+            if canonical(node.value) not in registry.installed:
                 hint = did_you_mean(node.value, registry.installed)
-                self._note(InvalidError.at(node, f"no plugin '{node.value}' is installed.{hint}"))
+                self._report(node, f"no plugin '{node.value}' is installed.{hint}")
         self.components.registry = registry
 
     def resolve(self) -> Config:
@@ -142,11 +162,6 @@ class _Loading:
         others = {n: evolve(o, default=None) for n, o in options.items() if o.required and n != "judge"}
         judge: Judge = self._values(options | others)["judge"]
         return judge
-
-    def warn_of_former_keys(self) -> None:
-        """A `DeprecationWarning` for each former key or value, to whoever loads the configuration."""
-        for former in _in_order(self.components.former):
-            warnings.warn(former, FormerKeyWarning, stacklevel=3)
 
     def _nearest(self, path: tuple[str, ...]) -> Node:
         """The node at a path, or the nearest above it that was written."""
@@ -167,14 +182,13 @@ class _Loading:
                 self._override(key, preset or {})
         if preset is not None:
             self._overlay_all(preset, written)
-        if preset is None:  # already reported, and what it would have set is not missing
-            options |= {key: evolve(options[key], default=None) for key in PRESET}
-            unknown = ["algorithm", *(key for key in PRESET if self._leans_on_preset(key))]
-            options |= {key: evolve(options[key], type=Any) for key in unknown}
-        values = self._structurer().fill(self.root, options)
-        if preset is None:
-            raise InvalidError()
-        return values
+            return Structurer(self.components, self.root).fill(self.root, options)
+        # What is wrong with it is reported already, and what it would have set is not missing.
+        options |= {key: evolve(options[key], default=None) for key in PRESET}
+        unknown = ["algorithm", *(key for key in PRESET if self._leans_on_preset(key))]
+        options |= {key: evolve(options[key], type=Any) for key in unknown}
+        Structurer(self.components, self.root).fill(self.root, options)
+        raise InvalidError()
 
     def _override(self, key: str, preset: Mapping[str, Node] = {}) -> None:
         """Put the overrides below `key` in. An index may point into what the preset sets."""
@@ -182,54 +196,66 @@ class _Loading:
         if preset and any(override.has_index for override in overrides):
             self._overlay(key, preset)
         for override in overrides:
-            try:
-                self.root = put_override(self.root, override, self.components)
-            except InvalidError as error:
-                self._note(error)
+            with collected(self.problems):
+                self.root = self._put(self.root, Config, override.path, override.value)
+
+    def _put(self, node: Node, hint: Any, path: KeyPath, value: Node) -> Node:
+        """The node with `value` at a path below it, short forms on the way written out."""
+        if not path:
+            return value
+        node = self.components.expand(node, hint)
+        key, rest = path[0], path[1:]
+        if node.items is not None:
+            items = list(node.items)
+            if not key.isdigit() or int(key) >= len(items):
+                known = f"a number from 0 to {len(items) - 1}" if items else "an entry, but the list is empty"
+                raise InvalidError.at(value, f"'{key}' must be {known}.")
+            items[int(key)] = self._put(items[int(key)], element_of(hint) or Any, rest, value)
+            return evolve(node, value=tuple(items))
+        if node.value is None:
+            node = evolve(node, value={})
+        if node.mapping is None:
+            above = ".".join(node.path)
+            raise InvalidError.at(value, f"'{above}' is {in_words(node)}, so nothing can be set below it.")
+        option = option_called(key, self.components.options_at(node, hint))
+        if option is not None and key != option.name:
+            self.components.note_former_key(Node(None, value.place, (*node.path, key)), option)
+            key = option.name
+        below = option.type if option else element_of(hint) or Any
+        child = node.mapping.get(key) or Node(None, value.place, (*node.path, key))
+        return node.replaced(key, self._put(child, below, rest, value))
 
     def _overlay_all(self, preset: Mapping[str, Node], written: Node | None) -> None:
-        before = {key: self._plain(key) for key in PRESET}
+        """The preset below what is given. An algorithm chosen on the command line must change something of a
+        file that spells all out.
+        """
+        before = [self._plain(key) for key in PRESET]
         for key in PRESET:
             self._overlay(key, preset)
-        if before == {key: self._plain(key) for key in PRESET}:
-            self._without_effect(written)
+        chosen = any(override.path[0] == "algorithm" for override in self.overrides)
+        if not chosen or before != [self._plain(key) for key in PRESET]:
+            return
+        node = self._nearest(("algorithm",))
+        if written is None or not self.components.same(Algorithm, written, node):
+            keys = ", ".join(PRESET)
+            self._report(node, f"changes nothing, as the file sets {keys} itself. Remove some there.")
 
     def _overlay(self, key: str, preset: Mapping[str, Node]) -> None:
-        try:
+        with collected(self.problems):
             node = self.components.overlay(PRESET[key], preset.get(key), self._get(key))
-        except InvalidError as error:
-            self._note(error)
-        else:
             if node is not None:
                 self.root = self.root.replaced(key, node)
 
-    def _structurer(self) -> Structurer:
-        return Structurer(self.components, self.root)
-
     def _preset(self) -> Mapping[str, Node] | None:
         """What the algorithm sets, with the default algorithm where none is named; None where it is wrong."""
-        place = self.root.place
-        default = Node(DEFAULTS["algorithm"], place, ("algorithm",))
-        try:
+        default = Node(DEFAULTS["algorithm"], self.root.place, ("algorithm",))
+        with collected(self.problems):
             overlaid = self.components.overlay(Algorithm, default, self._get("algorithm"))
             node = self.components.expand(overlaid or default, Algorithm)
             self.root = self.root.replaced("algorithm", node)
-            algorithm = self._structurer().structure(node, Algorithm)
+            algorithm = Structurer(self.components, self.root).structure(node, Algorithm)
             return preset_of(algorithm, self.components.use_of(node, "algorithm").value, node)
-        except InvalidError as error:
-            self._note(error)
-            return None
-
-    def _without_effect(self, written: Node | None) -> None:
-        """An algorithm chosen on the command line must change something of a file that spells all out."""
-        node = self._get("algorithm")
-        overridden = any(override.path[0] == "algorithm" for override in self.overrides)
-        if node is None or not overridden or (written and self.components.same(Algorithm, written, node)):
-            return
-        keys = ", ".join(PRESET)
-        self._note(
-            InvalidError.at(node, f"changes nothing, as the file sets {keys} itself. Remove some there.")
-        )
+        return None
 
     def _leans_on_preset(self, key: str) -> bool:
         """Whether options are given for whichever component the preset uses."""
@@ -243,5 +269,5 @@ class _Loading:
     def _get(self, key: str) -> Node | None:
         return (self.root.mapping or {}).get(key)
 
-    def _note(self, error: InvalidError) -> None:
-        self.problems += error.problems
+    def _report(self, node: Node, message: str) -> None:
+        self.problems.append(Problem(node.place, node.path, message))

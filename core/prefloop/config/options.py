@@ -21,10 +21,9 @@ from attrs import NOTHING, Factory, field, frozen
 from prefloop.deprecated import former_names
 from prefloop.errors import UserError
 from prefloop.registry import KINDS
-from prefloop.settings import OptimizerConfig
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 KIND_OF: Mapping[Any, str] = {kind.protocol: kind.name for kind in KINDS.values()}
 """A field with one of these types takes a component of that kind."""
@@ -48,9 +47,8 @@ class Option:
     help: str = ""
     argument: str = ""
     """Its name in the constructor."""
-    converter: Callable[[Any], Any] | None = field(default=None, repr=False)
-    validator: Callable[[Any, Any, Any], Any] | None = field(default=None, repr=False)
-    attribute: Any = field(default=None, repr=False)
+    attribute: attrs.Attribute[Any] | None = field(default=None, repr=False)
+    """The field; None for a parameter of what an optimizer or a schedule names."""
     empty: str | None = None
     """What null and an empty text stand for."""
     formerly: tuple[str, ...] = ()
@@ -79,14 +77,14 @@ def options_of(cls: type) -> dict[str, Option]:
     return dict(_options_of(cls)) if attrs.has(cls) else {}
 
 
-def option_called(name: str, options: Mapping[str, Option]) -> Option | None:
-    """The option that has this name, or had it."""
-    return options.get(name) or next((o for o in options.values() if name in o.formerly), None)
-
-
 @cache
 def _options_of(cls: type) -> dict[str, Option]:
     return {f.name: _option(cls, f) for f in attrs.fields(cls) if _is_option(f)}
+
+
+def option_called(name: str, options: Mapping[str, Option]) -> Option | None:
+    """The option that has this name, or had it."""
+    return options.get(name) or next((o for o in options.values() if name in o.formerly), None)
 
 
 def _is_option(attribute: attrs.Attribute[Any]) -> bool:
@@ -94,15 +92,12 @@ def _is_option(attribute: attrs.Attribute[Any]) -> bool:
 
 
 def _option(cls: type, attribute: attrs.Attribute[Any]) -> Option:
-    converter = attribute.converter
     return Option(
-        name=attribute.name,
-        type=_resolve(cls, attribute),
+        attribute.name,
+        _resolve(cls, attribute),
+        attribute.default,
         help=attribute.metadata.get("help", ""),
-        default=attribute.default,
         argument=attribute.alias or attribute.name,
-        converter=None if isinstance(converter, attrs.Converter) else converter,
-        validator=attribute.validator,
         attribute=attribute,
         empty=attribute.metadata.get("empty"),
         formerly=former_names(attribute),
@@ -131,16 +126,10 @@ def _declares(cls: type, name: str) -> bool:
     return attrs.has(cls) and any(f.name == name and not f.inherited for f in attrs.fields(cls))
 
 
-def mlx_options(section: type, name: str) -> dict[str, Option] | None:
-    """The parameters, besides the learning rate, of the optimizer or schedule of mlx that has this name.
-
-    `section` is `OptimizerConfig` or `ScheduleConfig`. None where there is no such name.
-    """
+def mlx_options(function: Callable[..., Any]) -> dict[str, Option]:
+    """The parameters, besides the learning rate, of an optimizer or a schedule of mlx."""
     from prefloop import optim  # brings in mlx
 
-    function = mlx_names(section).get(name)
-    if function is None:
-        return None
     constructor = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
     hints = typing.get_type_hints(constructor)
     return {
@@ -152,13 +141,6 @@ def mlx_options(section: type, name: str) -> dict[str, Option] | None:
         for p in inspect.signature(function).parameters.values()
         if p.name not in optim.LEARNING_RATE and p.kind is not p.VAR_KEYWORD
     }
-
-
-def mlx_names(section: type) -> Mapping[str, Callable[..., Any]]:
-    """The optimizers or the schedules of mlx by name."""
-    from prefloop import optim
-
-    return optim.optimizer_classes() if section is OptimizerConfig else optim.schedule_functions()
 
 
 def _parameter_type(hint: Any, default: Any) -> Any:
@@ -193,12 +175,25 @@ def element_of(hint: Any) -> Any:
     return None
 
 
+def choices_of(hint: Any) -> dict[Any, Any]:
+    """What may be written for a Literal or an Enum, with what it stands for; empty for any other type."""
+    if get_origin(hint) is Literal:
+        return {value: value for value in get_args(hint)}
+    is_enum = isinstance(hint, type) and issubclass(hint, Enum)
+    return {member.value: member for member in hint} if is_enum else {}
+
+
 _LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
 _MAPPINGS = (dict, collections.abc.Mapping)
 
 
 def is_list(hint: Any) -> bool:
     return (get_origin(hint) or hint) in _LISTS
+
+
+def has_fixed_length(hint: Any) -> bool:
+    """Whether a type of list says how long it is, as ``tuple[float, float]`` does."""
+    return get_origin(hint) is tuple and Ellipsis not in get_args(hint)
 
 
 def is_mapping(hint: Any) -> bool:
@@ -213,6 +208,7 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
     type(None): ("null", "nulls"),
     Any: ("a value", "values"),
 }
+"""Types in words, as one and as several."""
 
 
 def with_article(kind: str) -> str:
@@ -222,40 +218,35 @@ def with_article(kind: str) -> str:
 
 def describe(hint: Any, *, plural: bool = False) -> str:
     """A type in words: ``a number or a list of numbers``."""
-    alternatives = list(_descriptions(hint, plural))
+    alternatives = [_in_words(member)[plural] for member in members(hint)]
     return " or ".join(dict.fromkeys(alternatives))
 
 
-def _descriptions(hint: Any, plural: bool) -> Iterator[str]:
-    for member in members(hint):
-        if member in _WORDS:
-            yield _WORDS[member][plural]
-        elif member in KIND_OF:
-            kind = KIND_OF[member]
-            one = f"{with_article(kind)} (a name, or a mapping with 'use')"
-            yield KINDS[kind].plural if plural else one
-        elif get_origin(member) is Literal:
-            yield "one of " + ", ".join(map(str, get_args(member)))
-        elif is_list(member):
-            yield _list_in_words(member, plural)
-        elif is_mapping(member):
-            yield "mappings" if plural else "a mapping"
-        elif isinstance(member, type) and issubclass(member, Enum):
-            yield "one of " + ", ".join(str(m.value) for m in member)
-        elif isinstance(member, type) and issubclass(member, PurePath):
-            yield "paths" if plural else "a path"
-        elif isinstance(member, type) and attrs.has(member):
-            short = " or text" if getattr(member, "shorthand", None) else ""
-            yield "mappings" if plural else f"a mapping{short}"
-        else:
-            yield str(getattr(member, "__name__", member))
+def _in_words(hint: Any) -> tuple[str, str]:
+    """A type that is no union, in words, as one and as several."""
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if hint in KIND_OF:
+        kind = KINDS[KIND_OF[hint]]
+        return f"{with_article(kind.name)} (a name, or a mapping with 'use')", kind.plural
+    if is_list(hint):
+        elements = _elements_in_words(hint)
+        return f"a list{elements}", f"lists{elements}"
+    if is_mapping(hint):
+        return "a mapping", "mappings"
+    if isinstance(hint, type) and attrs.has(hint):
+        return "a mapping or text" if getattr(hint, "shorthand", None) else "a mapping", "mappings"
+    if isinstance(hint, type) and issubclass(hint, PurePath):
+        return "a path", "paths"
+    choices = ", ".join(map(str, choices_of(hint)))
+    name = f"one of {choices}" if choices else str(getattr(hint, "__name__", hint))
+    return name, name
 
 
-def _list_in_words(hint: Any, plural: bool) -> str:
-    arguments = [a for a in get_args(hint) if a is not Ellipsis]
-    if get_origin(hint) is tuple and Ellipsis not in get_args(hint) and arguments:
-        count = f"{len(arguments)} "
-    else:
-        count = ""
-    of = f" of {count}{describe(arguments[0], plural=True)}" if arguments else ""
-    return ("lists" if plural else "a list") + of
+def _elements_in_words(hint: Any) -> str:
+    """`` of texts``; empty where the elements may be anything."""
+    arguments = get_args(hint)
+    if not arguments:
+        return ""
+    count = f"{len(arguments)} " if has_fixed_length(hint) else ""
+    return f" of {count}{describe(arguments[0], plural=True)}"

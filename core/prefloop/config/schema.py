@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import get_args
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from attrs.validators import ge, optional
 
 from prefloop.components import (
@@ -36,6 +36,7 @@ from prefloop.settings import (
     TrainingConfig,
     about,
     not_empty,
+    setting,
 )
 from prefloop.types import Need
 
@@ -45,35 +46,21 @@ from prefloop.types import Need
 class EvaluationConfig:
     """How the policy is compared with the start of the run."""
 
-    prompts: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about(
-            "Hub id, folder or file of the prompts; null holds some out from the training prompts."
-        ),
+    prompts: str | None = setting(
+        None,
+        "Hub id, folder or file of the prompts; null holds some out from the training prompts.",
+        optional(not_empty),
     )
-    held_out: int = field(
-        default=64,
-        validator=ge(0),
-        metadata=about(
-            "Training prompts to hold out, at most a tenth of them; 0 is none, and no evaluation."
-        ),
+    held_out: int = setting(
+        64, "Training prompts to hold out, at most a tenth of them; 0 is none, and no evaluation.", ge(0)
     )
-    judge: Judge | None = field(
-        default=None, metadata=about("The judge of the evaluation; null is the one of the run.")
-    )
-    temperature: float | None = field(
-        default=None,
-        validator=optional(ge(0)),
-        metadata=about("Sampling temperature; null is the sampler's."),
-    )
-    answer_column: str | None = field(
-        default=None,
-        validator=optional(not_empty),
-        metadata=about(
-            "Column with a text that a right completion contains; the share is reported as accuracy.",
-            formerly="answer",
-        ),
+    judge: Judge | None = setting(None, "The judge of the evaluation; null is the one of the run.")
+    temperature: float | None = setting(None, "Sampling temperature; null is the sampler's.", optional(ge(0)))
+    answer_column: str | None = setting(
+        None,
+        "Column with a text that a right completion contains; the share is reported as accuracy.",
+        optional(not_empty),
+        formerly="answer",
     )
 
 
@@ -84,14 +71,12 @@ class Config:
     """
 
     model: ModelConfig = field(metadata=about("The model that is trained: a Hub id or folder, or a mapping."))
-    adapter: AdapterConfig = field(factory=AdapterConfig, metadata=about("What is trained."))
-    reference: str = field(
-        default="base",
-        metadata=about(
-            "The model that the policy is kept near: base (the model without adapters), start "
-            "(the policy as the run began), a Hub id or a folder.",
-            empty="base",
-        ),
+    adapter: AdapterConfig = setting(Factory(AdapterConfig), "What is trained.")
+    reference: str = setting(
+        "base",
+        "The model that the policy is kept near: base (the model without adapters), start "
+        "(the policy as the run began), a Hub id or a folder.",
+        empty="base",
     )
     prompts: PromptsConfig = field(metadata=about("The prompts: a Hub id, folder or file, or a mapping."))
     algorithm: Algorithm = field(
@@ -100,25 +85,17 @@ class Config:
     sampler: Sampler = field(metadata=about("Draws two completions for each prompt."))
     judge: Judge = field(metadata=about("Says which completion is better: a name, a model, or a mapping."))
     loss: Loss = field(metadata=about("The preference loss."))
-    bonuses: tuple[Bonus, ...] = field(
-        default=(), metadata=about("Terms that are added up and subtracted from the loss.")
+    bonuses: tuple[Bonus, ...] = setting((), "Terms that are added up and subtracted from the loss.")
+    observers: tuple[Observer, ...] = setting((), "More observers of the run, such as trackers.")
+    training: TrainingConfig = setting(Factory(TrainingConfig), "How long and how fast the policy learns.")
+    judging: JudgingConfig = setting(
+        Factory(JudgingConfig), "What becomes of ties, and when a run stops over its judge."
     )
-    observers: tuple[Observer, ...] = field(
-        default=(), metadata=about("More observers of the run, such as trackers.")
+    evaluation: EvaluationConfig = setting(
+        Factory(EvaluationConfig), "How the policy is compared with the start of the run."
     )
-    training: TrainingConfig = field(
-        factory=TrainingConfig, metadata=about("How long and how fast the policy learns.")
-    )
-    judging: JudgingConfig = field(
-        factory=JudgingConfig, metadata=about("What becomes of ties, and when a run stops over its judge.")
-    )
-    evaluation: EvaluationConfig = field(
-        factory=EvaluationConfig, metadata=about("How the policy is compared with the start of the run.")
-    )
-    output: OutputConfig = field(
-        factory=OutputConfig, metadata=about("Where the run is written: a folder, or a mapping.")
-    )
-    plugins: PluginsConfig = field(factory=PluginsConfig, metadata=about("Which plugins take part."))
+    output: OutputConfig = setting(Factory(OutputConfig), "Where the run is written: a folder, or a mapping.")
+    plugins: PluginsConfig = setting(Factory(PluginsConfig), "Which plugins take part.")
     origins: Mapping[type, Origin] = field(
         factory=dict,
         eq=False,
@@ -133,8 +110,7 @@ Finding = tuple[tuple[str, ...], str]
 
 def cross_checks(config: Config, registry: Registry) -> list[Finding]:
     """What must hold between settings, and does not. `registry` is asked for remedies."""
-    found = [*_needs(config, registry), *_full_training(config), *_warmup(config)]
-    return [*found, *_evaluation(config), *_ties(config)]
+    return [*_needs(config, registry), *_weights(config), *_training(config), *_ties(config)]
 
 
 def _needs(config: Config, registry: Registry) -> Iterator[Finding]:
@@ -159,7 +135,7 @@ def _remedy(registry: Registry) -> str:
     return f" Use {' or '.join(names)}." if names else ""
 
 
-def _full_training(config: Config) -> Iterator[Finding]:
+def _weights(config: Config) -> Iterator[Finding]:
     if config.adapter.type == "full" and config.model.quantize != "none":
         message = (
             f"full weights cannot be trained with 'model.quantize: {config.model.quantize}', as quantized "
@@ -168,24 +144,13 @@ def _full_training(config: Config) -> Iterator[Finding]:
         yield ("adapter", "type"), message
 
 
-def _warmup(config: Config) -> Iterator[Finding]:
-    schedule, iters = config.training.schedule, config.training.iters
-    if schedule is not None and iters is not None and schedule.warmup >= iters:
-        message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {iters} steps."
+def _training(config: Config) -> Iterator[Finding]:
+    """The schedule fits into the run, and what goes by evaluations has some."""
+    training, schedule = config.training, config.training.schedule
+    if schedule is not None and training.iters is not None and schedule.warmup >= training.iters:
+        message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {training.iters} steps."
         yield ("training", "schedule", "warmup"), message
-
-
-def _ties(config: Config) -> Iterator[Finding]:
-    """A loss without soft labels would take a probability of one half for a label."""
-    if config.judging.ties == "keep" and not adapt(config.loss, BaseLoss).soft_labels:
-        message = "keep is for a loss with soft labels: set 'loss.soft_labels: true', or use half or drop."
-        yield ("judging", "ties"), message
-
-
-def _evaluation(config: Config) -> Iterator[Finding]:
-    training = config.training
-    no_prompts = config.evaluation.prompts is None and config.evaluation.held_out == 0
-    if training.evaluate_every and no_prompts:
+    if training.evaluate_every and config.evaluation.prompts is None and not config.evaluation.held_out:
         message = "there is nothing to evaluate on: set evaluation.prompts, or evaluation.held_out above 0."
         yield ("training", "evaluate_every"), message
     for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):
@@ -193,3 +158,10 @@ def _evaluation(config: Config) -> Iterator[Finding]:
             yield ("training", key), "goes by evaluations during the run: set training.evaluate_every."
     if training.load_best and not training.keep_best:
         yield ("training", "load_best"), "needs a checkpoint to load: set training.keep_best to 1 or more."
+
+
+def _ties(config: Config) -> Iterator[Finding]:
+    """A loss without soft labels would take a probability of one half for a label."""
+    if config.judging.ties == "keep" and not adapt(config.loss, BaseLoss).soft_labels:
+        message = "keep is for a loss with soft labels: set 'loss.soft_labels: true', or use half or drop."
+        yield ("judging", "ties"), message

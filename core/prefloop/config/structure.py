@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -12,19 +15,24 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 from cattrs import Converter
 
-from prefloop.config.key_paths import option_paths, unknown_key
 from prefloop.config.options import (
     KIND_OF,
     Option,
+    choices_of,
     describe,
+    element_of,
+    has_fixed_length,
     is_list,
     is_mapping,
+    kind_of,
     members,
-    mlx_names,
     mlx_options,
+    option_called,
     options_of,
+    section_of,
 )
-from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, in_words, plain_message
+from prefloop.config.schema import Config
+from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, collected, in_words, plain_message
 from prefloop.errors import UserError, did_you_mean, guess
 from prefloop.settings import OptimizerConfig, ScheduleConfig
 
@@ -46,9 +54,9 @@ class Structurer:
         self._converter = Converter(detailed_validation=False)
         for scalar in (int, float, bool, str):
             self._converter.register_structure_hook(scalar, self._scalar)
-        self._converter.register_structure_hook(Enum, self._choice)
         for path in (PurePath, Path):  # cattrs has a hook of its own for Path
             self._converter.register_structure_hook(path, self._path)
+        self._converter.register_structure_hook(Enum, self._choice)
         # The later one of these is registered, the sooner it is asked.
         hooks: list[tuple[Callable[[Any], bool], Hook]] = [
             (lambda hint: True, self._unsupported),
@@ -75,12 +83,10 @@ class Structurer:
         problems: list[Problem] = []
         for key, child in (node.mapping or {}).items():
             if key not in options:
-                problems.append(unknown_key(child, key, options, option_paths(self.root, self.components)))
+                problems.append(_unknown_key(child, key, options, _option_paths(self.root, self.components)))
                 continue
-            try:
+            with collected(problems):
                 values[key] = self._value(child, options[key])
-            except InvalidError as error:
-                problems += error.problems
         for option in options.values():
             if option.required and option.name not in (node.mapping or {}):
                 problems.append(_missing(node, option))
@@ -101,16 +107,13 @@ class Structurer:
         if node.mapping is None:
             hint = " Leave the key out to keep its defaults." if node.value is None else ""
             raise _misfit(node, cls, hint)
-        options = options_of(cls)
-        return _construct(node, cls, options, self.fill(node, options))
+        return _construct(node, cls, self.fill(node, options_of(cls)))
 
     def _component(self, node: Node, protocol: Any) -> Any:
         node = self.components.expand(node, protocol)
         cls = self.components.class_of(node, KIND_OF[protocol])
-        options = options_of(cls)
-        children = {k: v for k, v in (node.mapping or {}).items() if k != "use"}
-        values = self.fill(attrs.evolve(node, value=children), options)
-        return _construct(node, cls, options, values)
+        given = {key: child for key, child in (node.mapping or {}).items() if key != "use"}
+        return _construct(node, cls, self.fill(attrs.evolve(node, value=given), options_of(cls)))
 
     def _named(self, node: Node, cls: type) -> Any:
         """An optimizer or a schedule: its own fields, and the parameters of what `use` names."""
@@ -118,10 +121,10 @@ class Structurer:
         if node.mapping is None:
             raise InvalidError.at(node, f"must be a name, or a mapping with 'use', not {in_words(node)}.")
         own = {name: option for name, option in options_of(cls).items() if name != "options"}
-        extra = _options_beside(node.mapping.get("use"), cls)
-        values = self.fill(node, own | extra)
-        given = {name: values.pop(name) for name in extra if name in values}
-        named = _construct(node, cls, own, values | {"options": given})
+        beside = _options_beside(node.mapping.get("use"), cls)
+        values = self.fill(node, own | beside)
+        given = {name: values.pop(name) for name in beside if name in values}
+        named = _construct(node, cls, values | {"options": given})
         _try_out(named, node)
         return named
 
@@ -142,8 +145,8 @@ class Structurer:
 
     def _scalar(self, node: Node, hint: Any) -> Any:
         value = node.value
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            value = _as_float(value)
+        if hint is float and type(value) is int:
+            value = float(value) if abs(value) <= sys.float_info.max else math.inf
         if type(value) is not hint:
             raise _misfit(node, hint, _remedy(node, hint))
         if hint is float and not math.isfinite(value):
@@ -151,8 +154,7 @@ class Structurer:
         return value
 
     def _choice(self, node: Node, hint: Any) -> Any:
-        """One of the values of a Literal, or the member of an Enum that has it."""
-        choices = {a: a for a in get_args(hint)} or {member.value: member for member in hint}
+        choices = choices_of(hint)
         for value, choice in choices.items():
             if type(node.value) is type(value) and node.value == value:
                 return choice
@@ -162,37 +164,32 @@ class Structurer:
         return hint(self.structure(node, str))
 
     def _list(self, node: Node, hint: Any) -> Any:
-        items = node.items
-        arguments = get_args(hint) or (Any,)
-        if items is None:
+        if node.items is None:
             node = self.components.expand(node, hint)
-            items = node.items
-        if items is None:
-            empty = " Write [] for none." if node.value is None else ""
-            raise _misfit(node, hint, empty)
+        if node.items is None:
+            raise _misfit(node, hint, " Write [] for none." if node.value is None else "")
+        hints = get_args(hint)
+        if not has_fixed_length(hint):
+            hints = (element_of(hint),) * len(node.items)
+        if len(hints) != len(node.items):
+            raise InvalidError.at(node, f"must be {describe(hint)}, not a list of {len(node.items)}.")
+        built = self._each(node.items, hints)
         origin = get_origin(hint) or hint
-        fixed = origin is tuple and len(arguments) > 0 and Ellipsis not in arguments and get_args(hint)
-        if fixed and len(items) != len(arguments):
-            raise InvalidError.at(node, f"must be {describe(hint)}, not a list of {len(items)}.")
-        hints = arguments if fixed else (arguments[0],) * len(items)
-        built = self._each(zip(items, hints, strict=True))
         return origin(built) if origin in (tuple, set, frozenset) else built
 
     def _mapping(self, node: Node, hint: Any) -> dict[str, Any]:
         if node.mapping is None:
             raise _misfit(node, hint)
-        element = (*get_args(hint), Any, Any)[1]
-        built = self._each((child, element) for child in node.mapping.values())
+        children = tuple(node.mapping.values())
+        built = self._each(children, (element_of(hint),) * len(children))
         return dict(zip(node.mapping, built, strict=True))
 
-    def _each(self, items: Iterable[tuple[Node, Any]]) -> list[Any]:
+    def _each(self, nodes: Sequence[Node], hints: Sequence[Any]) -> list[Any]:
         problems: list[Problem] = []
         built = []
-        for node, hint in items:
-            try:
+        for node, hint in zip(nodes, hints, strict=True):
+            with collected(problems):
                 built.append(self.structure(node, hint))
-            except InvalidError as error:
-                problems += error.problems
         if problems:
             raise InvalidError(*problems)
         return built
@@ -201,16 +198,56 @@ class Structurer:
         raise InvalidError.at(node, f"has the type {hint}, which a configuration file cannot express.")
 
 
+def _unknown_key(node: Node, key: str, known: Mapping[str, Option], paths: Iterable[str]) -> Problem:
+    """What is wrong with `node`, whose `key` is none of the options that are `known` there.
+
+    `paths` are the key paths of every option in reach: the same key may stand elsewhere.
+    """
+    if (option := option_called(key, known)) is not None:
+        message = f"is the former name of '{option.name}', which is given too. Remove one of them."
+        return Problem(node.place, node.path, message)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    here = ".".join(node.path)
+    elsewhere = [path for path in dict.fromkeys(paths) if path.rpartition(".")[2] == key and path != here]
+    quoted = [f"'{name}'" for name in (*near, *elsewhere[:3])]
+    if quoted:
+        hint = f" Did you mean {' or '.join(filter(None, (', '.join(quoted[:-1]), quoted[-1])))}?"
+    else:
+        hint = did_you_mean(key, known) or " There are none here."
+    return Problem(node.place, node.path, f"there is no such option.{hint}")
+
+
+def _option_paths(root: Node, components: Components) -> Iterator[str]:
+    """The key paths of all settings, and of the options of the components that `root` uses."""
+    for name, option in options_of(Config).items():
+        yield name
+        node = (root.mapping or {}).get(name)
+        if (section := section_of(option.type)) is not None:
+            yield from (f"{name}.{key}" for key in options_of(section))
+        elif node is not None:
+            yield from _component_paths(components.expand(node, option.type), option.type, components)
+
+
+def _component_paths(node: Node, hint: Any, components: Components) -> Iterator[str]:
+    for item in node.items or ():
+        expanded = components.expand(item, element_of(hint))
+        yield from _component_paths(expanded, element_of(hint), components)
+    if node.items is None and kind_of(hint) is not None:
+        yield from (".".join((*node.path, key)) for key in components.options_at(node, hint))
+
+
 def _options_beside(use: Node | None, cls: type) -> dict[str, Option]:
     """The options of the optimizer or schedule named in `use`. Raises `InvalidError` where there is none."""
+    from prefloop import optim  # brings in mlx
+
     if use is None:
         return {}
-    found = mlx_options(cls, use.value) if isinstance(use.value, str) else None
-    if found is None:
-        what = "optimizer" if cls is OptimizerConfig else "schedule"
-        hint = did_you_mean(str(use.value), mlx_names(cls))
+    is_optimizer = cls is OptimizerConfig
+    known = optim.optimizer_classes() if is_optimizer else optim.schedule_functions()
+    if not isinstance(use.value, str) or use.value not in known:
+        what, hint = "optimizer" if is_optimizer else "schedule", did_you_mean(str(use.value), known)
         raise InvalidError.at(use, f"there is no {what} '{use.value}'.{hint}")
-    return found
+    return mlx_options(known[use.value])
 
 
 def _try_out(named: OptimizerConfig | ScheduleConfig, node: Node) -> None:
@@ -240,15 +277,16 @@ def _validate(node: Node, options: Mapping[str, Option], values: dict[str, Any])
 
     Validators see the other values, but no methods: what fails for that is left to the constructor.
     """
-    known = {name: o.default_value for name, o in options.items()} | values
+    settings = SimpleNamespace(**{name: o.default_value for name, o in options.items()} | values)
     problems = []
-    for name in values:
-        option, child = options[name], (node.mapping or {})[name]
-        if option.validator is None:
+    for name, value in values.items():
+        field, child = options[name].attribute, (node.mapping or {})[name]
+        if field is None or field.validator is None:
             continue
         try:
-            value = option.converter(values[name]) if option.converter else values[name]
-            option.validator(SimpleNamespace(**known), option.attribute, value)
+            if field.converter is not None and not isinstance(field.converter, attrs.Converter):
+                value = field.converter(value)
+            field.validator(settings, field, value)
         except (ValueError, TypeError) as error:
             problems.append(Problem(child.place, child.path, plain_message(error)))
         except AttributeError:
@@ -256,19 +294,12 @@ def _validate(node: Node, options: Mapping[str, Option], values: dict[str, Any])
     return problems
 
 
-def _construct(node: Node, cls: type, options: Mapping[str, Option], values: Mapping[str, Any]) -> Any:
-    arguments = {options[n].argument if n in options else n: value for n, value in values.items()}
+def _construct(node: Node, cls: type, values: Mapping[str, Any]) -> Any:
+    options = options_of(cls)
     try:
-        return cls(**arguments)
+        return cls(**{options[name].argument: value for name, value in values.items()})
     except (ValueError, TypeError, UserError, OSError, ImportError, AttributeError) as error:
         raise InvalidError.at(node, plain_message(error)) from error
-
-
-def _as_float(value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def _remedy(node: Node, hint: Any) -> str:
@@ -280,14 +311,8 @@ def _remedy(node: Node, hint: Any) -> str:
         return " Write true or false."
     if int in wanted and isinstance(value, float) and value.is_integer():
         return f" Write {int(value)}."
-    if isinstance(value, str) and (int in wanted or float in wanted) and _looks_numeric(value):
-        return f" Write {value.replace('_', '')}." if "_" in value else " Write it without quotes."
+    if isinstance(value, str) and (int in wanted or float in wanted):
+        with suppress(ValueError):
+            float(value)
+            return f" Write {value.replace('_', '')}." if "_" in value else " Write it without quotes."
     return ""
-
-
-def _looks_numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -7,7 +7,8 @@ booleans, nothing is a date. Keys come once, and there are no tags beyond the co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ class Place:
     line: int | None = None
     path: KeyPath = ()
     """The key path that `source` already names, as an override does."""
+
+    def at(self, line: int) -> Place:
+        """The same source at another line; itself where it has no lines."""
+        return self if self.line is None else Place(self.source, line)
 
     def __str__(self) -> str:
         return self.source if self.line is None else f"{self.source}:{self.line}"
@@ -92,6 +97,15 @@ class InvalidError(Exception):
         return cls(Problem(node.place, node.path, message))
 
 
+@contextmanager
+def collected(problems: list[Problem]) -> Iterator[None]:
+    """Add what is wrong to `problems` instead of raising it, so that whatever else is wrong is found too."""
+    try:
+        yield
+    except InvalidError as error:
+        problems += error.problems
+
+
 def from_plain(value: Any, place: Place, path: KeyPath = ()) -> Node:
     """Nodes of a Python value, all in one `place`. Raises `InvalidError` for a key that is not text."""
     if isinstance(value, Mapping):
@@ -115,14 +129,11 @@ def in_words(node: Node) -> str:
     if isinstance(node.value, bool):
         return "true" if node.value else "false"
     if isinstance(node.value, str):
-        return f"the text {_short(node.value)!r}"
+        text = node.value if len(node.value) <= 60 else node.value[:57] + "..."
+        return f"the text {text!r}"
     if isinstance(node.value, int | float):
         return f"the number {node.spelling or node.value}"
     return f"a Python {type(node.value).__name__}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def plain_message(error: Exception) -> str:
@@ -135,19 +146,15 @@ def plain_message(error: Exception) -> str:
 
 
 _TAG = "tag:yaml.org,2002:"
-_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
-_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
-_FLOAT = re.compile(
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
-_RESOLVERS = {
-    "null": (_NULL, ["~", "n", "N", ""]),
-    "bool": (_BOOL, list("tTfF")),
-    "int": (_INT, list("-+0123456789")),
-    "float": (_FLOAT, list("-+.0123456789")),
+_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_SCALARS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", [*"-+0123456789"]),
+    "float": (_FLOAT, [*"-+.0123456789"]),
 }
-_PATTERNS = {_TAG + name: pattern for name, (pattern, _) in _RESOLVERS.items()}
+"""Types of the core schema: how a scalar of each is written, and the characters it begins with."""
+_PATTERNS = {_TAG + name: re.compile(f"^(?:{pattern})$") for name, (pattern, _) in _SCALARS.items()}
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -166,9 +173,9 @@ class _CoreDumper(yaml.SafeDumper):
         return True
 
 
-for _name, (_pattern, _first) in _RESOLVERS.items():
-    _CoreLoader.add_implicit_resolver(_TAG + _name, _pattern, _first)
-    _CoreDumper.add_implicit_resolver(_TAG + _name, _pattern, _first)
+for _tag, (_, _first) in zip(_PATTERNS, _SCALARS.values(), strict=True):
+    _CoreLoader.add_implicit_resolver(_tag, _PATTERNS[_tag], _first)
+    _CoreDumper.add_implicit_resolver(_tag, _PATTERNS[_tag], _first)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -219,26 +226,21 @@ def read_text(text: str, place: Place) -> tuple[Node, list[Problem]]:
         node = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise UserError(
-            f"{_at(place, line)}: the character {chr(error.character)!r} is not allowed."
-        ) from None
+        message = f"the character {chr(error.character)!r} is not allowed."
+        raise UserError(f"{place.at(line)}: {message}") from None
     except yaml.MarkedYAMLError as error:
         raise UserError(_syntax(error, place)) from None
     except RecursionError:
-        raise UserError(f"{_at(place, 1)}: is nested too deeply.") from None
+        raise UserError(f"{place.at(1)}: is nested too deeply.") from None
     if node is None:
         return Node(None, place, place.path, ""), []
     reader = _Reader(place)
     return reader.read(node, place.path), reader.problems
 
 
-def _at(place: Place, line: int) -> str:
-    return str(place) if place.line is None else f"{place.source}:{line}"
-
-
 def _syntax(error: yaml.MarkedYAMLError, place: Place) -> str:
     mark = error.problem_mark or error.context_mark
-    where = _at(place, mark.line + 1 if mark else 1)
+    where = place.at(mark.line + 1 if mark else 1)
     column = f" at column {mark.column + 1}" if mark else ""
     problem = error.problem or error.context or "it cannot be read"
     if "'\\t'" in problem:
@@ -261,13 +263,13 @@ class _Reader:
     """Turns PyYAML's nodes into ours, collecting what is wrong on the way."""
 
     def __init__(self, place: Place) -> None:
-        self.origin = place
+        self._source = place
         self.problems: list[Problem] = []
         self._open: set[int] = set()
 
     def read(self, node: yaml.Node, path: KeyPath, place: Place | None = None) -> Node:
         """The value of a node that cannot be read is the problem itself."""
-        place = place or self._place(node)
+        place = place or self._source.at(node.start_mark.line + 1)
         if id(node) in self._open:
             return self._wrong(place, path, "an alias inside the value that it stands for.")
         self._open.add(id(node))
@@ -286,7 +288,7 @@ class _Reader:
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Node]:
         found: dict[str, Node] = {}
         for key_node, value_node in node.value:
-            place = self._place(key_node)
+            place = self._source.at(key_node.start_mark.line + 1)
             if not isinstance(key_node, yaml.ScalarNode):
                 self._wrong(place, path, "a key must be text.")
                 continue
@@ -318,11 +320,6 @@ class _Reader:
         problem = Problem(place, path, message)
         self.problems.append(problem)
         return Node(problem, place, path)
-
-    def _place(self, node: yaml.Node) -> Place:
-        if self.origin.line is None:
-            return self.origin
-        return Place(self.origin.source, node.start_mark.line + 1)
 
 
 def _convert(tag: str, text: str) -> Any:

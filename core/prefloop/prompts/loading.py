@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
@@ -17,12 +17,13 @@ from prefloop.prompts.rows import read_rows, type_in_words
 from prefloop.types import Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prefloop.prompts.rows import Row, Rows
     from prefloop.settings import PromptsConfig
     from prefloop.types import Message
 
+T = TypeVar("T")
 COLUMNS = ("prompt", "messages")
 SHOWN_PROBLEMS = 5
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -60,27 +61,15 @@ def load_prompts(config: PromptsConfig, tokenizer: Any, *, keep: Sequence[str] =
     Raises `UserError` where nothing is found or left, and for bad rows, the first few together.
     """
     found = read_rows(config)
-    column = _column(found, config)
-    _check_kept(found, column, keep)
-    prompts: list[Prompt] = []
-    problems: list[str] = []
-    for row in found.rows:
-        try:
-            prompts.append(_prompt(row, found.name, column, config, tokenizer, keep))
-        except RowError as bad:
-            problems.append(f"{found.label}{row.place} {bad}")
-    if problems:
-        raise UserError(*first_few(problems))
+    columns = list(dict.fromkeys(name for row in found.rows for name in row.values))
+    column = _column(found, columns, config)
+    _check_kept(found, columns, column, keep)
+    prompts = each_row(found, lambda row: _prompt(row, found.name, column, config, tokenizer, keep))
     return _fit(prompts, config)
 
 
-def _columns(found: Rows) -> list[str]:
-    return list(dict.fromkeys(name for row in found.rows for name in row.values))
-
-
-def _column(found: Rows, config: PromptsConfig) -> str:
+def _column(found: Rows, columns: list[str], config: PromptsConfig) -> str:
     wanted = COLUMNS if config.column is None else (config.column,)
-    columns = _columns(found)
     present = [name for name in wanted if name in columns]
     if present or all(row.problem for row in found.rows):
         return (present or wanted)[0]
@@ -93,8 +82,7 @@ def _column(found: Rows, config: PromptsConfig) -> str:
     raise UserError(message)
 
 
-def _check_kept(found: Rows, column: str, keep: Sequence[str]) -> None:
-    columns = _columns(found)
+def _check_kept(found: Rows, columns: list[str], column: str, keep: Sequence[str]) -> None:
     missing = [name for name in keep if name not in columns]
     if columns and missing:
         raise UserError(
@@ -111,8 +99,6 @@ def _what_is_there(wanted: Sequence[str], columns: list[str]) -> str:
 def _prompt(
     row: Row, name: str, column: str, config: PromptsConfig, tokenizer: Any, keep: Sequence[str]
 ) -> Prompt:
-    if row.problem:
-        raise RowError(row.problem)
     for needed in (column, *keep):
         if needed not in row.values:
             raise RowError(f"has no '{needed}'")
@@ -217,6 +203,24 @@ def transcript(messages: Sequence[Message]) -> str:
     if len(turns) == 1:
         return str(turns[0]["content"])
     return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
+
+
+def each_row(found: Rows, read: Callable[[Row], T]) -> list[T]:
+    """What `read` makes of every row. Raises `UserError` for those that it or their file refuses, the first
+    few together.
+    """
+    made: list[T] = []
+    problems: list[str] = []
+    for row in found.rows:
+        try:
+            if row.problem:
+                raise RowError(row.problem)
+            made.append(read(row))
+        except RowError as bad:
+            problems.append(f"{found.label}{row.place} {bad}")
+    if problems:
+        raise UserError(*first_few(problems))
+    return made
 
 
 def first_few(problems: list[str]) -> list[str]:

@@ -41,11 +41,8 @@ class PromptOrder:
         """The `count` prompts that follow the first `start` ones. Raises `ValueError` below 0."""
         if start < 0 or count < 0:
             raise ValueError(f"start and count are at least 0, not {start} and {count}")
-        return [self._at(position) for position in range(start, start + count)]
-
-    def _at(self, position: int) -> int:
-        epoch, place = divmod(position, self.count)
-        return _shuffled(self.count, f"epoch {epoch} of seed {self.seed}")[place]
+        places = (divmod(position, self.count) for position in range(start, start + count))
+        return [_shuffled(self.count, f"epoch {epoch} of seed {self.seed}")[place] for epoch, place in places]
 
 
 def split_held_out(

@@ -10,7 +10,6 @@ change of the file and fill the user's home.
 from __future__ import annotations
 
 import codecs
-import contextlib
 import csv
 import glob
 import io
@@ -18,7 +17,8 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -87,8 +87,7 @@ def _no_such_file(given: str, path: Path) -> str:
 
 
 def _neighbour(path: Path) -> str:
-    folder = path.parent
-    return guess(path.name, [entry.name for entry in folder.iterdir()] if folder.is_dir() else [])
+    return guess(path.name, [entry.name for entry in path.parent.glob("*")])
 
 
 def _read_file(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
@@ -108,47 +107,28 @@ def _read_file(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
 
 
 def _read_parquet(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
-    import datasets
-
-    with _quiet(), tempfile.TemporaryDirectory() as cache:
-        try:
-            found = datasets.Dataset.from_parquet(
-                glob.escape(str(path)), cache_dir=cache, keep_in_memory=True
-            )
-            return _rows(found, config.limit)
-        except Exception as error:  # the library lets whatever its reader raises through
-            raise UserError(f"{config.path} cannot be read as Parquet: {_reason(error)}") from error
+    with _library(f"{config.path} cannot be read as Parquet") as (datasets, cache):
+        pattern = glob.escape(str(path))
+        found = datasets.Dataset.from_parquet(pattern, cache_dir=cache, keep_in_memory=True)
+        return _rows(found, config)
 
 
 def _read_folder(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
+    """The rows of a folder of data files, or of one written by ``save_to_disk``."""
     if glob.has_magic(str(path)):
         raise UserError(f"{config.path}: rename the folder, since *, ? and [ in its path read as a pattern")
-    with _quiet(), tempfile.TemporaryDirectory() as cache:
-        try:
-            found = _open_folder(path, config.name, cache)
-        except Exception as error:  # as above
-            raise UserError(
-                f"no data set can be read from the folder {config.path}: {_reason(error)}"
-            ) from error
-        return _rows(_split(found, config), config.limit)
-
-
-def _open_folder(path: Path, name: str | None, cache: str) -> Mapping[str, Any]:
-    """The splits of a folder of data files, or of one written by ``save_to_disk``."""
-    import datasets
-
-    if not (path / "dataset_dict.json").exists() and not (path / "state.json").exists():
-        found: Any = datasets.load_dataset(str(path), name, cache_dir=cache, keep_in_memory=True)
-    else:
-        found = datasets.load_from_disk(str(path))
-    return found if isinstance(found, Mapping) else {str(found.split or "train"): found}
+    saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
+    with _library(f"no data set can be read from the folder {config.path}") as (datasets, cache):
+        if saved:
+            found = datasets.load_from_disk(str(path))
+        else:
+            found = datasets.load_dataset(str(path), config.name, cache_dir=cache, keep_in_memory=True)
+        return _rows(found, config)
 
 
 def _read_hub(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
-    import datasets
-
     what = f"'{config.path}' is no file or folder here, and"
-    with _quiet():
+    with _library(f"the data set '{config.path}' cannot be loaded") as (datasets, _):
         try:
             found = datasets.load_dataset(config.path, config.name)
         except ConnectionError as error:
@@ -158,22 +138,21 @@ def _read_hub(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
             ) from error
         except FileNotFoundError as error:  # absent, private, gated, or without data files
             raise UserError(f"{what} not on the Hub either: {_reason(error)}.{_neighbour(path)}") from error
-        except Exception as error:
-            raise UserError(f"the data set '{config.path}' cannot be loaded: {_reason(error)}") from error
-        return _rows(_split(found, config), config.limit)
+        return _rows(found, config)
 
 
-def _split(found: Mapping[str, Any], config: PromptsConfig) -> Any:
-    if config.split in found:
-        return found[config.split]
-    there = ", ".join(f"'{name}'" for name in found)
-    raise UserError(f"prompts.split: {config.path} has no split '{config.split}'; it has {there}")
+def _rows(found: Any, config: PromptsConfig) -> tuple[Row, ...]:
+    """The rows of the split, out of one data set or of several by the names of their splits.
 
-
-def _rows(dataset: Any, limit: int | None) -> tuple[Row, ...]:
-    """Without the media columns: decoding them costs much, and no judge reads them."""
+    Without the media columns: decoding them costs much, and no judge reads them.
+    """
+    splits = found if isinstance(found, Mapping) else {str(found.split or "train"): found}
+    if config.split not in splits:
+        there = ", ".join(f"'{name}'" for name in splits)
+        raise UserError(f"prompts.split: {config.path} has no split '{config.split}'; it has {there}")
+    dataset = splits[config.split]
     media = [name for name, feature in dataset.features.items() if type(feature).__name__ in _MEDIA]
-    values = islice(dataset.remove_columns(media), limit)
+    values = islice(dataset.remove_columns(media), config.limit)
     return tuple(Row(f"[{index}]", row) for index, row in enumerate(values))
 
 
@@ -186,33 +165,32 @@ def _reason(error: BaseException) -> str:
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the logs and progress bars of `datasets` and the Hub: what goes wrong is raised."""
+@contextmanager
+def _library(failure: str) -> Iterator[tuple[Any, str]]:
+    """The `datasets` library, and a folder for a cache that is thrown away.
+
+    Without the logs and progress bars of the library and the Hub, as what goes wrong is raised: whatever it
+    is, since the library lets the errors of its readers through, as a `UserError` that `failure` begins.
+    """
     import datasets
 
-    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("datasets", "huggingface_hub"))}
     bars_were_off = datasets.are_progress_bars_disabled()
-    for logger in loggers:
+    for logger in levels:
         logger.setLevel(logging.CRITICAL)
     datasets.disable_progress_bars()
     try:
-        yield
+        with tempfile.TemporaryDirectory() as cache:
+            yield datasets, cache
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{failure}: {_reason(error)}") from error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
         if not bars_were_off:
             datasets.enable_progress_bars()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys come once. Raises `ValueError`; of equal keys, Python would take the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"the key {twice!r} is given twice")
-    return found
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -225,18 +203,24 @@ def _json_row(place: str, line: bytes) -> Row:
     if not line:
         return Row(place, problem=BLANK)
     try:
-        return _object_row(place, json.loads(line.decode(), object_pairs_hook=_object))
-    except UnicodeDecodeError as error:
-        return Row(place, problem=_not_utf8(error))
-    except json.JSONDecodeError as error:
-        return Row(place, problem=f"is broken JSON: {error.msg} (column {error.colno})")
+        return _object_row(place, _parse_json(line))
     except (ValueError, RecursionError) as error:
-        return Row(place, problem=_beyond(error))
+        return Row(place, problem=_fault(error))
 
 
-def _beyond(error: Exception) -> str:
-    """What Python's reader of JSON does not take although it is JSON."""
-    return "is nested too deeply" if isinstance(error, RecursionError) else f"cannot be read: {error}"
+def _parse_json(data: bytes) -> Any:
+    """Raises `ValueError`, also for a key that comes twice, and `RecursionError`."""
+    return json.loads(data.decode(), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys come once. Raises `ValueError`; of equal keys, Python would take the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is given twice")
+        found[key] = value
+    return found
 
 
 def _object_row(place: str, value: object) -> Row:
@@ -248,17 +232,14 @@ def _object_row(place: str, value: object) -> Row:
 def _json(path: Path) -> Iterator[Row]:
     """A list of rows or a single row; whatever is neither may be JSON Lines under another name."""
     try:
-        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
-        value = json.loads(text, object_pairs_hook=_object)
-    except UnicodeDecodeError:
-        yield from _json_lines(path)
-    except json.JSONDecodeError as error:
-        if error.doc.lstrip().startswith("["):
-            yield Row(f":{error.lineno}", problem=f"is broken JSON: {error.msg} (column {error.colno})")
-        else:
-            yield from _json_lines(path)
+        value = _parse_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError) as error:
-        yield Row("", problem=_beyond(error))
+        if isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith("["):
+            yield Row(f":{error.lineno}", problem=_fault(error))
+        elif isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+            yield from _json_lines(path)
+        else:
+            yield Row("", problem=_fault(error))
     else:
         for index, row in enumerate(value if isinstance(value, list) else [value]):
             yield _object_row(f"[{index}]", row)
@@ -268,12 +249,12 @@ def _csv(path: Path, delimiter: str) -> Iterator[Row]:
     """Rows under the header in the first line; every value is text."""
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
-        text = data.decode()
+        text = io.StringIO(data.decode(), newline="")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        yield Row(f":{line}", problem=_not_utf8(error))
+        yield Row(f":{line}", problem=_fault(error))
         return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
         yield from _csv_rows(reader)
     except csv.Error as error:
@@ -287,15 +268,24 @@ def _csv_rows(reader: Any) -> Iterator[Row]:
     if not header or len(set(header)) < len(header) or "" in header:
         yield Row(":1", problem="must name every column of the CSV file, each once")
         return
-    line = reader.line_num + 1
+    place = f":{reader.line_num + 1}"
     for cells in reader:
         if not cells:
-            yield Row(f":{line}", problem=BLANK)
+            yield Row(place, problem=BLANK)
         elif len(cells) != len(header):
-            yield Row(f":{line}", problem=f"has {len(cells)} values where the header has {len(header)}")
+            yield Row(place, problem=f"has {len(cells)} values where the header has {len(header)}")
         else:
-            yield Row(f":{line}", dict(zip(header, cells, strict=True)))
-        line = reader.line_num + 1
+            yield Row(place, dict(zip(header, cells, strict=True)))
+        place = f":{reader.line_num + 1}"
+
+
+def _fault(error: Exception) -> str:
+    """Why a text is no JSON, or is none that Python reads."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 text (byte 0x{error.object[error.start]:02x}): save the file as UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        return f"is broken JSON: {error.msg} (column {error.colno})"
+    return "is nested too deeply" if isinstance(error, RecursionError) else f"cannot be read: {error}"
 
 
 _READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
@@ -312,25 +302,16 @@ def rows_of_file(path: Path) -> Iterator[Row]:
 
     Raises `OSError` where it cannot be read.
     """
-    return _without_trailing_blanks(_READERS[path.suffix.lower()](path))
-
-
-def _without_trailing_blanks(rows: Iterable[Row]) -> Iterator[Row]:
-    held: list[Row] = []
-    for row in rows:
+    blank: list[Row] = []
+    for row in _READERS[path.suffix.lower()](path):
         if row.problem == BLANK:
-            held.append(row)
+            blank.append(row)
         else:
-            yield from held
-            held.clear()
-            yield row
+            yield from (*blank, row)
+            blank.clear()
 
 
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"is not UTF-8 text (byte 0x{error.object[error.start]:02x}): save the file as UTF-8"
-
-
-_NAMES = {
+_TYPES = {
     bool: "true or false",
     int: "a number",
     float: "a number",
@@ -342,4 +323,4 @@ _NAMES = {
 
 def type_in_words(value: object) -> str:
     """The type of a value in the words of a data file, such as ``a number``."""
-    return "null" if value is None else _NAMES.get(type(value), f"of type {type(value).__name__}")
+    return "null" if value is None else _TYPES.get(type(value), f"of type {type(value).__name__}")

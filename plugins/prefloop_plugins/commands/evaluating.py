@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config import Config, load_config
-from prefloop.config.key_paths import parse_override
+from prefloop.config.load import parse_override
 from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of

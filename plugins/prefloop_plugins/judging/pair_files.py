@@ -15,6 +15,7 @@ from prefloop.prompts.loading import (
     RowError,
     check_text,
     conversation,
+    each_row,
     first_few,
     messages_of,
     transcript,
@@ -68,7 +69,7 @@ def read_pairs(
             raise UserError(f"{ledger} is empty: the run has judged nothing yet")
         return [_of_judgement(j, j.pair.prompt) for j in latest((j.key, j) for j in judged)]
     found = _read_data_set(PromptsConfig(path=path, split=split, limit=limit))
-    return latest(_collect(found.rows, found.name, found.label, seed))
+    return latest(_collect(found, seed))
 
 
 def ledger_of(path: Path) -> Path | None:
@@ -92,25 +93,13 @@ def labelled_pairs(prompts: Sequence[Prompt], *, seed: int = 0) -> list[Labelled
     Rows and `seed` are as in `read_pairs`. Raises `UserError` for bad rows, the first few together.
     """
     rows = [Row(p.id, {**p.fields, "prompt": [*p.messages] or p.text}) for p in prompts]
-    found = _collect(rows, "", "", seed)
+    found = _collect(Rows("", "", tuple(rows)), seed)
     return [evolve(f, pair=evolve(f.pair, prompt=p)) for (_, f), p in zip(found, prompts, strict=True)]
 
 
-def _collect(rows: Sequence[Row], name: str, label: str, seed: int) -> list[tuple[str, LabelledPair]]:
-    """The pairs in `rows` of the source that is `name` in the ids of prompts and `label` in messages.
-
-    Each follows its key: of a judgement `Judgement.key`, of others their place.
-    """
-    pairs: list[tuple[str, LabelledPair]] = []
-    problems: list[str] = []
-    for row in rows:
-        try:
-            pairs.append(_labelled(row, name, seed))
-        except RowError as bad:
-            problems.append(f"{label}{row.place} {bad}")
-    if problems:
-        raise UserError(*first_few(problems))
-    return pairs
+def _collect(found: Rows, seed: int) -> list[tuple[str, LabelledPair]]:
+    """The pairs in rows. Each follows its key: of a judgement `Judgement.key`, of others their place."""
+    return each_row(found, lambda row: _labelled(row, found.name, seed))
 
 
 def _read_data_set(config: PromptsConfig) -> Rows:
@@ -131,8 +120,6 @@ def side_of(verdict: Verdict) -> Side | None:
 
 def _labelled(row: Row, name: str, seed: int) -> tuple[str, LabelledPair]:
     values, id = row.values, name + row.place
-    if row.problem:
-        raise RowError(row.problem)
     if is_judgement(values):
         judgement = judgement_from_json(values)
         return judgement.key, _of_judgement(judgement, _prompt(values["prompt"], id, {}))
