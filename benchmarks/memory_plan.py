@@ -99,6 +99,7 @@ def measure(case: Case, work: Path) -> dict[str, Any]:
     from benchmarks.speed.models import make
     from benchmarks.speed.ours import make_loop
 
+    from prefloop.components import BaseJudge, Observer, adapt
     from prefloop.runs.planning import Estimator
     from prefloop.sampling.generator import POOL_BYTES
 
@@ -115,8 +116,8 @@ def measure(case: Case, work: Path) -> dict[str, Any]:
     own = plan.weights + plan.optimizer  # what the judge holds, as `Prepared.with_components` finds it
     judge_bytes = max(0, mx.get_active_memory() - own)
     plan = Estimator(loop, longest, row.completion, judge_bytes)(row.batch, POOL_BYTES)
-    loop.judge = peaks = Peaks(loop.judge)
-    loop.observers = (peaks,)
+    peaks = Peaks(loop.judge)
+    loop.judge, loop.observers = adapt(peaks, BaseJudge), (adapt(peaks, Observer),)
     mx.clear_cache()
     mx.reset_peak_memory()
     list(loop)

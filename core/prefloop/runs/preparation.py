@@ -44,7 +44,7 @@ class Prepared:
         before = mx.get_active_memory()
         prepare_components(self.config, people=people)
         held = max(0, mx.get_active_memory() - before)
-        plan = make_plan(self.config, self.loop, self.prompts, self.held_out, judge=held, division=division)
+        plan = make_plan(self.loop, self.prompts, self.held_out, judge=held, division=division)
         self.loop.micro_batch = plan.division.micro_batch
         self.policy.limit_pools(plan.division.pool_bytes)
         return evolve(self, plan=plan)
@@ -70,7 +70,7 @@ def prepare(config: Config) -> Prepared:
     evaluator = _evaluator(config, policy, held_out)
     if evaluator is None:
         _check_nothing_waits(config)
-    plan = make_plan(config, loop, prompts, held_out)
+    plan = make_plan(loop, prompts, held_out)
     return Prepared(config, policy, prompts, loop, held_out, evaluator, plan)
 
 
