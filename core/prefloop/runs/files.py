@@ -8,13 +8,17 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefloop.errors import UserError
+from prefloop.prompts.loading import RowError
 
+DAMAGE = (RowError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a record raises that is not as it was written."""
+T = TypeVar("T")
 _SEAL = re.compile(rb', "crc": "([0-9a-f]{8})"}$')
 _LEFT = (".tmp", ".old")
 """Endings of what is not whole yet, or not whole any more."""
@@ -43,10 +47,11 @@ def sealed_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
     return b"".join(line[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(line) for line in lines)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file, unsealed, or none where it is not there. A torn last line is cut off it.
+def read_lines(path: Path, record: Callable[[dict[str, Any]], T]) -> list[T]:
+    """What `record` makes of the JSON lines of a file, none where it is not there.
 
-    Raises `UserError` for a line before that which is no JSON object, or whose seal is broken.
+    A torn last line is cut off the file. Raises `UserError` for a line before that which is no JSON object,
+    whose seal is broken, or for which `record` raises one of `DAMAGE`.
     """
     if not path.exists():
         return []
@@ -57,9 +62,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            records.append(parse_line(line))
-        except ValueError as error:
-            raise damaged_line(path, number, error) from error
+            records.append(record(parse_line(line)))
+        except DAMAGE as error:
+            reason = f"it {error}" if isinstance(error, RowError) else error
+            raise UserError(
+                f"{path}:{number}: this line is damaged ({reason}); remove it to go on."
+            ) from error
     return records
 
 
@@ -76,11 +84,6 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError("it is no JSON object")
     return record
-
-
-def damaged_line(path: Path, number: int, reason: object) -> UserError:
-    """What to say of a line that a run cannot go on with."""
-    return UserError(f"{path}:{number}: this line is damaged ({reason}); remove it to go on.")
 
 
 def rewrite(path: Path, content: bytes) -> None:

@@ -7,21 +7,17 @@ Where one pair has several lines, the last counts; an error is no answer, so suc
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.errors import StopRun, check_count
-from prefloop.prompts.loading import RowError
-from prefloop.runs.files import append_lines, damaged_line, read_lines
+from prefloop.runs.files import append_lines, read_lines
 from prefloop.runs.records import (
-    DAMAGE,
     JudgeIdentity,
     Judgement,
     judgement_from_json,
@@ -39,14 +35,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._verdicts: dict[str, Verdict] = {}
-        for number, line in enumerate(read_lines(path), 1):
-            try:
-                judgement = judgement_from_json(line)
-            except DAMAGE as error:
-                reason = f"it {error}" if isinstance(error, RowError) else error
-                raise damaged_line(path, number, reason) from error
-            self._verdicts[judgement.key] = judgement.verdict
+        self._verdicts = {j.key: j.verdict for j in read_lines(path, judgement_from_json)}
 
     def find(self, judge: JudgeIdentity, pair: Pair) -> Verdict | None:
         """What `judge` said of `pair`, or None where it has to be asked."""
@@ -166,9 +155,3 @@ class CachedJudge(BaseJudge):
 
 
 _UNANSWERED = Verdict.error("the judge gave no verdict")
-
-
-def options_hash(options: Any) -> str:
-    """A short hash of a component's options, equal for equal options."""
-    text = json.dumps(options, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """The records of a run as JSON, and back: pairs, verdicts, evaluations and metrics.
 
 How they look in the ledger, the metrics, the files of evaluations and a checkpoint is known here and nowhere
-else. Files may have been edited, or written by another version, so reading may raise any of `DAMAGE`.
+else. Files may have been edited, or written by another version, so reading may raise any of `files.DAMAGE`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from prefloop.prompts.loading import RowError, check_text, messages_of, transcri
 from prefloop.prompts.rows import type_in_words
 from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Status, Verdict
 
-DAMAGE = (RowError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
-"""What reading a record raises that is not as it was written."""
 EXAMPLES = 3
 """How many pairs of an evaluation a checkpoint and a run's summary keep to be shown."""
 T = TypeVar("T")

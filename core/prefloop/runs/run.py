@@ -21,6 +21,7 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
+import json
 import platform
 import re
 import subprocess
@@ -41,7 +42,6 @@ from prefloop.errors import UserError, said_of
 from prefloop.registry import origin_of
 from prefloop.runs.files import (
     append_lines,
-    damaged_line,
     disk_errors_as_user_errors,
     new_folder,
     read_lines,
@@ -50,7 +50,7 @@ from prefloop.runs.files import (
     sealed_lines,
     sweep,
 )
-from prefloop.runs.ledger import Ledger, options_hash
+from prefloop.runs.ledger import Ledger
 from prefloop.runs.plan import Plan
 from prefloop.runs.records import JudgeIdentity, StepMetrics, evaluation_to_json, metrics_to_json
 from prefloop.runs.view import (
@@ -129,22 +129,14 @@ class Run(RunView):
     def begin(self, step: int, evaluated: Collection[int] = ()) -> None:
         """Start writing after `step` and the evaluations in `evaluated`; what comes again is cut off."""
         self.ledger = Ledger(self.path / LEDGER)
-        kept = [m for m in self._metrics() if _is_past(m, step, evaluated)]
-        rewrite(self.path / METRICS, sealed_lines(kept))
+        metrics = read_lines(self.path / METRICS, _with_step)
+        rewrite(self.path / METRICS, sealed_lines([m for m in metrics if _is_past(m, step, evaluated)]))
         for file in (self.path / EVALUATIONS).glob("*.json"):
             if file.stem.isdecimal() and int(file.stem) not in evaluated:
                 file.unlink()
         self.manifest |= {"status": "running"}
         self.manifest.pop("reason", None)
         self.save_manifest()
-
-    def _metrics(self) -> list[dict[str, Any]]:
-        path = self.path / METRICS
-        metrics = read_lines(path)
-        for number, line in enumerate(metrics, 1):
-            if not isinstance(line.get("step"), int):
-                raise damaged_line(path, number, "it has no step")
-        return metrics
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Write down how the run ended."""
@@ -204,6 +196,12 @@ class Recorder(Observer):
         append_lines(self.run / METRICS, [metrics_to_json(measured)])
 
 
+def _with_step(line: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(line.get("step"), int):
+        raise ValueError("it has no step")
+    return line
+
+
 def _is_past(line: Mapping[str, Any], step: int, evaluated: Collection[int]) -> bool:
     """Whether a line of the metrics is not written again by a run that goes on after `step`."""
     return line["step"] in evaluated if "evaluation" in line else line["step"] <= step
@@ -220,7 +218,8 @@ def identify(config: Config, judge: Any) -> JudgeIdentity:
     del plain["use"]
     fields = attrs.fields_dict(type(judge)) if attrs.has(type(judge)) else {}
     options = {k: v for k, v in plain.items() if fields[k].metadata.get("identity", True)}
-    return JudgeIdentity(origin.name, origin.version, options_hash(options))
+    text = json.dumps(options, sort_keys=True, default=str)
+    return JudgeIdentity(origin.name, origin.version, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def check_config(path: Path) -> None:
@@ -280,16 +279,14 @@ def _provenance(seed: int) -> dict[str, Any]:
 
 def _git() -> dict[str, Any] | None:
     """Commit of the folder one stands in, where it is a git checkout."""
-    commit = _ask_git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_ask_git("status", "--porcelain"))} if commit else None
-
-
-def _ask_git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    answers = []
+    for question in (["rev-parse", "HEAD"], ["status", "--porcelain"]):
+        try:
+            done = subprocess.run(["git", *question], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        answers.append(done.stdout.strip())
+    return {"commit": answers[0], "dirty": bool(answers[1])}
 
 
 def _now() -> str:

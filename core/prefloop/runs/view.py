@@ -17,10 +17,9 @@ from attrs import frozen
 
 from prefloop.errors import UserError
 from prefloop.prompts.loading import RowError
-from prefloop.runs.files import parse_line
+from prefloop.runs.files import DAMAGE, parse_line
 from prefloop.runs.plan import Plan, plan_from_json
 from prefloop.runs.records import (
-    DAMAGE,
     Judgement,
     StepMetrics,
     evaluation_from_json,
