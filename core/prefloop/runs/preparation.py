@@ -29,10 +29,8 @@ class Prepared:
     """Everything loaded and checked; nothing is written yet."""
 
     config: Config
-    policy: Policy
     prompts: PromptSet
     loop: Loop
-    held_out: Sequence[Prompt]
     evaluator: Evaluator | None
     plan: Plan
 
@@ -42,11 +40,15 @@ class Prepared:
         A run that goes on gives the `division` it had. Without `people`, nobody is asked for a terminal.
         """
         before = mx.get_active_memory()
-        prepare_components(self.config, people=people)
+        for key, component in _components(self.config):
+            if people or not (isinstance(component, BaseJudge) and component.interactive):
+                with said_of(key):
+                    component.prepare()
         held = max(0, mx.get_active_memory() - before)
-        plan = make_plan(self.loop, self.prompts, self.held_out, judge=held, division=division)
+        held_out = self.evaluator.prompts if self.evaluator else ()
+        plan = make_plan(self.loop, self.prompts, held_out, judge=held, division=division)
         self.loop.micro_batch = plan.division.micro_batch
-        self.policy.limit_pools(plan.division.pool_bytes)
+        self.loop.policy.limit_pools(plan.division.pool_bytes)
         return evolve(self, plan=plan)
 
 
@@ -71,19 +73,11 @@ def prepare(config: Config) -> Prepared:
     if evaluator is None:
         _check_nothing_waits(config)
     plan = make_plan(loop, prompts, held_out)
-    return Prepared(config, policy, prompts, loop, held_out, evaluator, plan)
-
-
-def prepare_components(config: Config, *, people: bool = True) -> None:
-    """Let judges and sampler load what they need while nothing is written yet."""
-    for key, component in _components(config):
-        if people or not (isinstance(component, BaseJudge) and component.interactive):
-            with said_of(key):
-                component.prepare()
+    return Prepared(config, prompts, loop, evaluator, plan)
 
 
 def close_components(config: Config) -> None:
-    """Let them give back what they hold."""
+    """Let judges and sampler give back what they hold."""
     for _, component in _components(config):
         component.close()
 
@@ -169,7 +163,8 @@ def dry_run(config: Config, echo: Callable[[str], object]) -> None:
         echo(f"{title:<8} {text}")
     loop = prepared.loop
     pairs = _different_pairs(loop)
-    echo(f"sampled  {2 * len(pairs)} completions, {_tokens(pairs)} tokens")
+    completions = [c for p in pairs for c in (p.first, p.second)]
+    echo(f"sampled  {len(completions)} completions, {sum(len(c.tokens) for c in completions)} tokens")
     if adapt(config.judge, BaseJudge).interactive:
         echo("judge    a person, who is not asked now")
     else:
@@ -216,10 +211,6 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
     result = loop.policy.reference_scorer.logprobs(lay_out(batch.prompts, batch.chosen))
     mx.eval(result)
     return result
-
-
-def _tokens(pairs: list[Pair]) -> int:
-    return sum(len(c.tokens) for p in pairs for c in (p.first, p.second))
 
 
 def _verdict_words(verdict: Verdict) -> str:
