@@ -20,8 +20,6 @@ DAMAGE = (RowError, LookupError, TypeError, ValueError, AttributeError, Overflow
 """What reading a record raises that is not as it was written."""
 T = TypeVar("T")
 _SEAL = re.compile(rb', "crc": "([0-9a-f]{8})"}$')
-_LEFT = (".tmp", ".old")
-"""Endings of what is not whole yet, or not whole any more."""
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
 
@@ -140,7 +138,7 @@ def discard(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what an interruption left in a folder, half written or half removed."""
-    for left in [p for p in folder.glob(".*") if p.suffix in _LEFT]:
+    for left in [p for p in folder.glob(".*") if p.suffix in (".tmp", ".old")]:
         _remove(left)
 
 
@@ -158,19 +156,16 @@ def disk_errors_as_user_errors(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not _concerns(error, run):
+        if error.filename is None:
+            concerns_run = error.errno in _OF_DISKS
+        else:
+            concerns_run = Path(os.fsdecode(error.filename)).absolute().is_relative_to(run.absolute())
+        if not concerns_run:
             raise
         raise UserError(
             f"cannot write to '{run}': {error.strerror}. Nothing that was saved is lost; once that is "
             f"mended: prefloop train --resume {run}"
         ) from error
-
-
-def _concerns(error: OSError, folder: Path) -> bool:
-    """Whether the error is that of a file in `folder`, or of a disk where no file is named."""
-    if error.filename is None:
-        return error.errno in _OF_DISKS
-    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _sync(path: Path) -> None:

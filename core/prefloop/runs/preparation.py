@@ -21,8 +21,6 @@ from prefloop.runs.planning import make_plan
 from prefloop.scoring.scorer import lay_out
 from prefloop.types import Pair, PreferenceBatch, Prompt, Verdict
 
-_UPDATES = 2
-
 
 @frozen(eq=False)
 class Prepared:
@@ -70,8 +68,6 @@ def prepare(config: Config) -> Prepared:
         ties=config.judging.ties,
     )
     evaluator = _evaluator(config, policy, held_out)
-    if evaluator is None:
-        _check_nothing_waits(config)
     plan = make_plan(loop, prompts, held_out)
     return Prepared(config, prompts, loop, evaluator, plan)
 
@@ -119,22 +115,19 @@ def judge_of(config: Config) -> Judge | None:
 
 
 def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Evaluator | None:
-    judge = judge_of(config)
+    """What evaluates the run, if anything does. Raises `UserError` where the run is to go by evaluations."""
+    judge, training = judge_of(config), config.training
     if judge is None or not held_out:
+        for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):
+            if wanted:
+                missing = "evaluation.judge" if judge is None else "evaluation.prompts"
+                raise UserError(f"training.{key}: nothing is evaluated that it could go by: set {missing}.")
         return None
     answer = config.evaluation.answer_column
     if answer:
         check_answers(held_out, answer)
     sampling = sampling_of(config.sampler, config.evaluation.temperature)
-    return Evaluator(policy, held_out, judge, sampling, answer, config.training.seed)
-
-
-def _check_nothing_waits(config: Config) -> None:
-    """Raises `UserError` where the run is to go by evaluations, and there are none."""
-    for key, wanted in (("early_stop", config.training.early_stop), ("load_best", config.training.load_best)):
-        if wanted:
-            missing = "evaluation.judge" if judge_of(config) is None else "evaluation.prompts"
-            raise UserError(f"training.{key}: nothing is evaluated that it could go by: set {missing}.")
+    return Evaluator(policy, held_out, judge, sampling, answer, training.seed)
 
 
 def check_answers(held_out: Sequence[Prompt], column: str) -> None:
@@ -192,8 +185,8 @@ def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]
     batch = PreferenceBatch.from_verdicts(pairs, [Verdict(0.9)] * len(pairs))
     before = _reference_logprobs(loop, batch)
     untouched = set(loop.policy.trainable())
-    for number in range(_UPDATES):
-        gradient, _ = loop.gradient(batch, loop.progress(number + 1), sum(batch.weight))
+    for step in (1, 2):
+        gradient, _ = loop.gradient(batch, loop.progress(step), sum(batch.weight))
         untouched -= {name for name, g in arrays(gradient).items() if bool(mx.any(g != 0))}
         loop.optimizer.update(loop.policy.model, gradient)
         mx.eval(loop.policy.model.trainable_parameters())

@@ -260,17 +260,14 @@ def _compared_to_json(pair: Pair, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _compared_from_json(found: Mapping[str, Any]) -> Pair:
-    prompt = Prompt((), str(found["prompt"]), id=str(found.get("prompt_id") or ""))
-    return Pair(prompt, _answer_from_json(found["ours"]), _answer_from_json(found["theirs"]))
-
-
 def _answer_to_json(completion: Completion) -> dict[str, Any]:
     return {"text": completion.text, "tokens": len(completion.tokens), "stopped": completion.stopped}
 
 
-def _answer_from_json(found: Mapping[str, Any]) -> Completion:
-    return Completion((), str(found["text"]), bool(found.get("stopped", True)))
+def _compared_from_json(found: Mapping[str, Any]) -> Pair:
+    prompt = Prompt((), str(found["prompt"]), id=str(found.get("prompt_id") or ""))
+    answers = (found[side] for side in ("ours", "theirs"))
+    return Pair(prompt, *(Completion((), str(a["text"]), bool(a.get("stopped", True))) for a in answers))
 
 
 # The evaluations until a checkpoint

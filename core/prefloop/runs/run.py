@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from prefloop.model.policy import Policy
 
 LOCK = ".lock"
+_VERSIONS = ("prefloop", "mlx", "mlx-lm", "datasets")
 _SIGNED = re.compile(rb"# sha256 of what follows: ([0-9a-f]{64})\n")
 
 
@@ -85,12 +86,19 @@ class Run(RunView):
     def create(cls, path: Path, config: Config, plan: Plan) -> Run:
         """Make the directory. Raises `UserError` where it holds a run already or cannot be made."""
         refuse_taken(path)
-        about = {
-            **_provenance(config.training.seed),
+        manifest = {
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "git": _git(),
+            "seed": config.training.seed,
+            "started": _now(),
             "plan": asdict(plan),
             "asks_a_person": adapt(config.judge, BaseJudge).interactive,
+            "status": "running",
+            "summary": {},
         }
-        run = cls(path, config, plan, {**about, "status": "running", "summary": {}})
+        run = cls(path, config, plan, manifest)
         try:
             path.mkdir(parents=True, exist_ok=True)
             run._take()
@@ -184,16 +192,14 @@ class Recorder(Observer):
         self.run = run.path
 
     def step_finished(self, step: Step) -> None:
-        self._append(StepMetrics(step.progress.step, step.metrics))
+        line = metrics_to_json(StepMetrics(step.progress.step, step.metrics))
+        append_lines(self.run / METRICS, [line])
 
     def evaluated(self, evaluation: Evaluation) -> None:
         file = self.run / EVALUATIONS / f"{evaluation.step:07d}.json"
         file.parent.mkdir(exist_ok=True)
         rewrite_json(file, evaluation_to_json(evaluation))
-        self._append(evaluation)
-
-    def _append(self, measured: StepMetrics | Evaluation) -> None:
-        append_lines(self.run / METRICS, [metrics_to_json(measured)])
+        append_lines(self.run / METRICS, [metrics_to_json(evaluation)])
 
 
 def _with_step(line: dict[str, Any]) -> dict[str, Any]:
@@ -263,18 +269,6 @@ def refuse_taken(path: Path) -> None:
             f"output.path: '{path}' holds a run already; give another folder, or go on with that run: "
             f"prefloop train --resume {path}"
         )
-
-
-def _provenance(seed: int) -> dict[str, Any]:
-    names = ("prefloop", "mlx", "mlx-lm", "datasets")
-    return {
-        "versions": {name: importlib.metadata.version(name) for name in names},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git": _git(),
-        "seed": seed,
-        "started": _now(),
-    }
 
 
 def _git() -> dict[str, Any] | None:
