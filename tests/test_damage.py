@@ -91,4 +91,4 @@ def test_a_line_with_checksum_reads_as_it_was_written(tmp_path: Path) -> None:
     sealed = (tmp_path / "l.jsonl").read_text().splitlines()
     assert [json.loads(line)["text"] for line in sealed] == [row["text"] for row in rows]
     assert all(len(json.loads(line)["crc"]) == 8 for line in sealed)
-    assert read_lines(tmp_path / "l.jsonl") == rows
+    assert read_lines(tmp_path / "l.jsonl", dict) == rows

@@ -160,6 +160,14 @@ def test_length_controlled_rate_against_a_search(seed: int) -> None:
     assert found.low == pytest.approx(1 / (1 + math.exp(-(a - 1.959964 * error))), abs=1e-6)
 
 
+def test_a_length_controlled_rate_is_found_where_rounding_lowers_the_likelihood_at_its_maximum() -> None:
+    random = np.random.default_rng(198)
+    x = random.integers(-40, 40, 50)
+    won = (random.random(50) < 1 / (1 + np.exp(-(1 + x / 10)))).astype(float)
+    found = length_controlled(*outcomes([(int(d), float(w)) for d, w in zip(x, won, strict=True)]))
+    assert 0 < found.low < found.rate < found.high < 1
+
+
 @pytest.mark.parametrize(
     "rows",
     [

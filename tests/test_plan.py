@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from attrs import asdict, evolve
 
-from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, load_config
+from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, UserError, load_config
 from prefloop.config import OutputConfig
 from prefloop.loop import TARGET_MICRO_BATCH_TOKENS
 from prefloop.runs.plan import Division, Memory
-from prefloop.runs.planning import SHARE, Estimator, divide
+from prefloop.runs.planning import SHARE, Estimator, check_memory, divide
 from prefloop.runs.preparation import prepare
 from prefloop.runs.training import resume, train
 from support.loops import make_loop
@@ -175,6 +175,26 @@ def test_a_resumed_run_keeps_its_micro_batch_size(tmp_path: Path, monkeypatch: p
     resumed = resume(stopped.path)
     assert resumed.plan.division == division
     assert outcome(resumed.path) == outcome(whole.path)
+
+
+def test_where_the_estimate_was_not_fitted_the_plan_warns_instead_of_refusing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(settings_for(tmp_path / "run", training={**SMALL, "memory_limit_gb": 0.0001}))
+    for fitted in (True, False):
+        monkeypatch.setattr("prefloop.runs.planning.on_cpu", lambda fitted=fitted: fitted)
+        plan = prepare(config).plan
+        if fitted:
+            assert plan.warnings == ()
+            with pytest.raises(UserError, match=r"this run needs .* training.memory_limit_gb allows 0.1 MB"):
+                check_memory(plan, 0.0001)
+        else:
+            (warning,) = plan.warnings
+            assert warning.startswith(
+                f"this run needs {plan.memory.words()}. training.memory_limit_gb allows"
+            )
+            check_memory(plan, 0.0001)
+            assert prepare(load_config(settings_for(tmp_path / "run", training=SMALL))).plan.warnings == ()
 
 
 def test_an_explicit_micro_batch_size_is_kept(model_folder: ModelFolder) -> None:

@@ -10,10 +10,9 @@ import pytest
 
 from prefloop import Completion, Evaluation, Judgement, Pair, Prompt, Rate, StepMetrics, Verdict
 from prefloop.prompts.loading import RowError
-from prefloop.runs.files import parse_line, sealed_lines
+from prefloop.runs.files import DAMAGE, parse_line, sealed_lines
 from prefloop.runs.plan import Division, Memory, Plan, plan_from_json
 from prefloop.runs.records import (
-    DAMAGE,
     JudgeIdentity,
     evaluation_from_json,
     evaluation_from_state,

@@ -143,19 +143,12 @@ def divergence(
     The mean of ``log pi(y) - log ref(y)`` over the completions, each a sum over its tokens, and the standard
     error of that mean. Unbiased where they were sampled at temperature 1 without truncation.
     """
+    policy.model.eval()
     ratios: list[float] = []
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
-        ratios += _log_ratios(policy, prompts[part], completions[part])
+        rows = lay_out(prompts[part], completions[part])
+        per_token = policy.scorer.logprobs(rows) - policy.reference_scorer.logprobs(rows)
+        ratios += per_token.sum(-1).tolist()  # type: ignore[arg-type]
     error = stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
     return {"kl": fmean(ratios), "kl_se": error}
-
-
-def _log_ratios(
-    policy: Policy, prompts: Sequence[Prompt], completions: Sequence[Completion]
-) -> Sequence[float]:
-    policy.model.eval()
-    rows = lay_out(prompts, completions)
-    ours, theirs = policy.scorer.logprobs(rows), policy.reference_scorer.logprobs(rows)
-    ratios: list[float] = (ours - theirs).sum(-1).tolist()  # type: ignore[assignment]
-    return ratios

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import fmean, quantiles, stdev
+from statistics import fmean, quantiles
 
+import numpy as np
 from attrs import frozen
 
 from prefloop.metrics import verdict_metrics
@@ -18,7 +19,7 @@ from prefloop.types import Completion, Pair, Prompt, Rate, Verdict
 Z = 1.959963984540054
 """Of a 95 % interval."""
 _ITERATIONS = 100
-_TOLERANCE = 1e-12
+_TOLERANCE = 1e-9
 
 
 # Rates
@@ -115,77 +116,59 @@ def length_controlled(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Rat
     from losses, as where all are wins, or where all differences are the same. Where all are zero, lengths
     need no control: it is the win rate.
     """
-    rows = [
-        (float(len(p.first.text) - len(p.second.text)), won)
-        for p, v in zip(pairs, verdicts, strict=True)
-        if (won := _won(v)) is not None
-    ]
-    if rows and not any(difference for difference, _ in rows):
+    judged = zip(pairs, verdicts, strict=True)
+    rows = [(len(p.first.text) - len(p.second.text), won) for p, v in judged if (won := _won(v)) is not None]
+    differences, wins = np.array(rows, dtype=float).reshape(-1, 2).T
+    if rows and not differences.any():
         return win_rate(verdicts)
-    spread = stdev(d for d, _ in rows) if len(rows) > 1 else 0.0
-    fit = _logistic([(math.tanh(d / spread), won) for d, won in rows]) if spread else None
+    spread = differences.std(ddof=1) if len(rows) > 1 else 0.0
+    fit = _logistic(np.tanh(differences / spread), wins) if spread else None
     if fit is None:
         return Rate(math.nan, math.nan, math.nan, len(rows))
     a, error = fit
     return Rate(_sigmoid(a), _sigmoid(a - Z * error), _sigmoid(a + Z * error), len(rows))
 
 
-def _logistic(rows: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Intercept of the logistic regression of ``(x, y)`` and its standard error, by Newton's method.
+def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
+    """Intercept of the logistic regression of `y` on `x` and its standard error, by Newton's method.
 
     None where the likelihood has no maximum.
     """
-    if _separated(rows):
+    if _separated(x, y):
         return None
-    a = b = 0.0
+    design = np.stack([np.ones_like(x), x])
+    fit = np.zeros(2)
     for _ in range(_ITERATIONS):
-        slope, (h0, h1, h2) = _derivatives(rows, a, b)
-        determinant = h0 * h2 - h1 * h1
-        if determinant <= 0:
+        p = np.exp(-np.logaddexp(0.0, -(fit @ design)))
+        hessian = (design * (p * (1 - p))) @ design.T
+        if np.linalg.det(hessian) <= 0:
             return None
-        da = (h2 * slope[0] - h1 * slope[1]) / determinant
-        db = (h0 * slope[1] - h1 * slope[0]) / determinant
-        size = 1.0
-        while size > _TOLERANCE and _likelihood(rows, a + size * da, b + size * db) < _likelihood(rows, a, b):
-            size /= 2
-        a, b = a + size * da, b + size * db
-        if abs(da) + abs(db) < _TOLERANCE * (1 + abs(a) + abs(b)) or size <= _TOLERANCE:
-            return a, math.sqrt(h2 / determinant)
+        step = np.linalg.solve(hessian, design @ (y - p))
+        least = _likelihood(fit, design, y)
+        least -= _TOLERANCE * (1 + abs(least))  # near the maximum, rounding alone may lower it
+        while _likelihood(fit + step, design, y) < least:
+            step /= 2
+        fit += step
+        if abs(step).sum() < _TOLERANCE * (1 + abs(fit).sum()):
+            return float(fit[0]), math.sqrt(np.linalg.inv(hessian)[0, 0])
     return None
 
 
-def _separated(rows: Sequence[tuple[float, float]]) -> bool:
+def _separated(x: np.ndarray, y: np.ndarray) -> bool:
     """Whether a threshold on x separates wins from losses, but for those on it: then there is no maximum
     (Albert and Anderson 1984). A tie is on both sides.
     """
-    wins = [x for x, y in rows if y > 0]
-    losses = [x for x, y in rows if y < 1]
-    return not (wins and losses) or max(losses) <= min(wins) or max(wins) <= min(losses)
+    wins, losses = x[y > 0], x[y < 1]
+    return not (wins.size and losses.size) or losses.max() <= wins.min() or wins.max() <= losses.min()
 
 
-def _derivatives(
-    rows: Sequence[tuple[float, float]], a: float, b: float
-) -> tuple[tuple[float, float], tuple[float, float, float]]:
-    """The gradient of the log-likelihood in a and b, and the entries of minus its Hessian."""
-    p = [_sigmoid(a + b * x) for x, _ in rows]
-    rest = [(y - q, x) for (x, y), q in zip(rows, p, strict=True)]
-    weights = [(q * (1 - q), x) for (x, _), q in zip(rows, p, strict=True)]
-    gradient = math.fsum(r for r, _ in rest), math.fsum(r * x for r, x in rest)
-    hessian = (
-        math.fsum(w for w, _ in weights),
-        math.fsum(w * x for w, x in weights),
-        math.fsum(w * x * x for w, x in weights),
-    )
-    return gradient, hessian
-
-
-def _likelihood(rows: Sequence[tuple[float, float]], a: float, b: float) -> float:
-    logits = ((a + b * x, y) for x, y in rows)
-    return math.fsum(y * t - max(t, 0.0) - math.log1p(math.exp(-abs(t))) for t, y in logits)
+def _likelihood(fit: np.ndarray, design: np.ndarray, y: np.ndarray) -> float:
+    logits = fit @ design
+    return float((y * logits - np.logaddexp(0.0, logits)).sum())
 
 
 def _sigmoid(x: float) -> float:
-    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+    return float(np.exp(-np.logaddexp(0.0, -x)))
 
 
 # What an evaluation reports besides

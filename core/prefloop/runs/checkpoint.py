@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,15 @@ SUMS = "SHA256SUMS"
 
 def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) -> Path:
     """Write the checkpoint of the steps taken so far and return its folder."""
-    folder = folder_of(run, loop.steps_taken)
+    folder = run / CHECKPOINTS / f"{loop.steps_taken:07d}"
     folder.parent.mkdir(exist_ok=True)
     with new_folder(folder) as beside:
         loop.policy.save(beside)
         mx.save_safetensors(str(beside / OPTIMIZER), arrays(loop.optimizer.state))
-        if states := _component_state(loop):
-            mx.save_safetensors(str(beside / COMPONENTS), states)
+        states = {key: component.state() for key, component in _components(loop).items()}
+        named = {f"{key}/{name}": value for key, own in states.items() for name, value in own.items()}
+        if named:
+            mx.save_safetensors(str(beside / COMPONENTS), named)
         state = {
             "step": loop.steps_taken,
             "prompts": fingerprint(loop.prompts),
@@ -65,15 +67,13 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     try:
         if (folder / SUMS).read_bytes() != _sums(folder).encode():
             raise ValueError(f"its files are not those that {SUMS} lists")
-        trained = arrays(mx.load(str(folder / ADAPTERS)))
-        optimizer = arrays(mx.load(str(folder / OPTIMIZER)))
-        there = (folder / COMPONENTS).exists()
-        states = arrays(mx.load(str(folder / COMPONENTS))) if there else {}
-        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        trained, optimizer, states = (
+            arrays(mx.load(str(file))) if file.exists() else {}
+            for file in (folder / ADAPTERS, folder / OPTIMIZER, folder / COMPONENTS)
+        )
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"checkpoint '{folder}' is damaged: {error}. Remove it to go on from the one before."
-        ) from error
+        raise _damaged(folder, error) from error
+    state = read_state(folder)
     if state["prompts"] != fingerprint(loop.prompts):
         raise UserError(
             f"the prompts are not those that checkpoint '{folder}' was trained on. Put the data back as they "
@@ -85,7 +85,10 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     model.load_weights(list(trained.items()), strict=False)
     loop.optimizer.state = tree_unflatten(list(optimizer.items()))
     loop.optimizer.init(model.trainable_parameters())
-    _restore_components(loop, states)
+    for key, component in _components(loop).items():
+        own = {n.removeprefix(f"{key}/"): v for n, v in states.items() if n.startswith(f"{key}/")}
+        if own:
+            component.restore(own)
     loop.steps_taken = int(state["step"])
     mx.eval(model.trainable_parameters(), loop.optimizer.state)
     return [evaluation_from_state(found) for found in state["evaluations"]]
@@ -108,27 +111,9 @@ def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequenc
 
 
 def _components(loop: Loop) -> dict[str, Base]:
-    """The components by their place in the configuration."""
+    """The components by their place in the configuration, which their states are named after."""
     bonuses = {f"bonuses.{i}": bonus for i, bonus in enumerate(loop.bonuses)}
     return {"sampler": loop.sampler, "judge": loop.judge, "loss": loop.loss, **bonuses}
-
-
-def _component_state(loop: Loop) -> dict[str, mx.array]:
-    """Their states together, each name after the component's key and a slash."""
-    states = {key: component.state() for key, component in _components(loop).items()}
-    return {f"{key}/{name}": value for key, state in states.items() for name, value in state.items()}
-
-
-def _restore_components(loop: Loop, states: Mapping[str, mx.array]) -> None:
-    for key, component in _components(loop).items():
-        own = {n.removeprefix(f"{key}/"): v for n, v in states.items() if n.startswith(f"{key}/")}
-        if own:
-            component.restore(own)
-
-
-def folder_of(run: Path, step: int) -> Path:
-    """Where the checkpoint of so many steps is."""
-    return run / CHECKPOINTS / f"{step:07d}"
 
 
 def _sums(folder: Path) -> str:
@@ -145,8 +130,12 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint '{folder}' is damaged: {error}.") from error
+        raise _damaged(folder, error) from error
     return state
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"checkpoint '{folder}' is damaged: {error}. Remove it to go on from the one before.")
 
 
 def fingerprint(prompts: Sequence[Prompt]) -> str:

@@ -8,16 +8,18 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefloop.errors import UserError
+from prefloop.prompts.loading import RowError
 
+DAMAGE = (RowError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a record raises that is not as it was written."""
+T = TypeVar("T")
 _SEAL = re.compile(rb', "crc": "([0-9a-f]{8})"}$')
-_LEFT = (".tmp", ".old")
-"""Endings of what is not whole yet, or not whole any more."""
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
 
@@ -43,10 +45,11 @@ def sealed_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
     return b"".join(line[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(line) for line in lines)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file, unsealed, or none where it is not there. A torn last line is cut off it.
+def read_lines(path: Path, record: Callable[[dict[str, Any]], T]) -> list[T]:
+    """What `record` makes of the JSON lines of a file, none where it is not there.
 
-    Raises `UserError` for a line before that which is no JSON object, or whose seal is broken.
+    A torn last line is cut off the file. Raises `UserError` for a line before that which is no JSON object,
+    whose seal is broken, or for which `record` raises one of `DAMAGE`.
     """
     if not path.exists():
         return []
@@ -57,9 +60,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            records.append(parse_line(line))
-        except ValueError as error:
-            raise damaged_line(path, number, error) from error
+            records.append(record(parse_line(line)))
+        except DAMAGE as error:
+            reason = f"it {error}" if isinstance(error, RowError) else error
+            raise UserError(
+                f"{path}:{number}: this line is damaged ({reason}); remove it to go on."
+            ) from error
     return records
 
 
@@ -76,11 +82,6 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError("it is no JSON object")
     return record
-
-
-def damaged_line(path: Path, number: int, reason: object) -> UserError:
-    """What to say of a line that a run cannot go on with."""
-    return UserError(f"{path}:{number}: this line is damaged ({reason}); remove it to go on.")
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -137,7 +138,7 @@ def discard(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what an interruption left in a folder, half written or half removed."""
-    for left in [p for p in folder.glob(".*") if p.suffix in _LEFT]:
+    for left in [p for p in folder.glob(".*") if p.suffix in (".tmp", ".old")]:
         _remove(left)
 
 
@@ -155,19 +156,16 @@ def disk_errors_as_user_errors(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not _concerns(error, run):
+        if error.filename is None:
+            concerns_run = error.errno in _OF_DISKS
+        else:
+            concerns_run = Path(os.fsdecode(error.filename)).absolute().is_relative_to(run.absolute())
+        if not concerns_run:
             raise
         raise UserError(
             f"cannot write to '{run}': {error.strerror}. Nothing that was saved is lost; once that is "
             f"mended: prefloop train --resume {run}"
         ) from error
-
-
-def _concerns(error: OSError, folder: Path) -> bool:
-    """Whether the error is that of a file in `folder`, or of a disk where no file is named."""
-    if error.filename is None:
-        return error.errno in _OF_DISKS
-    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _sync(path: Path) -> None:

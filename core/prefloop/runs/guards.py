@@ -53,11 +53,9 @@ class JudgeGuard(Observer):
             self._kinds.append(kind_of(pair, verdict))
             if verdict.status == "error":
                 self._error = verdict.reason or "no reason given"
-        if 0 < self.settings.window == len(self._kinds):
-            self._check()
-
-    def _check(self) -> None:
         window, counts = self.settings.window, Counter(self._kinds)
+        if not 0 < window == len(self._kinds):
+            return
         if counts["error"] > self.settings.max_errors * window:
             raise StopRun(
                 f"judge: {counts['error']} of its last {window} verdicts are errors, more than "
@@ -92,14 +90,12 @@ def kind_of(pair: Pair, verdict: Verdict) -> str | None:
     if verdict.status == "abstained" or pair.first.text == pair.second.text:
         return None
     if verdict.orders is None:
+        if verdict.status == "tie":
+            return "tie"
         exchangeable = pair.first.source == pair.second.source == "policy"
-        return _labelled(verdict) if exchangeable or verdict.status == "tie" else None
+        return ("shown first" if verdict.prefers_first else "shown second") if exchangeable else None
     as_given, swapped = verdict.orders  # of the first being better, shown first and shown second
     tie = verdict.status == "tie"
     if side(as_given) * side(swapped) < 0 and (tie or abs(as_given - swapped) >= NEAR_ONE):
         return "shown first" if as_given > swapped else "shown second"
     return "tie" if tie else None
-
-
-def _labelled(verdict: Verdict) -> str:
-    return {True: "shown first", False: "shown second", None: "tie"}[verdict.prefers_first]

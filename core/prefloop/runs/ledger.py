@@ -7,21 +7,17 @@ Where one pair has several lines, the last counts; an error is no answer, so suc
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.errors import StopRun, check_count
-from prefloop.prompts.loading import RowError
-from prefloop.runs.files import append_lines, damaged_line, read_lines
+from prefloop.runs.files import append_lines, read_lines
 from prefloop.runs.records import (
-    DAMAGE,
     JudgeIdentity,
     Judgement,
     judgement_from_json,
@@ -39,14 +35,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._verdicts: dict[str, Verdict] = {}
-        for number, line in enumerate(read_lines(path), 1):
-            try:
-                judgement = judgement_from_json(line)
-            except DAMAGE as error:
-                reason = f"it {error}" if isinstance(error, RowError) else error
-                raise damaged_line(path, number, reason) from error
-            self._verdicts[judgement.key] = judgement.verdict
+        self._verdicts = {j.key: j.verdict for j in read_lines(path, judgement_from_json)}
 
     def find(self, judge: JudgeIdentity, pair: Pair) -> Verdict | None:
         """What `judge` said of `pair`, or None where it has to be asked."""
@@ -78,6 +67,11 @@ class PendingVerdicts:
     result: Callable[[], list[Verdict]]
 
 
+def _as_base(judge: Judge) -> BaseJudge:
+    return adapt(judge, BaseJudge)
+
+
+@define(eq=False, slots=False)
 class CachedJudge(BaseJudge):
     """A judge whose verdicts are kept in a ledger, and taken from there where they are known.
 
@@ -85,20 +79,13 @@ class CachedJudge(BaseJudge):
     The judge is prepared already.
     """
 
-    def __init__(
-        self,
-        judge: Judge,
-        identity: JudgeIdentity,
-        ledger: Ledger,
-        step: Callable[[], int],
-        *,
-        evaluation: bool = False,
-    ) -> None:
-        self.inner = adapt(judge, BaseJudge)
-        self.identity = identity
-        self.ledger = ledger
-        self.step = step
-        self.evaluation = evaluation
+    inner: BaseJudge = field(converter=_as_base)
+    identity: JudgeIdentity
+    ledger: Ledger
+    step: Callable[[], int]
+    evaluation: bool = field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
         self.submit = self._submit if self.inner.submit else None
 
     @property
@@ -125,10 +112,9 @@ class CachedJudge(BaseJudge):
     def _submit(self, pairs: Sequence[Pair]) -> PendingVerdicts:
         """The same, begun now and waited for later."""
         missing, step = self._missing(pairs), self.step()
-        if not missing or self.inner.submit is None:
-            return PendingVerdicts(lambda: self._collect(pairs, iter(()), step))
-        pending = self.inner.submit(missing)
-        return PendingVerdicts(lambda: self._collect(pairs, self._together(missing, pending.result), step))
+        submit = self.inner.submit
+        result = submit(missing).result if submit and missing else list
+        return PendingVerdicts(lambda: self._collect(pairs, self._together(missing, result), step))
 
     def _missing(self, pairs: Sequence[Pair]) -> list[Pair]:
         return [pair for pair in dict.fromkeys(pairs) if self.ledger.find(self.identity, pair) is None]
@@ -146,15 +132,15 @@ class CachedJudge(BaseJudge):
 
     def _ask(self, pairs: Sequence[Pair]) -> Iterator[Judged]:
         """Verdicts one by one where the judge gives them so, else all together."""
-        if not pairs:
-            return
-        if self.inner.answers is not None:
+        if pairs and self.inner.answers is not None:
             for place, verdict in self.inner.answers(pairs):
                 yield [(pairs[place], verdict)]
         else:
             yield from self._together(pairs, lambda: self.inner.judge(pairs))
 
     def _together(self, pairs: Sequence[Pair], ask: Callable[[], list[Verdict]]) -> Iterator[Judged]:
+        if not pairs:
+            return
         try:
             verdicts = ask()
         except StopRun as stop:
@@ -166,9 +152,3 @@ class CachedJudge(BaseJudge):
 
 
 _UNANSWERED = Verdict.error("the judge gave no verdict")
-
-
-def options_hash(options: Any) -> str:
-    """A short hash of a component's options, equal for equal options."""
-    text = json.dumps(options, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -21,18 +21,14 @@ from prefloop.runs.planning import make_plan
 from prefloop.scoring.scorer import lay_out
 from prefloop.types import Pair, PreferenceBatch, Prompt, Verdict
 
-_UPDATES = 2
-
 
 @frozen(eq=False)
 class Prepared:
     """Everything loaded and checked; nothing is written yet."""
 
     config: Config
-    policy: Policy
     prompts: PromptSet
     loop: Loop
-    held_out: Sequence[Prompt]
     evaluator: Evaluator | None
     plan: Plan
 
@@ -42,11 +38,15 @@ class Prepared:
         A run that goes on gives the `division` it had. Without `people`, nobody is asked for a terminal.
         """
         before = mx.get_active_memory()
-        prepare_components(self.config, people=people)
+        for key, component in _components(self.config):
+            if people or not (isinstance(component, BaseJudge) and component.interactive):
+                with said_of(key):
+                    component.prepare()
         held = max(0, mx.get_active_memory() - before)
-        plan = make_plan(self.config, self.loop, self.prompts, self.held_out, judge=held, division=division)
+        held_out = self.evaluator.prompts if self.evaluator else ()
+        plan = make_plan(self.loop, self.prompts, held_out, judge=held, division=division)
         self.loop.micro_batch = plan.division.micro_batch
-        self.policy.limit_pools(plan.division.pool_bytes)
+        self.loop.policy.limit_pools(plan.division.pool_bytes)
         return evolve(self, plan=plan)
 
 
@@ -68,22 +68,12 @@ def prepare(config: Config) -> Prepared:
         ties=config.judging.ties,
     )
     evaluator = _evaluator(config, policy, held_out)
-    if evaluator is None:
-        _check_nothing_waits(config)
-    plan = make_plan(config, loop, prompts, held_out)
-    return Prepared(config, policy, prompts, loop, held_out, evaluator, plan)
-
-
-def prepare_components(config: Config, *, people: bool = True) -> None:
-    """Let judges and sampler load what they need while nothing is written yet."""
-    for key, component in _components(config):
-        if people or not (isinstance(component, BaseJudge) and component.interactive):
-            with said_of(key):
-                component.prepare()
+    plan = make_plan(loop, prompts, held_out)
+    return Prepared(config, prompts, loop, evaluator, plan)
 
 
 def close_components(config: Config) -> None:
-    """Let them give back what they hold."""
+    """Let judges and sampler give back what they hold."""
     for _, component in _components(config):
         component.close()
 
@@ -125,22 +115,19 @@ def judge_of(config: Config) -> Judge | None:
 
 
 def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Evaluator | None:
-    judge = judge_of(config)
+    """What evaluates the run, if anything does. Raises `UserError` where the run is to go by evaluations."""
+    judge, training = judge_of(config), config.training
     if judge is None or not held_out:
+        for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):
+            if wanted:
+                missing = "evaluation.judge" if judge is None else "evaluation.prompts"
+                raise UserError(f"training.{key}: nothing is evaluated that it could go by: set {missing}.")
         return None
     answer = config.evaluation.answer_column
     if answer:
         check_answers(held_out, answer)
     sampling = sampling_of(config.sampler, config.evaluation.temperature)
-    return Evaluator(policy, held_out, judge, sampling, answer, config.training.seed)
-
-
-def _check_nothing_waits(config: Config) -> None:
-    """Raises `UserError` where the run is to go by evaluations, and there are none."""
-    for key, wanted in (("early_stop", config.training.early_stop), ("load_best", config.training.load_best)):
-        if wanted:
-            missing = "evaluation.judge" if judge_of(config) is None else "evaluation.prompts"
-            raise UserError(f"training.{key}: nothing is evaluated that it could go by: set {missing}.")
+    return Evaluator(policy, held_out, judge, sampling, answer, training.seed)
 
 
 def check_answers(held_out: Sequence[Prompt], column: str) -> None:
@@ -169,7 +156,8 @@ def dry_run(config: Config, echo: Callable[[str], object]) -> None:
         echo(f"{title:<8} {text}")
     loop = prepared.loop
     pairs = _different_pairs(loop)
-    echo(f"sampled  {2 * len(pairs)} completions, {_tokens(pairs)} tokens")
+    completions = [c for p in pairs for c in (p.first, p.second)]
+    echo(f"sampled  {len(completions)} completions, {sum(len(c.tokens) for c in completions)} tokens")
     if adapt(config.judge, BaseJudge).interactive:
         echo("judge    a person, who is not asked now")
     else:
@@ -197,8 +185,8 @@ def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]
     batch = PreferenceBatch.from_verdicts(pairs, [Verdict(0.9)] * len(pairs))
     before = _reference_logprobs(loop, batch)
     untouched = set(loop.policy.trainable())
-    for number in range(_UPDATES):
-        gradient, _ = loop.gradient(batch, loop.progress(number + 1), sum(batch.weight))
+    for step in (1, 2):
+        gradient, _ = loop.gradient(batch, loop.progress(step), sum(batch.weight))
         untouched -= {name for name, g in arrays(gradient).items() if bool(mx.any(g != 0))}
         loop.optimizer.update(loop.policy.model, gradient)
         mx.eval(loop.policy.model.trainable_parameters())
@@ -216,10 +204,6 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
     result = loop.policy.reference_scorer.logprobs(lay_out(batch.prompts, batch.chosen))
     mx.eval(result)
     return result
-
-
-def _tokens(pairs: list[Pair]) -> int:
-    return sum(len(c.tokens) for p in pairs for c in (p.first, p.second))
 
 
 def _verdict_words(verdict: Verdict) -> str:

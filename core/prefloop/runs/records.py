@@ -1,7 +1,7 @@
 """The records of a run as JSON, and back: pairs, verdicts, evaluations and metrics.
 
 How they look in the ledger, the metrics, the files of evaluations and a checkpoint is known here and nowhere
-else. Files may have been edited, or written by another version, so reading may raise any of `DAMAGE`.
+else. Files may have been edited, or written by another version, so reading may raise any of `files.DAMAGE`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from prefloop.prompts.loading import RowError, check_text, messages_of, transcri
 from prefloop.prompts.rows import type_in_words
 from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Status, Verdict
 
-DAMAGE = (RowError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
-"""What reading a record raises that is not as it was written."""
 EXAMPLES = 3
 """How many pairs of an evaluation a checkpoint and a run's summary keep to be shown."""
 T = TypeVar("T")
@@ -262,17 +260,14 @@ def _compared_to_json(pair: Pair, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _compared_from_json(found: Mapping[str, Any]) -> Pair:
-    prompt = Prompt((), str(found["prompt"]), id=str(found.get("prompt_id") or ""))
-    return Pair(prompt, _answer_from_json(found["ours"]), _answer_from_json(found["theirs"]))
-
-
 def _answer_to_json(completion: Completion) -> dict[str, Any]:
     return {"text": completion.text, "tokens": len(completion.tokens), "stopped": completion.stopped}
 
 
-def _answer_from_json(found: Mapping[str, Any]) -> Completion:
-    return Completion((), str(found["text"]), bool(found.get("stopped", True)))
+def _compared_from_json(found: Mapping[str, Any]) -> Pair:
+    prompt = Prompt((), str(found["prompt"]), id=str(found.get("prompt_id") or ""))
+    answers = (found[side] for side in ("ours", "theirs"))
+    return Pair(prompt, *(Completion((), str(a["text"]), bool(a.get("stopped", True))) for a in answers))
 
 
 # The evaluations until a checkpoint

@@ -21,6 +21,7 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
+import json
 import platform
 import re
 import subprocess
@@ -41,7 +42,6 @@ from prefloop.errors import UserError, said_of
 from prefloop.registry import origin_of
 from prefloop.runs.files import (
     append_lines,
-    damaged_line,
     disk_errors_as_user_errors,
     new_folder,
     read_lines,
@@ -50,7 +50,7 @@ from prefloop.runs.files import (
     sealed_lines,
     sweep,
 )
-from prefloop.runs.ledger import Ledger, options_hash
+from prefloop.runs.ledger import Ledger
 from prefloop.runs.plan import Plan
 from prefloop.runs.records import JudgeIdentity, StepMetrics, evaluation_to_json, metrics_to_json
 from prefloop.runs.view import (
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from prefloop.model.policy import Policy
 
 LOCK = ".lock"
+_VERSIONS = ("prefloop", "mlx", "mlx-lm", "datasets")
 _SIGNED = re.compile(rb"# sha256 of what follows: ([0-9a-f]{64})\n")
 
 
@@ -85,12 +86,19 @@ class Run(RunView):
     def create(cls, path: Path, config: Config, plan: Plan) -> Run:
         """Make the directory. Raises `UserError` where it holds a run already or cannot be made."""
         refuse_taken(path)
-        about = {
-            **_provenance(config.training.seed),
+        manifest = {
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "git": _git(),
+            "seed": config.training.seed,
+            "started": _now(),
             "plan": asdict(plan),
             "asks_a_person": adapt(config.judge, BaseJudge).interactive,
+            "status": "running",
+            "summary": {},
         }
-        run = cls(path, config, plan, {**about, "status": "running", "summary": {}})
+        run = cls(path, config, plan, manifest)
         try:
             path.mkdir(parents=True, exist_ok=True)
             run._take()
@@ -129,22 +137,14 @@ class Run(RunView):
     def begin(self, step: int, evaluated: Collection[int] = ()) -> None:
         """Start writing after `step` and the evaluations in `evaluated`; what comes again is cut off."""
         self.ledger = Ledger(self.path / LEDGER)
-        kept = [m for m in self._metrics() if _is_past(m, step, evaluated)]
-        rewrite(self.path / METRICS, sealed_lines(kept))
+        metrics = read_lines(self.path / METRICS, _with_step)
+        rewrite(self.path / METRICS, sealed_lines([m for m in metrics if _is_past(m, step, evaluated)]))
         for file in (self.path / EVALUATIONS).glob("*.json"):
             if file.stem.isdecimal() and int(file.stem) not in evaluated:
                 file.unlink()
         self.manifest |= {"status": "running"}
         self.manifest.pop("reason", None)
         self.save_manifest()
-
-    def _metrics(self) -> list[dict[str, Any]]:
-        path = self.path / METRICS
-        metrics = read_lines(path)
-        for number, line in enumerate(metrics, 1):
-            if not isinstance(line.get("step"), int):
-                raise damaged_line(path, number, "it has no step")
-        return metrics
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Write down how the run ended."""
@@ -192,16 +192,20 @@ class Recorder(Observer):
         self.run = run.path
 
     def step_finished(self, step: Step) -> None:
-        self._append(StepMetrics(step.progress.step, step.metrics))
+        line = metrics_to_json(StepMetrics(step.progress.step, step.metrics))
+        append_lines(self.run / METRICS, [line])
 
     def evaluated(self, evaluation: Evaluation) -> None:
         file = self.run / EVALUATIONS / f"{evaluation.step:07d}.json"
         file.parent.mkdir(exist_ok=True)
         rewrite_json(file, evaluation_to_json(evaluation))
-        self._append(evaluation)
+        append_lines(self.run / METRICS, [metrics_to_json(evaluation)])
 
-    def _append(self, measured: StepMetrics | Evaluation) -> None:
-        append_lines(self.run / METRICS, [metrics_to_json(measured)])
+
+def _with_step(line: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(line.get("step"), int):
+        raise ValueError("it has no step")
+    return line
 
 
 def _is_past(line: Mapping[str, Any], step: int, evaluated: Collection[int]) -> bool:
@@ -220,7 +224,8 @@ def identify(config: Config, judge: Any) -> JudgeIdentity:
     del plain["use"]
     fields = attrs.fields_dict(type(judge)) if attrs.has(type(judge)) else {}
     options = {k: v for k, v in plain.items() if fields[k].metadata.get("identity", True)}
-    return JudgeIdentity(origin.name, origin.version, options_hash(options))
+    text = json.dumps(options, sort_keys=True, default=str)
+    return JudgeIdentity(origin.name, origin.version, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def check_config(path: Path) -> None:
@@ -266,30 +271,16 @@ def refuse_taken(path: Path) -> None:
         )
 
 
-def _provenance(seed: int) -> dict[str, Any]:
-    names = ("prefloop", "mlx", "mlx-lm", "datasets")
-    return {
-        "versions": {name: importlib.metadata.version(name) for name in names},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git": _git(),
-        "seed": seed,
-        "started": _now(),
-    }
-
-
 def _git() -> dict[str, Any] | None:
     """Commit of the folder one stands in, where it is a git checkout."""
-    commit = _ask_git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_ask_git("status", "--porcelain"))} if commit else None
-
-
-def _ask_git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    answers = []
+    for question in (["rev-parse", "HEAD"], ["status", "--porcelain"]):
+        try:
+            done = subprocess.run(["git", *question], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        answers.append(done.stdout.strip())
+    return {"commit": answers[0], "dirty": bool(answers[1])}
 
 
 def _now() -> str:

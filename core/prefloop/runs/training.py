@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from prefloop.components import Observer, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import StopRun, UserError
+from prefloop.evaluation import Evaluator
 from prefloop.loop import Loop
 from prefloop.model.adapters import load_adapters
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
@@ -23,30 +23,18 @@ from prefloop.runs.guards import guards
 from prefloop.runs.ledger import CachedJudge
 from prefloop.runs.plan import Division
 from prefloop.runs.planning import check_memory
-from prefloop.runs.preparation import Prepared, close_components, prepare
+from prefloop.runs.preparation import close_components, prepare
 from prefloop.runs.records import EXAMPLES, finite
 from prefloop.runs.run import Recorder, Run, check_config, choose_path, identify, refuse_taken
 from prefloop.runs.view import CONFIG, flat, open_run
 from prefloop.sampling.generator import POOL_BYTES
 from prefloop.types import Evaluation
 
-MAY_CHANGE = frozenset(
-    f"training.{name}"
-    for name in (
-        "iters",
-        "epochs",
-        "report_every",
-        "evaluate_every",
-        "save_every",
-        "keep_last",
-        "keep_best",
-        "early_stop",
-        "min_delta",
-        "load_best",
-        "max_skipped",
-        "memory_limit_gb",
-    )
-) | {"output.report"}
+_MAY_CHANGE = (
+    "iters epochs report_every evaluate_every save_every keep_last keep_best early_stop min_delta load_best "
+    "max_skipped memory_limit_gb"
+)
+MAY_CHANGE = frozenset(f"training.{name}" for name in _MAY_CHANGE.split()) | {"output.report"}
 LENGTHS = {"training.iters", "training.epochs"}
 
 
@@ -65,7 +53,7 @@ def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
     prepared = prepared.with_components()
     check_memory(prepared.plan, config.training.memory_limit_gb)
     with Run.create(path, config, prepared.plan) as run:
-        return _Session(prepared, run, observers).drive()
+        return _Session(config, prepared.loop, prepared.evaluator, run).drive(observers)
 
 
 def resume(
@@ -83,50 +71,65 @@ def resume(
     holds it, or where `overrides` change more than that.
     """
     config = config or saved_config(Path(path), overrides)
+    written = open_run(path).manifest.get("plan", {}).get("division")
     prepared = prepare(config)
-    prepared = prepared.with_components(saved_division(Path(path), prepared.loop))
+    # A run from before that was written down divided no step.
+    division = Division(**written) if written else Division(prepared.loop.micro_batch, POOL_BYTES)
+    prepared = prepared.with_components(division)
     with Run.open(Path(path), config, prepared.plan) as run:
         saved = run.checkpoints()
-        return _Session(prepared, run, observers).drive(saved[max(saved)] if saved else None)
+        session = _Session(config, prepared.loop, prepared.evaluator, run)
+        return session.drive(observers, saved[max(saved)] if saved else None)
 
 
 @define(eq=False)
 class _Session:
     """One stretch of a run, from its start or a checkpoint to its end or the next interruption."""
 
-    prepared: Prepared
+    config: Config
+    loop: Loop
+    evaluator: Evaluator | None
     run: Run
-    observers: Sequence[Any]
     evaluations: list[Evaluation] = field(factory=list, init=False)
     adapters_step: int | None = field(default=None, init=False)
     """The step of the adapters that were put back at the end, where some were."""
     started: float = field(factory=time.perf_counter, init=False)
 
-    @property
-    def loop(self) -> Loop:
-        return self.prepared.loop
-
-    def drive(self, last: Path | None = None) -> Run:
+    def drive(self, observers: Sequence[Any], last: Path | None = None) -> Run:
         """Take the steps that are left, and leave the run as files whatever happens."""
-        config = self.prepared.config
+        config, loop, run = self.config, self.loop, self.run
         if last:
-            self.evaluations = load_checkpoint(last, self.loop)
-        with disk_errors_as_user_errors(self.run.path):
-            self.run.begin(self.loop.steps_taken, {e.step for e in self.evaluations})
-        self._cache_judgements(config)
-        observers = (
-            Recorder(self.run),
-            *_report(config),
-            *config.observers,
-            *self.observers,
-            *guards(config),
-        )
-        self.loop.observers = tuple(adapt(observer, Observer) for observer in observers)
-        self.loop.notify("run_started", self.run)
-        with self._failures_recorded():
-            self._finish(self._steps())
-        self.loop.notify("run_finished", self.run)
-        return self.run
+            self.evaluations = load_checkpoint(last, loop)
+        with disk_errors_as_user_errors(run.path):
+            run.begin(loop.steps_taken, {e.step for e in self.evaluations})
+        self._cache_judgements()
+        all_observers = (Recorder(run), *_report(config), *config.observers, *observers, *guards(config))
+        loop.observers = tuple(adapt(observer, Observer) for observer in all_observers)
+        loop.notify("run_started", run)
+        try:
+            with disk_errors_as_user_errors(run.path):
+                status = self._steps()
+                final = self._choose(status)
+                run.save_policy(loop.policy)
+                run.finish(status, self._summary(final))
+        except BaseException as error:
+            run.fail(error)
+            raise
+        finally:
+            close_components(config)
+        loop.notify("run_finished", run)
+        return run
+
+    def _cache_judgements(self) -> None:
+        """Put the ledger in front of the judges."""
+        loop, ledger = self.loop, self.run.ledger
+        identity = identify(self.config, self.config.judge)
+        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
+        if self.evaluator:
+            judge = self.evaluator.judge
+            identity = identify(self.config, judge)
+            judge = CachedJudge(judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
+            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""
@@ -142,57 +145,42 @@ class _Session:
         if self.loop.steps_taken < self.loop.steps:
             self.run.manifest["reason"] = (
                 f"ended early after step {self.loop.steps_taken}: the win rate has not improved in "
-                f"{self.prepared.config.training.early_stop} evaluations (training.early_stop)"
+                f"{self.config.training.early_stop} evaluations (training.early_stop)"
             )
         return "finished"
 
     def _between_steps(self) -> None:
         """Evaluate and save where that is due, and was not done before an interruption."""
-        training, number = self.prepared.config.training, self.loop.steps_taken
-        end = number in (0, self.loop.steps)
-        if (end or _due(number, training.evaluate_every)) and not self._evaluated(number):
-            self._evaluate()
-        last = number == self.loop.steps or self._out_of_patience()
-        if number and (last or _due(number, training.save_every) or self._among_the_best()):
+        training, number, end = self.config.training, self.loop.steps_taken, self.loop.steps
+        evaluated = bool(self.evaluations) and self.evaluations[-1].step == number
+        due = number in (0, end) or _is_multiple(number, training.evaluate_every)
+        if self.evaluator and due and not evaluated:
+            self.evaluations.append(self.evaluator(number))
+            self.loop.notify("evaluated", self.evaluations[-1])
+        among_the_best = number in [e.step for e in ranked(self.evaluations)[: training.keep_best]]
+        last = number == end or self._out_of_patience()
+        if number and (last or among_the_best or _is_multiple(number, training.save_every)):
             self._save()
-
-    def _evaluated(self, number: int) -> bool:
-        return bool(self.evaluations) and self.evaluations[-1].step == number
 
     def _out_of_patience(self) -> bool:
         """Whether the last ``training.early_stop`` evaluations have brought nothing better."""
-        training, rates = self.prepared.config.training, [e.win_rate.rate for e in self.evaluations]
+        training, rates = self.config.training, [e.win_rate.rate for e in self.evaluations]
         patience = training.early_stop
         return patience is not None and evaluations_since_best(rates, training.min_delta) >= patience
 
-    def _among_the_best(self) -> bool:
-        """Whether the policy as it is has just been evaluated, and is one of those that are kept."""
-        kept = ranked(self.evaluations)[: self.prepared.config.training.keep_best]
-        return self.loop.steps_taken in [e.step for e in kept]
-
-    def _evaluate(self) -> None:
-        if self.prepared.evaluator:
-            self.evaluations.append(self.prepared.evaluator(self.loop.steps_taken))
-            self.loop.notify("evaluated", self.evaluations[-1])
-
     def _save(self) -> None:
-        training = self.prepared.config.training
+        training = self.config.training
         folder = save_checkpoint(self.run.path, self.loop, self.evaluations)
         prune(self.run.path, training.keep_last, training.keep_best, self.evaluations)
         self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
 
-    def _finish(self, status: str) -> None:
-        final = self._choose(status)
-        self.run.save_policy(self.prepared.policy)
-        self.run.finish(status, self._summary(final))
-
     def _choose(self, status: str) -> Evaluation | None:
         """The evaluation of what is saved: the policy as it is, or as it was at its best, put back."""
         found = self._best()
-        if found is None or status != "finished" or not self.prepared.config.training.load_best:
+        if found is None or status != "finished" or not self.config.training.load_best:
             return self.evaluations[-1] if len(self.evaluations) > 1 else None
         chosen, folder = found
-        load_adapters(self.prepared.policy.model, str(folder))
+        load_adapters(self.loop.policy.model, str(folder))
         self.adapters_step = chosen.step
         return chosen
 
@@ -200,29 +188,6 @@ class _Session:
         """The best evaluation of which there is a checkpoint."""
         saved = self.run.checkpoints()
         return next(((e, saved[e.step]) for e in ranked(self.evaluations) if e.step in saved), None)
-
-    @contextmanager
-    def _failures_recorded(self) -> Iterator[None]:
-        """Whatever goes wrong ends up in ``run.json``, where that can be written."""
-        try:
-            with disk_errors_as_user_errors(self.run.path):
-                yield
-        except BaseException as error:
-            self.run.fail(error)
-            raise
-        finally:
-            close_components(self.prepared.config)
-
-    def _cache_judgements(self, config: Config) -> None:
-        """Put the ledger in front of the judges."""
-        loop, evaluator, ledger = self.loop, self.prepared.evaluator, self.run.ledger
-        identity = identify(config, config.judge)
-        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
-        if evaluator:
-            identity = identify(config, evaluator.judge)
-            judge = CachedJudge(evaluator.judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
-            evaluator = evolve(evaluator, judge=judge, judge_name=identity.name)
-            self.prepared = evolve(self.prepared, evaluator=evaluator)
 
     def _summary(self, final: Evaluation | None) -> dict[str, Any]:
         """What the run came to, for ``run.json``."""
@@ -257,7 +222,7 @@ def _report(config: Config) -> list[object]:
     return [] if any(isinstance(observer, reporter) for observer in config.observers) else [reporter()]
 
 
-def _due(step: int, every: int) -> bool:
+def _is_multiple(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
@@ -286,9 +251,10 @@ def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     check_config(path)
     before = load_config(path / CONFIG)
     after = load_config(path / CONFIG, overrides) if overrides else before
-    changed = changes(before, after)
-    if refused := sorted(changed.keys() - MAY_CHANGE):
-        differences = "; ".join(f"{key} from {changed[key][0]!r} to {changed[key][1]!r}" for key in refused)
+    old, new = (flat(to_plain(config, config.origins)) for config in (before, after))
+    changed = {key for key in old | new if old.get(key) != new.get(key)}
+    if refused := sorted(changed - MAY_CHANGE):
+        differences = "; ".join(f"{key} from {old.get(key)!r} to {new.get(key)!r}" for key in refused)
         raise UserError(
             f"'{path}' cannot go on with other settings: {differences}. Its steps so far were taken as it "
             f"was; start a new run, or change only {', '.join(sorted(MAY_CHANGE))}."
@@ -300,21 +266,9 @@ def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             "before."
         )
     schedule = after.training.schedule
-    if schedule and changed.keys() & LENGTHS and not schedule.options.keys() & {"decay_steps", "steps"}:
+    if schedule and changed & LENGTHS and not schedule.options.keys() & {"decay_steps", "steps"}:
         raise UserError(
             f"'{path}' cannot change its length: its learning-rate schedule '{schedule.use}' was laid out "
             "over it."
         )
     return after
-
-
-def saved_division(path: Path, loop: Loop) -> Division:
-    """How the run in `path` divides its steps; one from before this was written down divided none."""
-    saved = open_run(path).manifest.get("plan", {}).get("division")
-    return Division(**saved) if saved else Division(loop.micro_batch, POOL_BYTES)
-
-
-def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, by key path, with their values before and after."""
-    old, new = (flat(to_plain(config, config.origins)) for config in (before, after))
-    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}

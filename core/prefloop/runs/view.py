@@ -11,16 +11,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
 from prefloop.errors import UserError
 from prefloop.prompts.loading import RowError
-from prefloop.runs.files import parse_line
+from prefloop.runs.files import DAMAGE, parse_line
 from prefloop.runs.plan import Plan, plan_from_json
 from prefloop.runs.records import (
-    DAMAGE,
     Judgement,
     StepMetrics,
     evaluation_from_json,
@@ -124,13 +123,13 @@ class RunView:
         """Its configuration, with every default, as nested plain values. Empty where it cannot be read."""
         from prefloop.config.yaml_nodes import read_file
 
+        file = self.path / CONFIG
         self._problems[CONFIG] = ()
         try:
-            found: Mapping[str, Any] = read_file(self.path / CONFIG)[0].plain
+            found: Mapping[str, Any] = read_file(file)[0].plain
         except UserError as error:
-            why = error.problems[0].removeprefix(f"{self.path / CONFIG}:")
-            missing = f"There is no {CONFIG}."
-            text = f"{CONFIG} is damaged: {why}" if (self.path / CONFIG).exists() else missing
+            why = f"{CONFIG} is damaged: {error.problems[0].removeprefix(f'{file}:')}"
+            text = why if file.exists() else f"There is no {CONFIG}."
             self._problems[CONFIG] = (Damage(CONFIG, None, text),)
             return {}
         return found
@@ -187,8 +186,7 @@ class RunView:
     def _read(self, name: str, cursor: int, parse: Callable[[bytes], T]) -> NewRecords[T]:
         found = read_new(self.path / name, cursor, parse)
         before = () if found.restarted or not cursor else self._problems.get(name, ())
-        missing = found.problems if name != LOG else ()
-        self._problems[name] = (*before, *missing)
+        self._problems[name] = (*before, *found.problems) if name != LOG else ()
         return found
 
     def _evaluation_files(self, *, in_training: bool) -> Iterator[tuple[str, Evaluation]]:
@@ -246,7 +244,8 @@ def read_new(path: Path, cursor: int, parse: Callable[[bytes], T]) -> NewRecords
     """
     try:
         with path.open("rb") as file:
-            restarted = not _is_after_a_line(file, cursor)
+            file.seek(max(0, cursor - 1))
+            restarted = cursor < 0 or (cursor > 0 and file.read(1) != b"\n")  # no line ends at the cursor
             start = cursor = 0 if restarted else cursor
             file.seek(start)
             records: list[T] = []
@@ -259,7 +258,9 @@ def read_new(path: Path, cursor: int, parse: Callable[[bytes], T]) -> NewRecords
                     records.append(parse(line.rstrip()))
                 except DAMAGE as error:
                     damaged.append((number, error))
-            before = _lines_before(file, start) if damaged else 0
+            if damaged:
+                file.seek(0)
+                before = file.read(start).count(b"\n")
     except FileNotFoundError:
         missing = Damage(path.name, None, f"There is no {path.name}.")
         return NewRecords((), 0, restarted=cursor > 0, problems=(missing,))
@@ -268,19 +269,6 @@ def read_new(path: Path, cursor: int, parse: Callable[[bytes], T]) -> NewRecords
         return NewRecords((), cursor, problems=(unreadable,))
     problems = (_damage(path.name, before + number, error) for number, error in damaged)
     return NewRecords(tuple(records), cursor, restarted, tuple(problems))
-
-
-def _is_after_a_line(file: BinaryIO, cursor: int) -> bool:
-    """Whether a line of the file ends at `cursor`: else another file has taken its place."""
-    if cursor <= 0:
-        return cursor == 0
-    file.seek(cursor - 1)
-    return file.read(1) == b"\n"
-
-
-def _lines_before(file: BinaryIO, offset: int) -> int:
-    file.seek(0)
-    return file.read(offset).count(b"\n")
 
 
 def _damage(name: str, number: int, error: Exception) -> Damage:
