@@ -277,6 +277,11 @@ def plain(component: Any) -> Any:
     return getattr(component, "adapted", component)
 
 
+def shorthand_of(cls: Any) -> str | None:
+    """The option that a bare value sets, as the class of a component or of a section says, or None."""
+    return vars(cls).get("shorthand") if isinstance(cls, type) else None
+
+
 def required_and_abilities(base: type) -> list[str]:
     """The names of a base class: the method that it needs, and every ability."""
     names = [name for cls in base.__mro__[:-1] for name in vars(cls)]

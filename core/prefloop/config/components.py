@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from prefloop import embedded
-from prefloop.components import Algorithm, Bonus, Judge, Loss, Sampler
+from prefloop.components import Algorithm, Bonus, Judge, Loss, Sampler, shorthand_of
 from prefloop.config.options import (
     KIND_OF,
     element_of,
@@ -62,7 +62,7 @@ class Components:
 
     def expand(self, node: Node, hint: Any) -> Node:
         """The node in its long form for a type: a mapping, or a list for a list of components."""
-        kind, shorthand = kind_of(hint), getattr(section_of(hint), "shorthand", None)
+        kind, shorthand = kind_of(hint), shorthand_of(section_of(hint))
         if kind is not None:
             node = self._expand_component(node, kind)
         elif shorthand and isinstance(node.value, str | int | float):
@@ -180,7 +180,7 @@ class Components:
         for provider in self.registry.of_kind(kind):
             if provider.distribution == BUNDLED:
                 with suppress(UserError):
-                    if field := getattr(provider.load(), "shorthand", None):
+                    if field := shorthand_of(provider.load()):
                         found.append((provider.name, field))
         return found[0] if len(found) == 1 else None
 

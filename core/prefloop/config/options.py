@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 from attrs import NOTHING, Factory, field, frozen
 
+from prefloop.components import shorthand_of
 from prefloop.deprecated import former_names
 from prefloop.errors import UserError
 from prefloop.registry import KINDS
@@ -235,7 +236,7 @@ def _in_words(hint: Any) -> tuple[str, str]:
     if is_mapping(hint):
         return "a mapping", "mappings"
     if isinstance(hint, type) and attrs.has(hint):
-        return "a mapping or text" if getattr(hint, "shorthand", None) else "a mapping", "mappings"
+        return "a mapping or text" if shorthand_of(hint) else "a mapping", "mappings"
     if isinstance(hint, type) and issubclass(hint, PurePath):
         return "a path", "paths"
     choices = ", ".join(map(str, choices_of(hint)))
