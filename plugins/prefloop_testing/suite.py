@@ -20,7 +20,7 @@ import yaml
 from prefloop import hooks
 from prefloop.components import adapt, required_and_abilities
 from prefloop.config import yaml_nodes
-from prefloop.config.components import Components
+from prefloop.config.components import ComponentLookup
 from prefloop.config.dump import options_to_plain
 from prefloop.config.options import options_of
 from prefloop.config.structure import Structurer
@@ -108,7 +108,7 @@ class ComponentSuite:
 
     def test_options_survive_yaml(self) -> None:
         registry, settings = self.under_test()
-        structurer = Structurer(Components(registry))
+        structurer = Structurer(ComponentLookup(registry))
         try:
             again = structurer.structure(from_plain(settings, Place(self.kind)), KINDS[self.kind].protocol)
         except InvalidError as error:

@@ -11,7 +11,7 @@ from attrs import NOTHING, Factory, field, frozen
 
 from prefloop.components import Bonus, Loss
 from prefloop.config import ModelConfig, ScheduleConfig, load_config
-from prefloop.config.components import Components
+from prefloop.config.components import ComponentLookup
 from prefloop.config.options import describe, options_of
 from prefloop.config.structure import Structurer
 from prefloop.config.yaml_nodes import InvalidError, Place, from_plain
@@ -58,7 +58,7 @@ class Odd:
 
 
 def build(cls: type, plain: dict[str, Any]) -> Any:
-    return Structurer(Components()).structure(from_plain(plain, Place("t")), cls)
+    return Structurer(ComponentLookup()).structure(from_plain(plain, Place("t")), cls)
 
 
 def test_options_are_the_public_init_fields() -> None:

@@ -15,7 +15,7 @@ from prefloop.registry import KINDS, Registry
 if TYPE_CHECKING:
     from prefloop.config.options import Option
 
-COLUMNS = ("kind", "name", "distribution", "version")
+LISTED = ("kind", "name", "distribution", "version")
 """What is listed of a component or a command."""
 
 
@@ -29,14 +29,14 @@ def plugins() -> None:
 def list_plugins(as_json: bool) -> None:
     """List every component with the distribution that it comes from."""
     registry = Registry()
-    components = [asdict(p, filter=filters.include(*COLUMNS)) for p in registry.providers]
-    commands = [asdict(p, filter=filters.include(*COLUMNS)) for p in registry.commands]
+    components = [asdict(p, filter=filters.include(*LISTED)) for p in registry.providers]
+    commands = [asdict(p, filter=filters.include(*LISTED)) for p in registry.commands]
     if as_json:
         set_aside = [asdict(broken) for broken in registry.broken]
         data = {"components": components, "commands": commands, "broken": set_aside}
         click.echo(json.dumps({**data, "disabled": sorted(registry.disabled)}, indent=2))
         return
-    rows = [[column.upper() for column in COLUMNS], *(list(p.values()) for p in [*components, *commands])]
+    rows = [[column.upper() for column in LISTED], *(list(p.values()) for p in [*components, *commands])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())

@@ -46,7 +46,7 @@ PRESET: Mapping[str, Any] = {
 """The keys that an algorithm may set, with their types."""
 
 
-class Components:
+class ComponentLookup:
     """Looks names up in a registry; that of all installed plugins where none is given."""
 
     def __init__(self, registry: Registry | None = None) -> None:

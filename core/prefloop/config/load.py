@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 
 from prefloop import embedded
 from prefloop.components import Algorithm, Judge
-from prefloop.config.components import PRESET, Components, preset_of
+from prefloop.config.components import PRESET, ComponentLookup, preset_of
 from prefloop.config.options import Option, element_of, option_called, options_of
 from prefloop.config.schema import Config, cross_checks
 from prefloop.config.structure import Structurer
@@ -33,11 +33,11 @@ from prefloop.errors import UserError, did_you_mean
 from prefloop.registry import DEFAULTS, Origin, Registry, canonical, origin_of
 
 T = TypeVar("T")
-Source = str | os.PathLike[str] | Mapping[str, Any]
+ConfigSource = str | os.PathLike[str] | Mapping[str, Any]
 
 
 def load_config(
-    path_or_mapping: Source, overrides: Sequence[str] = (), *, registry: Registry | None = None
+    path_or_mapping: ConfigSource, overrides: Sequence[str] = (), *, registry: Registry | None = None
 ) -> Config:
     """The configuration in a YAML file or a mapping, with overrides such as ``judge.temperature=0.2``.
 
@@ -65,7 +65,7 @@ def load_judge(
             loading.problems.append(Problem(override.value.place, override.path, message))
     path = Path(embedded.resolve(path_or_name))
     if path.suffix.lower() in (".yaml", ".yml"):
-        source: Source | Node = path
+        source: ConfigSource | Node = path
     else:
         named = Node(path_or_name, Place("judge", path=("judge",)), ("judge",))
         source = Node({"judge": named}, Place("judge"))
@@ -106,12 +106,12 @@ class _Loading:
     """One configuration on its way from nodes to settings. What is wrong with it goes into `problems`."""
 
     def __init__(self, overrides: Sequence[str]) -> None:
-        self.components = Components()
+        self.components = ComponentLookup()
         self.overrides = [parse_override(text) for text in overrides]
         self.problems: list[Problem] = []
         self.root = Node({}, Place(""))
 
-    def run(self, source: Source | Node, registry: Registry | None, resolve: Callable[[], T]) -> T:
+    def run(self, source: ConfigSource | Node, registry: Registry | None, resolve: Callable[[], T]) -> T:
         """What `resolve` makes of a source. Raises `UserError` with all problems, warns of former keys."""
         with collected(self.problems):
             self.root = self.components.expand(self._read(source), Config)
@@ -123,7 +123,7 @@ class _Loading:
             warnings.warn(former, FormerKeyWarning, stacklevel=3)  # to whoever loads the configuration
         return resolved
 
-    def _read(self, source: Source | Node) -> Node:
+    def _read(self, source: ConfigSource | Node) -> Node:
         if isinstance(source, Node):
             return source
         if isinstance(source, Mapping):

@@ -37,7 +37,7 @@ from prefloop.errors import UserError, did_you_mean, guess
 from prefloop.settings import OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
-    from prefloop.config.components import Components
+    from prefloop.config.components import ComponentLookup
 
 Hook = Callable[[Node, Any], Any]
 
@@ -48,7 +48,7 @@ class Structurer:
     `root` is the whole configuration, whose options an unknown key may have meant.
     """
 
-    def __init__(self, components: Components, root: Node | None = None) -> None:
+    def __init__(self, components: ComponentLookup, root: Node | None = None) -> None:
         self.components = components
         self.root = root or Node({}, Place(""))
         self._converter = Converter(detailed_validation=False)
@@ -217,7 +217,7 @@ def _unknown_key(node: Node, key: str, known: Mapping[str, Option], paths: Itera
     return Problem(node.place, node.path, f"there is no such option.{hint}")
 
 
-def _option_paths(root: Node, components: Components) -> Iterator[str]:
+def _option_paths(root: Node, components: ComponentLookup) -> Iterator[str]:
     """The key paths of all settings, and of the options of the components that `root` uses."""
     for name, option in options_of(Config).items():
         yield name
@@ -228,7 +228,7 @@ def _option_paths(root: Node, components: Components) -> Iterator[str]:
             yield from _component_paths(components.expand(node, option.type), option.type, components)
 
 
-def _component_paths(node: Node, hint: Any, components: Components) -> Iterator[str]:
+def _component_paths(node: Node, hint: Any, components: ComponentLookup) -> Iterator[str]:
     for item in node.items or ():
         expanded = components.expand(item, element_of(hint))
         yield from _component_paths(expanded, element_of(hint), components)

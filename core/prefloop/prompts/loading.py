@@ -19,7 +19,7 @@ from prefloop.types import Prompt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from prefloop.prompts.rows import Row, Rows
+    from prefloop.prompts.rows import Row, RowSet
     from prefloop.settings import PromptsConfig
     from prefloop.types import Message
 
@@ -68,7 +68,7 @@ def load_prompts(config: PromptsConfig, tokenizer: Any, *, keep: Sequence[str] =
     return _fit(prompts, config)
 
 
-def _column(found: Rows, columns: list[str], config: PromptsConfig) -> str:
+def _column(found: RowSet, columns: list[str], config: PromptsConfig) -> str:
     wanted = COLUMNS if config.column is None else (config.column,)
     present = [name for name in wanted if name in columns]
     if present or all(row.problem for row in found.rows):
@@ -82,7 +82,7 @@ def _column(found: Rows, columns: list[str], config: PromptsConfig) -> str:
     raise UserError(message)
 
 
-def _check_kept(found: Rows, columns: list[str], column: str, keep: Sequence[str]) -> None:
+def _check_kept(found: RowSet, columns: list[str], column: str, keep: Sequence[str]) -> None:
     missing = [name for name in keep if name not in columns]
     if columns and missing:
         raise UserError(
@@ -205,7 +205,7 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
 
 
-def each_row(found: Rows, read: Callable[[Row], T]) -> list[T]:
+def each_row(found: RowSet, read: Callable[[Row], T]) -> list[T]:
     """What `read` makes of every row. Raises `UserError` for those that it or their file refuses, the first
     few together.
     """

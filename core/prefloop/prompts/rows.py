@@ -48,7 +48,7 @@ class Row:
 
 
 @frozen
-class Rows:
+class RowSet:
     """The rows that were found, and how to speak of them."""
 
     label: str
@@ -58,7 +58,7 @@ class Rows:
     rows: tuple[Row, ...]
 
 
-def read_rows(config: PromptsConfig) -> Rows:
+def read_rows(config: PromptsConfig) -> RowSet:
     """At most ``config.limit`` rows of ``config.path``.
 
     Raises `UserError` where there is nothing of that name, it cannot be read, it is empty, or it has
@@ -76,7 +76,7 @@ def read_rows(config: PromptsConfig) -> Rows:
         raise UserError(_no_such_file(config.path, path))
     if not rows:
         raise UserError(f"{config.path} is empty: it holds no rows")
-    return Rows(config.path, name, rows)
+    return RowSet(config.path, name, rows)
 
 
 def _no_such_file(given: str, path: Path) -> str:

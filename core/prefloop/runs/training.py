@@ -35,7 +35,7 @@ _MAY_CHANGE = (
     "max_skipped memory_limit_gb"
 )
 MAY_CHANGE = frozenset(f"training.{name}" for name in _MAY_CHANGE.split()) | {"output.report"}
-LENGTHS = {"training.iters", "training.epochs"}
+LENGTH_KEYS = {"training.iters", "training.epochs"}
 
 
 def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
@@ -266,7 +266,7 @@ def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             "before."
         )
     schedule = after.training.schedule
-    if schedule and changed & LENGTHS and not schedule.options.keys() & {"decay_steps", "steps"}:
+    if schedule and changed & LENGTH_KEYS and not schedule.options.keys() & {"decay_steps", "steps"}:
         raise UserError(
             f"'{path}' cannot change its length: its learning-rate schedule '{schedule.use}' was laid out "
             "over it."

@@ -20,7 +20,7 @@ from prefloop.prompts.loading import (
     messages_of,
     transcript,
 )
-from prefloop.prompts.rows import Row, Rows, read_rows, type_in_words
+from prefloop.prompts.rows import Row, RowSet, read_rows, type_in_words
 from prefloop.runs.records import Judgement, is_judgement, judgement_from_json, latest
 from prefloop.runs.view import LEDGER, read_judgements
 from prefloop.settings import PromptsConfig
@@ -93,16 +93,16 @@ def labelled_pairs(prompts: Sequence[Prompt], *, seed: int = 0) -> list[Labelled
     Rows and `seed` are as in `read_pairs`. Raises `UserError` for bad rows, the first few together.
     """
     rows = [Row(p.id, {**p.fields, "prompt": [*p.messages] or p.text}) for p in prompts]
-    found = _collect(Rows("", "", tuple(rows)), seed)
+    found = _collect(RowSet("", "", tuple(rows)), seed)
     return [evolve(f, pair=evolve(f.pair, prompt=p)) for (_, f), p in zip(found, prompts, strict=True)]
 
 
-def _collect(found: Rows, seed: int) -> list[tuple[str, LabelledPair]]:
+def _collect(found: RowSet, seed: int) -> list[tuple[str, LabelledPair]]:
     """The pairs in rows. Each follows its key: of a judgement `Judgement.key`, of others their place."""
     return each_row(found, lambda row: _labelled(row, found.name, seed))
 
 
-def _read_data_set(config: PromptsConfig) -> Rows:
+def _read_data_set(config: PromptsConfig) -> RowSet:
     try:
         return read_rows(config)
     except UserError as error:  # these are no prompts of a configuration
