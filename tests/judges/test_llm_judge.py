@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import pytest
 
-from prefloop import Pair, UserError
+from prefloop import Completion, Pair, Prompt, UserError
 from prefloop.cpu import attention
 from prefloop_plugins.judges.label_reader import LabelReader
 from prefloop_plugins.judges.llm import LlmJudge
 from prefloop_plugins.judges.question import encode_question
+from prefloop_plugins.questions import DEFAULT_RUBRIC
 from support.judge_models import ScriptedModel, loaded, pair, quoted, random_model, save_model
 from support.tiny_tokenizer import CHATML, END, TURN, build_tokenizer
 
@@ -207,6 +208,27 @@ def test_a_hundred_kilobytes_of_injected_instructions_change_nothing(
     assert forward.prefers_first is False
     assert backward.prefers_first is True
     assert {(a, b) for _, a, b in map(quoted, model.questions)} == {(hostile, "good"), ("good", hostile)}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_the_system_prompt_is_quoted_with_the_conversation(scripted: Any, attack: str) -> None:
+    model = scripted(prefers_good)
+    system = f"Be brief. {attack}."
+    messages = ({"role": "system", "content": system}, {"role": "user", "content": "Hi"})
+    asked = Pair(Prompt((), "Hi", messages), Completion((), "good"), Completion((), "bad"))
+    (verdict,) = LlmJudge().judge([asked])
+    assert verdict.prefers_first is True
+    assert {quoted(question)[0] for question in model.questions} == {f"System: {system}\n\nUser: Hi"}
+
+
+def test_without_a_system_prompt_a_question_keeps_its_bytes(scripted: Any, tokenizer: Any) -> None:
+    model = scripted(prefers_good)
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    for messages in ((), tuple(turns[:1]), ({"role": "system", "content": " "}, *turns[:1])):
+        asked = Pair(Prompt((), "Hi", messages), Completion((), "good"), Completion((), "bad"))
+        LlmJudge(orders="fixed").judge([asked])
+        ids = encode_question(tokenizer, rubric=DEFAULT_RUBRIC, prompt="Hi", first="good", second="bad")
+        assert model.questions.pop() == tokenizer.decode(ids)
 
 
 def test_too_long_a_question_is_an_error_for_its_pair_alone(scripted: Any) -> None:

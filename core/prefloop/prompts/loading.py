@@ -212,11 +212,24 @@ def check_text(text: str, where: str) -> None:
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """What a judge reads: one turn as it is, several with their speakers, never the system message."""
+    """`Prompt.text`: one turn as it is, several with their speakers, never the system message."""
     turns = [m for m in messages if m["role"] != "system"]
-    if len(turns) == 1:
-        return str(turns[0]["content"])
-    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
+    return str(turns[0]["content"]) if len(turns) == 1 else _with_speakers(turns)
+
+
+def whole_transcript(prompt: Prompt) -> str:
+    """What a language model as judge reads: `Prompt.text`, or, where a system message went before it, all
+    messages with their speakers."""
+    return _with_speakers(prompt.messages) if system_prompt(prompt) else prompt.text
+
+
+def system_prompt(prompt: Prompt) -> str:
+    """The system message that the policy was given; empty where there is none."""
+    return "\n\n".join(str(m["content"]) for m in prompt.messages if m["role"] == "system").strip()
+
+
+def _with_speakers(messages: Sequence[Message]) -> str:
+    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in messages)
 
 
 def first_few(problems: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
 from prefloop import BaseJudge, Pair, UserError, Verdict
+from prefloop.prompts.loading import whole_transcript
 from prefloop_plugins.questions import DEFAULT_RUBRIC
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class LlmJudge(BaseJudge):
         return bool(hashlib.sha256(json.dumps(texts).encode()).digest()[0] & 1)
 
     def _questions(self, reader: LabelReader | ReplyReader, pair: Pair) -> list[tuple[int, ...]]:
-        prompt, first, second = pair.prompt.text, pair.first.text, pair.second.text
+        prompt, first, second = whole_transcript(pair.prompt), pair.first.text, pair.second.text
         if self.orders == "both":
             return [reader.encode(prompt, first, second), reader.encode(prompt, second, first)]
         if self.swaps(pair):

@@ -15,6 +15,7 @@ from attrs import Factory, define, field
 from attrs.validators import and_, ge, gt, in_, instance_of, le, lt, min_len, optional
 
 from prefloop import BaseJudge, Pair, StopRun, UserError, Verdict
+from prefloop.prompts.loading import whole_transcript
 from prefloop_judge_openai import checks
 from prefloop_judge_openai.budget import Budget, BudgetSpentError
 from prefloop_judge_openai.defuse import defuse
@@ -299,7 +300,8 @@ class OpenAiJudge(BaseJudge):
 
     def _questions(self, pair: Pair) -> list[Question]:
         """What to ask about a pair; nothing where both answers are the same."""
-        prompt, first, second = (defuse(text) for text in _texts(pair))
+        texts = (whole_transcript(pair.prompt), pair.first.text, pair.second.text)
+        prompt, first, second = (defuse(_sendable(text)) for text in texts)
         as_given, swapped = (prompt, first, second), (prompt, second, first)
         if pair.first.text == pair.second.text:
             return []
@@ -355,7 +357,10 @@ def _refuses_logprobs(failure: FailedError) -> bool:
 
 
 def _texts(pair: Pair) -> tuple[str, str, str]:
-    """Prompt and answers as they can be sent: a lone surrogate becomes a question mark."""
-    texts = (pair.prompt.text, pair.first.text, pair.second.text)
-    prompt, first, second = (text.encode("utf-8", "replace").decode() for text in texts)
-    return prompt, first, second
+    """What the random order of a pair depends on."""
+    return _sendable(pair.prompt.text), _sendable(pair.first.text), _sendable(pair.second.text)
+
+
+def _sendable(text: str) -> str:
+    """`text` as it can be sent: a lone surrogate becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
