@@ -89,7 +89,11 @@ class Terminal:
 
     @property
     def visible(self) -> str:
-        """What is on the screen now, of a program that moves the cursor by printing lines alone."""
+        """What is on the screen once it is still, where lines are printed and the cursor never goes back."""
+        before = -1
+        while before < len(self.screen):
+            before = len(self.screen)
+            self._read(0.1)
         return "\n".join(self.text.replace("\r", "").split("\n")[-self.rows :])
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
 from prefloop import BaseJudge, Pair, UserError, Verdict
 from prefloop.prompts.loading import whole_transcript
-from prefloop_plugins.questions import DEFAULT_RUBRIC
+from prefloop_plugins.questions import DEFAULT_RUBRIC, MIN_LABEL_MASS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,9 +136,12 @@ class LlmJudge(BaseJudge):
         metadata={"help": "A pair whose question has more tokens is not judged, and counted as an error."},
     )
     min_label_mass: float = field(
-        default=0.05,
+        default=MIN_LABEL_MASS,
         validator=[ge(0), le(1)],
-        metadata={"help": "Where both labels together are less likely than this, the reply is unreadable."},
+        metadata={
+            "help": "Where both labels together are less likely than this, the verdict is an error: below "
+            "one half the judge would sooner write something else."
+        },
     )
     trust_remote_code: bool = field(
         default=False,

@@ -22,7 +22,7 @@ from prefloop_judge_openai.defuse import defuse
 from prefloop_judge_openai.key import USUAL_NAME, Key, is_loopback
 from prefloop_judge_openai.reading import Read, UnreadableError, read
 from prefloop_judge_openai.server import FailedError, Halt, HaltedError, Patience, Server
-from prefloop_plugins.questions import DEFAULT_RUBRIC, fence_for, user_message
+from prefloop_plugins.questions import DEFAULT_RUBRIC, MIN_LABEL_MASS, fence_for, user_message
 
 Orders = Literal["both", "random", "fixed"]
 OnFailure = Literal["error", "stop"]
@@ -96,9 +96,12 @@ class OpenAiJudge(BaseJudge):
         metadata={"help": "Read log-probabilities, the written reply, or the first if given (auto)."},
     )
     min_label_mass: float = field(
-        default=0.5,
+        default=MIN_LABEL_MASS,
         validator=[ge(0), le(1)],
-        metadata={"help": "Log-probabilities count where both labels have at least this together."},
+        metadata={
+            "help": "Log-probabilities count where both labels have at least this together: below one half "
+            "the judge would sooner write something else."
+        },
     )
     tie_margin: float = field(
         default=0.01,
