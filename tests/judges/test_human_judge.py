@@ -291,6 +291,24 @@ def test_the_last_answer_of_a_batch_can_be_undone(start: Callable[..., Session])
     assert session.end()["verdicts"] == [TIE, SECOND]
 
 
+def test_who_reads_the_last_pair_again_can_still_undo(start: Callable[..., Session]) -> None:
+    session = start(LONG, undo=20.0, columns=80, rows=24)
+    session.answer(1, "1")
+    session.wait_for("last of 1")
+    session.wait_for(KEYS_SHOWN)
+    time.sleep(QUIET)
+    session.press(" ")
+    session.wait_for("last of 1")
+    session.wait_for(KEYS_SHOWN)
+    session.press("u")
+    session.answer(1, "t")
+    session.wait_for("last of 1")
+    session.wait_for(KEYS_SHOWN)
+    time.sleep(QUIET)
+    session.press("x")
+    assert session.end()["verdicts"] == [TIE]
+
+
 def test_without_a_second_thought_the_run_goes_on(start: Callable[..., Session]) -> None:
     session = start(KEPT, undo=0.5)
     session.answer(1, "1")

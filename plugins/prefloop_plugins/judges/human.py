@@ -114,7 +114,8 @@ class HumanJudge(BaseJudge):
         screen = self._screen(console, f"last of {len(pairs)}", pairs[-1], LAST_KEYS)
         screen.draw(f"{said}; all are answered, and it goes on in {self.undo_seconds:g} s")
         keys.wait_for_quiet()
-        key = keys.read(self.undo_seconds)
+        while (key := keys.read(self.undo_seconds)) and _shows_more(screen, key):
+            pass  # who reads on has second thoughts
         return "q" if key in STOPS else "u" if key == "u" else "go on"
 
     def _verdict(self, pair: Pair, answer: str) -> Verdict:
