@@ -64,6 +64,40 @@ def test_terminal_control_characters_are_not_printed() -> None:
     assert one_line(f"a\n{STEERING} b") == "a [31m2J b"
 
 
+JOINED = {
+    "Persian": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # a non-joiner inside a word
+    "Devanagari": "\u0915\u094d\u200d\u0937",
+    "family": "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "heart on fire": "\u2764\ufe0f\u200d\U0001f525",  # a variation selector and a joiner
+    "rainbow flag": "\U0001f3f3\ufe0f\u200d\U0001f308",
+}
+
+
+@pytest.mark.parametrize("text", JOINED.values(), ids=JOINED)
+def test_joined_characters_stay_joined(text: str) -> None:
+    assert printable(text) == text
+    assert one_line(f"a {text} b") == f"a {text} b"
+    assert text in printable_json({"said": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\u200dstart", "start"),
+        ("end\u200d", "end"),
+        ("two\u200d\u200cjoiners", "twojoiners"),
+        ("a \u200d b\u200c\n\u200dc", "a  b\nc"),
+        ("a\u200d\x1b[2J\u202eb", "a\u200d[2Jb"),
+        ("\x1b\u200d\u202e", ""),
+        ("\U000e0041\u200b\u2060\ufeff", ""),  # a tag, zero-width space, word joiner, byte order mark
+    ],
+)
+def test_joiners_that_join_nothing_go_and_carry_nothing_through(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(shown) == shown
+    assert json.loads(printable_json(text)) == text
+
+
 def test_json_for_a_terminal_loses_nothing() -> None:
     value = {"said": f"é😀\n{STEERING}"}
     shown = printable_json(value)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from typing import Any
 
+_JOINER = "\u200c\u200d"
+"""Zero-width non-joiner and joiner: Persian words and emoji families fall apart without them."""
+_STRAY_JOINER = re.compile(rf"(?<![^\s{_JOINER}])[{_JOINER}]|[{_JOINER}](?![^\s{_JOINER}])")
+"""One that does not stand between two visible characters, where it would join nothing."""
+
 
 def printable(text: str) -> str:
-    """`text` without the characters that steer a terminal; line breaks and tabs stay."""
-    return "".join(c for c in text if _is_printable(c))
+    """`text` without the characters that steer a terminal; line breaks and tabs stay.
+
+    Joiners stay between visible characters.
+    """
+    return _STRAY_JOINER.sub("", "".join(c for c in text if c in _JOINER or _is_printable(c)))
 
 
 def printable_json(value: Any) -> str:
     """`value` as JSON, in which the characters that steer a terminal are escapes: nothing is lost."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(c if _is_printable(c) else json.dumps(c)[1:-1] for c in text)
+    text = "".join(c if c in _JOINER or _is_printable(c) else _escaped(c) for c in text)
+    return _STRAY_JOINER.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1]
 
 
 def _is_printable(character: str) -> bool:

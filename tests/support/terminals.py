@@ -15,17 +15,21 @@ from pathlib import Path
 
 KEYS_SHOWN = "save and quit"
 QUIET = 0.35  # longer than the judge waits before a key counts
+_SIZELESS = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
 
 
 class Terminal:
-    """Runs `command` in `folder` at a terminal of `columns` columns."""
+    """Runs `command` in `folder` at a terminal of `columns` columns and `rows` lines."""
 
-    def __init__(self, command: list[str], folder: Path, columns: int = 120, patience: float = 20.0) -> None:
+    def __init__(
+        self, command: list[str], folder: Path, columns: int = 120, rows: int = 50, patience: float = 20.0
+    ) -> None:
         self.screen = b""
         self.patience = patience
+        self.rows = rows
         self._seen = 0
         self._terminal, inside = pty.openpty()
-        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -33,7 +37,7 @@ class Terminal:
             stdout=inside,
             stderr=inside,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)},
+            env={**_SIZELESS, "TERM": "xterm-256color"},
         )
         os.close(inside)
 
@@ -61,6 +65,10 @@ class Terminal:
         self.wait_for("Not an answer")
         self.wait_for(KEYS_SHOWN)
 
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.rows = rows
+
     def hang_up(self) -> None:
         os.close(self._terminal)
         self._terminal = -1
@@ -78,6 +86,15 @@ class Terminal:
     def text(self) -> str:
         """The screen without the colours."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.screen.decode(errors="replace"))
+
+    @property
+    def visible(self) -> str:
+        """What is on the screen once it is still, where lines are printed and the cursor never goes back."""
+        before = -1
+        while before < len(self.screen):
+            before = len(self.screen)
+            self._read(0.1)
+        return "\n".join(self.text.replace("\r", "").split("\n")[-self.rows :])
 
     def close(self) -> None:
         if self.process.poll() is None:

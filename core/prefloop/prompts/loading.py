@@ -198,7 +198,7 @@ def check_text(text: str, where: str) -> None:
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """What a judge reads: one turn as it is, several with their speakers, never the system message."""
+    """`Prompt.text`: one turn as it is, several with their speakers, never the system message."""
     turns = [m for m in messages if m["role"] != "system"]
     if len(turns) == 1:
         return str(turns[0]["content"])

@@ -39,7 +39,7 @@ from prefloop.config import Config, dump_config
 from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
-from prefloop.registry import origin_of
+from prefloop.registry import Origin, origin_of
 from prefloop.runs.files import (
     append_lines,
     disk_errors_as_user_errors,
@@ -213,14 +213,14 @@ def _is_past(line: Mapping[str, Any], step: int, evaluated: Collection[int]) -> 
     return line["step"] in evaluated if "evaluation" in line else line["step"] <= step
 
 
-def identify(config: Config, judge: Any) -> JudgeIdentity:
-    """Who a judge of this run is, for the ledger.
+def identify(judge: Any, origins: Mapping[type, Origin]) -> JudgeIdentity:
+    """Who a judge is, for a ledger. `origins` say where component classes come from (`Config.origins`).
 
     Options whose field has ``metadata={"identity": False}`` do not matter to what is answered, such as a
     time limit.
     """
-    plain = to_plain(judge, config.origins, Judge)
-    origin = origin_of(judge, "judge", config.origins)
+    plain = to_plain(judge, origins, Judge)
+    origin = origin_of(judge, "judge", origins)
     del plain["use"]
     fields = attrs.fields_dict(type(judge)) if attrs.has(type(judge)) else {}
     options = {k: v for k, v in plain.items() if fields[k].metadata.get("identity", True)}

@@ -123,11 +123,11 @@ class _Session:
     def _cache_judgements(self) -> None:
         """Put the ledger in front of the judges."""
         loop, ledger = self.loop, self.run.ledger
-        identity = identify(self.config, self.config.judge)
+        identity = identify(self.config.judge, self.config.origins)
         loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
         if self.evaluator:
             judge = self.evaluator.judge
-            identity = identify(self.config, judge)
+            identity = identify(judge, self.config.origins)
             judge = CachedJudge(judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
             self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name)
 

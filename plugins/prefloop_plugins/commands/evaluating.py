@@ -91,7 +91,7 @@ def load_evaluation(
     shared, other = _opponent(against, config, policy, held_out)
     with said_of("judge"):
         adapt(asked, BaseJudge).prepare()
-    identity = identify(config, asked)
+    identity = identify(asked, config.origins)
     evaluator = Evaluator(
         policy,
         shared,

@@ -6,13 +6,15 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from prefloop.cli.common import configure_process, set_option
 from prefloop.components import BaseJudge, adapt
-from prefloop.errors import said_of
+from prefloop.errors import UserError, said_of
+from prefloop.text import printable
 
 if TYPE_CHECKING:
     from prefloop.components import Judge
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), help="Read only the first so many rows of PAIRS.")
 @click.option("--split", default="train", show_default=True, help="Split of PAIRS where it has several.")
 @click.option("--seed", default=0, show_default=True, help="Draws whether chosen or rejected is shown first.")
+@click.option(
+    "--ledger",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Keep verdicts in FILE, and ask nothing that it answers. A person's are kept in any case.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def judge(
     config: str,
@@ -39,6 +47,7 @@ def judge(
     limit: int | None,
     split: str,
     seed: int,
+    ledger: Path | None,
     as_json: bool,
 ) -> None:
     """Judge the pairs in PAIRS with the judge of CONFIG, without training, and report how it did.
@@ -46,6 +55,8 @@ def judge(
     CONFIG is a configuration, of which only the judge matters, or a judge in one word: a name such as
     rule, or a model such as embedded:judge. PAIRS is a file or data set with the columns prompt, chosen and
     rejected, or prompt, first, second and perhaps label; or a run, whose own verdicts are then the labels.
+
+    Where a person judges, each answer is kept at once, and the same command goes on where one stopped.
 
     Exits with 0, with 130 when the judge or the keyboard stopped it, and with 2 when something is wrong.
     """
@@ -55,10 +66,13 @@ def judge(
         judges = [_load(config, overrides, "judge")]
         if against is not None:
             judges.append(_load(against, (), "--against"))
-        judged = [_judge(judge, found) for judge, _ in judges]
+        asked = _kept(judges, ledger, pairs)
+        judged = [_judge(judge, found) for judge in asked]
     about = [_about(*row) for row in zip((config, against), judges, strict=False)]
     _report(pairs, found, about, judged, as_json)
-    if any(each.stopped for each in judged):
+    stopped = any(each.stopped for each in judged)
+    _tell_ledger(asked, stopped)
+    if stopped:
         sys.exit(130)
 
 
@@ -77,12 +91,50 @@ def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Origi
     return judge, origin
 
 
+def _kept(judges: Sequence[tuple[Judge, Origin]], path: Path | None, pairs: str) -> list[Judge]:
+    """The judges, those whose verdicts are kept with their ledger: all where one was given, else people."""
+    from prefloop_plugins.judging.kept import KeptJudge, ledger_beside, open_ledger
+
+    keeps = [path is not None or adapt(judge, BaseJudge).interactive for judge, _ in judges]
+    if not any(keeps):
+        return [judge for judge, _ in judges]
+    path = path or ledger_beside(pairs)
+    if path is None:
+        raise UserError(
+            f"{pairs} is no file that answers can be kept beside: name one for them with --ledger FILE."
+        )
+    ledger = open_ledger(path, pairs)
+    kept = [
+        KeptJudge(*judge, ledger) if keep else judge[0] for judge, keep in zip(judges, keeps, strict=True)
+    ]
+    names = [judge.identity for judge in kept if isinstance(judge, KeptJudge)]
+    if len(set(names)) < len(names):
+        raise UserError(
+            "--against: both judges are the same, and in one ledger they would have the same verdicts."
+        )
+    return kept
+
+
 def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
-    from prefloop.components import BaseJudge, adapt
+    from attrs import evolve
+
+    from prefloop_plugins.judging.kept import KeptJudge
     from prefloop_plugins.judging.verdicts import judge_pairs
 
+    asked = [labelled.pair for labelled in pairs]
+    known = [isinstance(judge, KeptJudge) and judge.knows(pair) for pair in asked]
     with _progress(len(pairs), silent=adapt(judge, BaseJudge).interactive) as on_progress:
-        return judge_pairs(judge, [labelled.pair for labelled in pairs], on_progress)
+        judged = judge_pairs(judge, asked, on_progress)
+    return evolve(judged, known=sum(known[: len(judged.verdicts)]))
+
+
+def _tell_ledger(judges: Sequence[Judge], stopped: bool) -> None:
+    """Say where verdicts were kept, if they were."""
+    from prefloop_plugins.judging.kept import KeptJudge
+
+    more = "; the same command goes on from here" if stopped else ""
+    for path in {judge.ledger.path for judge in judges if isinstance(judge, KeptJudge)}:
+        click.echo(f"\nThe verdicts are kept in {printable(str(path))}{more}.", err=True)
 
 
 @contextlib.contextmanager

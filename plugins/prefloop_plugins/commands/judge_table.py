@@ -60,7 +60,7 @@ def _cells(column: Column) -> dict[str, str]:
         "  in the labels": interval_of_pairs(size.longer_in_labels if size else None),
         "calibration error (ECE)": formatted(sure.ece if sure else None, ".3f"),
         "Brier score": formatted(sure.brier if sure else None, ".3f"),
-        "pairs per second": f"{report.pairs_per_second:.1f}",
+        "pairs per second": formatted(report.pairs_per_second, ".1f"),
     }
 
 

@@ -10,7 +10,7 @@ from attrs import Attribute, define, field
 from attrs.validators import ge, gt, in_, instance_of, le, lt, min_len
 
 from prefloop import BaseJudge, Pair, UserError, Verdict
-from prefloop_plugins.questions import DEFAULT_RUBRIC
+from prefloop_plugins.questions import DEFAULT_RUBRIC, MIN_LABEL_MASS, whole_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,9 +135,12 @@ class LlmJudge(BaseJudge):
         metadata={"help": "A pair whose question has more tokens is not judged, and counted as an error."},
     )
     min_label_mass: float = field(
-        default=0.05,
+        default=MIN_LABEL_MASS,
         validator=[ge(0), le(1)],
-        metadata={"help": "Where both labels together are less likely than this, the reply is unreadable."},
+        metadata={
+            "help": "Where both labels together are less likely than this, the verdict is an error: below "
+            "one half the judge would sooner write something else."
+        },
     )
     trust_remote_code: bool = field(
         default=False,
@@ -180,7 +183,7 @@ class LlmJudge(BaseJudge):
         return bool(hashlib.sha256(json.dumps(texts).encode()).digest()[0] & 1)
 
     def _questions(self, reader: LabelReader | ReplyReader, pair: Pair) -> list[tuple[int, ...]]:
-        prompt, first, second = pair.prompt.text, pair.first.text, pair.second.text
+        prompt, first, second = whole_transcript(pair.prompt), pair.first.text, pair.second.text
         if self.orders == "both":
             return [reader.encode(prompt, first, second), reader.encode(prompt, second, first)]
         if self.swaps(pair):

@@ -19,6 +19,12 @@ _NAMES = {
     b"\x1bOD": "left",
     b"\x1b[C": "right",
     b"\x1bOC": "right",
+    b"\x1b[A": "up",
+    b"\x1bOA": "up",
+    b"\x1b[B": "down",
+    b"\x1bOB": "down",
+    b"\x1b[5~": "page up",
+    b"\x1b[6~": "page down",
     b"\x03": "ctrl-c",
     b"\x04": "end",
     b"": "end",
@@ -36,19 +42,22 @@ class Keys:
         self._descriptor = descriptor
         self._end = False
 
-    def read(self) -> str:
-        """The next key: a character, ``left``, ``right``, ``ctrl-c``, ``end`` or ``several``.
+    def read(self, seconds: float) -> str | None:
+        """The next key, in lower case, or None where none comes within so many seconds.
 
-        ``end`` means that no key will ever come (or Ctrl-D); ``several`` that more than one came at
-        once, as from pasting.
+        A key is a character or ``left``, ``right``, ``up``, ``down``, ``page up``, ``page down``, ``ctrl-c``,
+        ``end`` or ``several``. ``end`` means that no key will ever come (or Ctrl-D); ``several`` that more
+        than one came at once, as from pasting.
         """
         if self._end:
             return "end"
+        if not self._ready(seconds):
+            return None
         burst = self._burst()
         if burst in _NAMES:
             return _NAMES[burst]
         key = burst.decode(errors="replace")
-        return key if len(key) == 1 else "several"
+        return key.lower() if len(key) == 1 else "several"
 
     def wait_for_quiet(self) -> None:
         """Forget keys pressed early, held down or pasted; Ctrl-C and the end of input still count."""

@@ -88,7 +88,8 @@ class Report:
     length: Length | None
     calibration: Calibration | None
     seconds: float
-    pairs_per_second: float
+    pairs_per_second: float | None
+    """Of the pairs that were not in a ledger already; None where there were none."""
     stopped: str | None
 
 
@@ -107,6 +108,7 @@ def report(pairs: Sequence[LabelledPair], judged: Judged) -> Report:
     verdicts = judged.verdicts
     sides = [side_of(verdict) for verdict in verdicts]
     outcomes = Counter(verdict.status for verdict in verdicts)
+    fresh = len(verdicts) - judged.known
     shares = {name: count / len(verdicts) for name, count in outcomes.items()}
     return Report(
         pairs=len(pairs),
@@ -121,7 +123,7 @@ def report(pairs: Sequence[LabelledPair], judged: Judged) -> Report:
         length=length([labelled.pair for labelled in pairs], labels, sides),
         calibration=calibration(labels, verdicts),
         seconds=judged.seconds,
-        pairs_per_second=len(pairs) / judged.seconds if judged.seconds else 0.0,
+        pairs_per_second=fresh / judged.seconds if fresh and judged.seconds else None,
         stopped=judged.stopped,
     )
 

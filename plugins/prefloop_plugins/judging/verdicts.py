@@ -26,6 +26,8 @@ class Judged:
     """Spent on `verdicts`, not on `swapped`."""
     stopped: str | None = None
     """Why not all pairs were judged."""
+    known: int = 0
+    """How many of `verdicts` were in a ledger already."""
 
 
 def judge_pairs(

@@ -21,7 +21,13 @@ from prefloop_judge_openai.defuse import defuse
 from prefloop_judge_openai.key import USUAL_NAME, Key, is_loopback
 from prefloop_judge_openai.reading import Read, UnreadableError, read
 from prefloop_judge_openai.server import FailedError, Halt, HaltedError, Patience, Server
-from prefloop_plugins.questions import DEFAULT_RUBRIC, fence_for, user_message
+from prefloop_plugins.questions import (
+    DEFAULT_RUBRIC,
+    MIN_LABEL_MASS,
+    fence_for,
+    user_message,
+    whole_transcript,
+)
 
 Orders = Literal["both", "random", "fixed"]
 OnFailure = Literal["error", "stop"]
@@ -95,9 +101,12 @@ class OpenAiJudge(BaseJudge):
         metadata={"help": "Read log-probabilities, the written reply, or the first if given (auto)."},
     )
     min_label_mass: float = field(
-        default=0.5,
+        default=MIN_LABEL_MASS,
         validator=[ge(0), le(1)],
-        metadata={"help": "Log-probabilities count where both labels have at least this together."},
+        metadata={
+            "help": "Log-probabilities count where both labels have at least this together: below one half "
+            "the judge would sooner write something else."
+        },
     )
     tie_margin: float = field(
         default=0.01,
@@ -299,7 +308,8 @@ class OpenAiJudge(BaseJudge):
 
     def _questions(self, pair: Pair) -> list[Question]:
         """What to ask about a pair; nothing where both answers are the same."""
-        prompt, first, second = (defuse(text) for text in _texts(pair))
+        texts = (whole_transcript(pair.prompt), pair.first.text, pair.second.text)
+        prompt, first, second = (defuse(_sendable(text)) for text in texts)
         as_given, swapped = (prompt, first, second), (prompt, second, first)
         if pair.first.text == pair.second.text:
             return []
@@ -355,7 +365,10 @@ def _refuses_logprobs(failure: FailedError) -> bool:
 
 
 def _texts(pair: Pair) -> tuple[str, str, str]:
-    """Prompt and answers as they can be sent: a lone surrogate becomes a question mark."""
-    texts = (pair.prompt.text, pair.first.text, pair.second.text)
-    prompt, first, second = (text.encode("utf-8", "replace").decode() for text in texts)
-    return prompt, first, second
+    """What the random order of a pair depends on."""
+    return _sendable(pair.prompt.text), _sendable(pair.first.text), _sendable(pair.second.text)
+
+
+def _sendable(text: str) -> str:
+    """`text` as it can be sent: a lone surrogate becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
