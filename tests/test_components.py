@@ -18,6 +18,7 @@ from prefloop import (
     Pair,
     Sampling,
     Scores,
+    UserError,
     Verdict,
     adapt,
 )
@@ -120,3 +121,25 @@ def test_every_ability_has_a_docstring_or_a_description(base: type) -> None:
     for name in required_and_abilities(base):
         documented = getattr(getattr(base, name), "__doc__", None) or f"{name}: " in source
         assert documented, name
+
+
+@pytest.mark.parametrize(
+    ("given", "base", "message"),
+    [
+        ("rule", BaseJudge, "'rule' is no judge: it has no method judge()."),
+        (len, BaseJudge, "len is no judge: it has no method judge()."),
+        (PlainJudge, BaseJudge, "PlainJudge is a class, not a judge: pass an instance of it."),
+        (BaseJudge(), BaseJudge, "BaseJudge is no judge: it has no method judge()."),
+        ("ipo", BaseLoss, "'ipo' is no loss: it has nothing to be called."),
+        (BaseBonus(), BaseBonus, "BaseBonus is no bonus: it has nothing to be called."),
+        ({"use": "policy"}, BaseSampler, "{'use': 'policy'} is no sampler: it has no method sample()."),
+        (lambda step: 1, Observer, "is no observer: it has none of the methods run_started, pairs_judged,"),
+    ],
+)
+def test_what_cannot_be_a_component_is_refused_in_one_sentence(
+    given: object, base: type, message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        adapt(given, base)
+    assert message in str(caught.value)
+    assert len(caught.value.problems) == 1

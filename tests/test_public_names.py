@@ -18,6 +18,7 @@ import pytest
 
 import prefloop
 import prefloop_testing
+import prefloop_testing.samples
 from support.tiny_models import ModelFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +127,18 @@ def test_the_kit_under_its_old_name_says_where_it_is() -> None:
 
     with pytest.warns(DeprecationWarning, match=r"prefloop\.testing\.JudgeSuite is now prefloop_testing\.J"):
         assert testing.JudgeSuite is prefloop_testing.JudgeSuite
+    with pytest.warns(
+        DeprecationWarning, match=r"prefloop\.testing\.samples\.pair is now prefloop_testing\.s"
+    ):
+        from prefloop.testing.samples import pair
+    assert pair is prefloop_testing.samples.pair
+
+
+@pytest.mark.parametrize("name", DEPRECATED)
+def test_a_deprecated_name_warns_where_it_is_used(name: str) -> None:
+    with pytest.warns(DeprecationWarning) as caught:
+        getattr(prefloop, name)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_the_kit_of_a_judge_loads_no_model_library() -> None:

@@ -94,6 +94,25 @@ def test_help_and_completion_do_not_import_the_commands(site: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[('tally', 'Count the verdicts of a run.')] False"
 
 
+@pytest.mark.parametrize("typed", ["prefloop trian ", "prefloop runs lst ", "prefloop boom --"])
+def test_completion_after_a_mistake_is_no_traceback(site: Path, typed: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(site), "_PREFLOOP_COMPLETE": "bash_complete"}
+    environment |= {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()))}
+    code = "from prefloop.cli import main; main(prog_name='prefloop')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_package_with_commands_alone_can_be_checked(tmp_path: Path) -> None:
+    source = Path(shutil.copytree(SOURCE, tmp_path / "source"))
+    hooks = source / "src" / "acme_tally" / "__init__.py"
+    hooks.write_text(hooks.read_text().replace("@hookimpl\ndef prefloop_judges", "def judges"))
+    hooks.write_text(hooks.read_text().replace("@hookimpl\ndef prefloop_observers", "def observers"))
+    done = Prefloop(tmp_path)("plugins", "check", "acme-tally", path=[installed(source, tmp_path)])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ok      plugin     acme-tally: 5 passed")
+
+
 def test_a_run_uses_the_judge_and_tells_the_observer_everything(trained: Path) -> None:
     run = trained / "runs" / "one"
     assert json.loads((run / "run.json").read_text())["status"] == "finished"

@@ -78,6 +78,7 @@ _deprecated = moved(
         "LabelledPair": "prefloop_plugins.judging.pair_files:LabelledPair",
         "labelled_pairs": "prefloop_plugins.judging.pair_files:labelled_pairs",
     },
+    depth=4,
 )
 
 __all__ = sorted(_HOME)

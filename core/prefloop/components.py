@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+from prefloop.errors import UserError
 from prefloop.types import Evaluation, Need, Pair, Progress, Prompt, Sampling, Scores, Step, Verdict
 
 if TYPE_CHECKING:
@@ -258,7 +259,10 @@ def adapt(component: object, base: type[B]) -> B:
     """`component` as a `base`, which it may be already.
 
     A plain object gets the defaults of whatever abilities it lacks. Those that it has are read once, here.
+    Raises `UserError` for what cannot be one, as it lacks the method that its kind must have.
     """
+    if problem := unfit(component, base):
+        raise UserError(f"{problem}.")
     if isinstance(component, base):
         return component
     found: dict[str, Any] = {"adapted": component}
@@ -272,9 +276,37 @@ def adapt(component: object, base: type[B]) -> B:
     return made
 
 
-def plain(component: Any) -> Any:
-    """What was adapted; any other component comes back as it is."""
-    return getattr(component, "adapted", component)
+def unfit(component: object, base: type) -> str:
+    """Why `component` cannot be a `base`, without a full stop; empty where it can."""
+    kind = base.__name__.removeprefix("Base").lower()
+    if isinstance(component, type):
+        return f"{component.__name__} is a class, not a {kind}: pass an instance of it"
+    if base is Observer:
+        events = [name for name in vars(Observer) if not name.startswith("_")]
+        could_be = not callable(component) and not isinstance(component, _PLAIN_VALUES)
+        fits = could_be or any(hasattr(component, event) for event in events)
+        needed = f"none of the methods {', '.join(events)}"
+    else:
+        method = _REQUIRED[base]
+        fits = getattr(type(component), method, None) is not getattr(base, method)
+        fits = fits and callable(getattr(component, method, None))
+        needed = "nothing to be called" if method == "__call__" else f"no method {method}()"
+    return "" if fits else f"{_shown(component)} is no {kind}: it has {needed}"
+
+
+_PLAIN_VALUES = (str, int, float, dict, list)
+_REQUIRED: dict[type, str] = {
+    BaseSampler: "sample",
+    BaseJudge: "judge",
+    BaseLoss: "__call__",
+    BaseBonus: "__call__",
+}
+
+
+def _shown(component: object) -> str:
+    """A component in words: what was given where that is short, else its class."""
+    short = isinstance(component, _PLAIN_VALUES) and len(repr(component)) <= 60
+    return repr(component) if short else getattr(component, "__qualname__", type(component).__name__)
 
 
 def shorthand_of(cls: Any) -> str | None:

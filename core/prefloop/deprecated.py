@@ -17,10 +17,11 @@ class FormerKeyWarning(DeprecationWarning):
     """A configuration has a key or value under a former name. The command line prints it as a line."""
 
 
-def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+def moved(module: str, names: Mapping[str, str], *, depth: int = 3) -> Callable[[str], Any]:
     """A module's ``__getattr__`` for `names` that have moved: from each to where it is, ``module:name``.
 
-    The name ``*`` stands for every name that has no entry of its own, and takes a module.
+    The name ``*`` stands for every name that has no entry of its own, and takes a module. `depth` is how many
+    calls lie between the warning and whoever asked for the name: one more where another function comes first.
     """
 
     def get(name: str) -> Any:
@@ -31,7 +32,7 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         home, _, attribute = target.partition(":")
         found = getattr(importlib.import_module(home), attribute)
-        _warn(f"{module}.{name} is now {home}.{attribute}")
+        _warn(f"{module}.{name} is now {home}.{attribute}", depth)
         return found
 
     return get
@@ -75,6 +76,6 @@ def with_former_names(cls: C) -> C:
     return cls
 
 
-def _warn(message: str) -> None:
+def _warn(message: str, depth: int = 3) -> None:
     """To whoever called what calls this."""
-    warnings.warn(f"{message}; the old name goes in a later version.", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"{message}; the old name goes in a later version.", DeprecationWarning, stacklevel=depth)

@@ -115,7 +115,7 @@ class Provider:
         try:
             module, _, attribute = self.target.partition(":")
             return getattr(importlib.import_module(module), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
                 f"{self.kind} '{self.qualified}' cannot be loaded from '{self.target}': {_first_line(error)}"
             ) from error

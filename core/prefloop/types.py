@@ -152,7 +152,11 @@ class Verdict:
     @property
     def outcome(self) -> Status:
         """Deprecated: the same as `status`, which is ``tie`` for every undecided verdict."""
-        warnings.warn("Verdict.outcome is now Verdict.status.", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            "Verdict.outcome is now Verdict.status; the old name goes in a later version.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
         return self.status
 
     @property

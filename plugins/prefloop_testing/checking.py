@@ -85,7 +85,7 @@ def _outcome(suite: Any, name: str) -> Outcome:
 def check(distribution: str | None = None) -> Iterator[Checked]:
     """Check the plugins of a distribution, or of all. Raises `UserError` where it offers none."""
     registry = Registry()
-    offered = {p.distribution for p in registry.providers} | {b.distribution for b in registry.broken}
+    offered = registry.installed - registry.disabled
     wanted = sorted(offered) if distribution is None else [canonical(distribution)]
     if not offered.issuperset(wanted):
         raise UserError(

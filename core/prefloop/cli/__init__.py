@@ -23,10 +23,10 @@ from prefloop.text import printable
 class Main(PluggedGroup):
     """Prints a `UserError` as one line for each problem, with exit code 2, and a line for each former key."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **settings: Any) -> Any:
         try:
             with _former_keys_printed():
-                return super().invoke(ctx)
+                return super().main(*args, **settings)
         except UserError as error:
             for problem in error.problems:
                 click.echo(f"error: {printable(problem)}", err=True)

@@ -5,6 +5,7 @@ Help and completion list what plugins offer by the line that each gave; a comman
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +68,10 @@ class PluggedGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click does it, but that an unknown name is answered by what it might have been."""
         name = args[0]
+        if ctx.resilient_parsing:  # completion says nothing
+            with suppress(UserError):
+                return super().resolve_command(ctx, args)
+            return None, None, []
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             several = sorted(p.qualified for p in self.offered.values() if p.name == self.prefix + name)
             if several:

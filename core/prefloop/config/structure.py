@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 from cattrs import Converter
 
+from prefloop.components import Algorithm, unfit
 from prefloop.config.options import (
     KIND_OF,
     Option,
@@ -34,6 +35,7 @@ from prefloop.config.options import (
 from prefloop.config.schema import Config
 from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, collected, in_words, plain_message
 from prefloop.errors import UserError, did_you_mean, guess
+from prefloop.registry import KINDS
 from prefloop.settings import OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
@@ -113,7 +115,11 @@ class Structurer:
         node = self.components.expand(node, protocol)
         cls = self.components.class_of(node, KIND_OF[protocol])
         given = {key: child for key, child in (node.mapping or {}).items() if key != "use"}
-        return _construct(node, cls, self.fill(attrs.evolve(node, value=given), options_of(cls)))
+        component = _construct(node, cls, self.fill(attrs.evolve(node, value=given), options_of(cls)))
+        base = KINDS[KIND_OF[protocol]].base
+        if protocol is not Algorithm and (problem := unfit(component, base)):
+            raise InvalidError.at(node, f"{problem}.")
+        return component
 
     def _named(self, node: Node, cls: type) -> Any:
         """An optimizer or a schedule: its own fields, and the parameters of what `use` names."""
