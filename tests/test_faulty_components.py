@@ -23,6 +23,7 @@ from prefloop_testing import (
     SamplerSuite,
     outcomes,
 )
+from prefloop_testing.suite import check_import_is_light
 from support.packages import add_metadata
 
 Pairs = Sequence[Pair]
@@ -321,6 +322,34 @@ def test_a_plugin_that_imports_mlx_fails(tmp_path: Path, monkeypatch: pytest.Mon
     assert {o.status for o in found.values()} == {"passed"}
     assert "users have to write 'acme-heavy:sigmoid'" in found["test_no_name_is_hidden"].notes[0]
     sys.modules.pop("acme_heavy")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "reason"),
+    [
+        ("acme-leaves", "import sys\nsys.exit(3)", "it ends the process with 3"),
+        ("acme-ends", "import sys\nsys.exit()", "it ends the process with 0"),
+        ("acme-dies", "import os\nos._exit(0)", "it ends the process with 0"),
+        ("acme-raises", "raise RuntimeError('no licence\\nfound here')", "RuntimeError: no licence"),
+    ],
+)
+def test_why_a_plugin_does_not_import_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: str, reason: str
+) -> None:
+    install(tmp_path, name, fault)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(AssertionError) as caught:
+        check_import_is_light(name)
+    assert str(caught.value) == (
+        f"'{name.replace('-', '_')}' cannot be imported ({reason}): "
+        "prefloop sets the plugin aside, and no component of it can be used."
+    )
+
+
+def test_what_a_plugin_prints_is_no_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "acme-talks", "print('mlx is not here')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    check_import_is_light("acme-talks")
 
 
 def test_a_plugin_that_does_not_import_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

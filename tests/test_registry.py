@@ -157,6 +157,12 @@ class Failing:
         raise RuntimeError("no licence\nfound on this machine")
 
 
+class Asking:
+    @hookimpl
+    def prefloop_judges(self, config: object) -> dict[str, type]:
+        return {"near": Short}
+
+
 BROKEN = {
     "import": (ImportError("No module named 'torch'"), "ImportError: No module named 'torch'"),
     "exit": (SystemExit("wants Windows"), "SystemExit: wants Windows"),
@@ -171,6 +177,34 @@ BROKEN = {
         "ValueError: prefloop_judges: 'a:b' is no name: it must have no space and no colon",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("answer", "returned"),
+    [(["near"], "a value of type 'list'"), (3, "a value of type 'int'"), (None, "None")],
+)
+@pytest.mark.parametrize(
+    ("hook", "offers"),
+    [
+        ("prefloop_judges", "classes or texts 'package.module:Class'"),
+        ("prefloop_commands", "prefloop.Command(target, help)"),
+    ],
+)
+def test_a_hook_that_returns_no_mapping_is_named(
+    install: Install, hook: str, offers: str, answer: object, returned: str
+) -> None:
+    plugin = ModuleType("plugin_of_no_mapping")
+    setattr(plugin, hook, hookimpl(lambda: answer))
+    install(("shaky", plugin))
+    (broken,) = Registry().broken
+    expected = f"TypeError: {hook} returned {returned}: it must return a mapping from names to {offers}"
+    assert broken.error == expected
+
+
+def test_an_argument_that_a_hook_does_not_have_is_named(install: Install) -> None:
+    install(("shaky", Asking()))
+    (broken,) = Registry().broken
+    assert "for hook 'prefloop_judges': Argument(s) {'config'} are declared in the hookimpl" in broken.error
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -252,22 +286,36 @@ def test_the_bundled_components_can_all_be_loaded() -> None:
         assert provider.load() is getattr(importlib.import_module(module), name)
 
 
-@pytest.mark.parametrize("name", ["a b c", "runs  x", "nogroup x", "a:b", "", "two\nlines"])
+@pytest.mark.parametrize(
+    "name", ["a b c", "runs  x", "nogroup x", "a:b", "", "two\nlines", "--flag", "-f", "_x", "runs --x"]
+)
 def test_a_command_with_a_wrong_name_breaks_its_plugin(name: str, install: Install) -> None:
     install(("acme", plugin_with_commands({name: Command("acme.commands:go", "Go.")})))
     (broken,) = Registry().broken
     assert broken.error == (
-        f"ValueError: prefloop_commands: {name!r} is no name: it must be one word, or one after a group "
-        "(config, plugins, runs)"
+        f"ValueError: prefloop_commands: {name!r} is no name: it must be one word that begins with a letter "
+        "or digit, or such a word after a group (config, plugins, runs)"
     )
 
 
 @pytest.mark.parametrize(
     ("target", "help", "message"),
     [
-        ("acme.commands", "Go.", "a command's target is a text 'package.module:name', not 'acme.commands'"),
-        ("acme.commands:go", "Go.\nAnd stop.", "a command's help is one line of text, not"),
-        ("acme.commands:go", "", "a command's help is one line of text, not ''"),
+        (
+            "acme.commands",
+            "Go.",
+            "Command(target='acme.commands', help='Go.'): a command's target is a text 'package.module:name'",
+        ),
+        (
+            "acme.commands:go",
+            "Go.\nStop.",
+            "Command(target='acme.commands:go', help='Go.\\nStop.'): a command's help is one line of text",
+        ),
+        (
+            "acme.commands:go",
+            "",
+            "Command(target='acme.commands:go', help=''): a command's help is one line of text",
+        ),
     ],
 )
 def test_a_command_is_checked_where_it_is_made(target: str, help: str, message: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from prefloop import UserError
 from prefloop_plugins.scaffold import NEW, write
@@ -121,6 +124,21 @@ def test_new_lists_its_files_and_the_next_steps(tmp_path: Path) -> None:
     assert written == set(out.split("\n\n")[0].splitlines())
 
 
+@pytest.mark.parametrize("name", ["class", "click", "sorted", "open-run", "command"])
+def test_a_command_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    package = write("command", name, tmp_path)
+    monkeypatch.syspath_prepend(package.folder / "src")
+    module = f"prefloop_command_{name.replace('-', '_')}"
+    offered = importlib.import_module(module).prefloop_commands()[name]
+    target, _, attribute = offered.target.partition(":")
+    command = getattr(importlib.import_module(target), attribute)
+    assert command.name == name
+    done = CliRunner().invoke(command, [str(tmp_path)])
+    assert str(done.exception) == f"'{tmp_path}' holds no run: there is no run.json in it."
+    dependencies = tomllib.loads((package.folder / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert dependencies == ["click>=8.1.7", "prefloop>=0.1"]
+
+
 def test_an_existing_package_is_not_overwritten(tmp_path: Path) -> None:
     package = write("bonus", "calm", tmp_path)
     kept = package.files[0].read_text()
@@ -139,3 +157,9 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str) -> None:
 def test_a_bundled_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is a bundled loss 'ipo', and bundled names win"):
         write("loss", "ipo", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train", "runs", "config", "plugins", "judge"])
+def test_a_name_of_prefloops_own_commands_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"there is a bundled command '{name}', and bundled names win"):
+        write("command", name, tmp_path)

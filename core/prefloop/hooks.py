@@ -41,9 +41,9 @@ class Command:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.target, str) or not TARGET.fullmatch(self.target):
-            raise TypeError(f"a command's target is a text 'package.module:name', not {self.target!r}")
+            raise TypeError(f"{self}: a command's target is a text 'package.module:name'")
         if not isinstance(self.help, str) or not self.help.strip() or "\n" in self.help:
-            raise TypeError(f"a command's help is one line of text, not {self.help!r}")
+            raise TypeError(f"{self}: a command's help is one line of text")
 
 
 Commands = Mapping[str, Command]

@@ -11,17 +11,15 @@ import importlib
 import importlib.metadata
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 from attrs import frozen
 
 from prefloop import components, hooks
 from prefloop.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 BUNDLED = "prefloop"
 COMMAND = "command"
@@ -216,27 +214,31 @@ def _offered(plugin: object, distribution: str, version: str) -> Iterator[Provid
     manager.register(plugin)
     manager.check_pending()
     for kind in KINDS.values():
-        for name, target in _named(manager, kind.hook):
+        for name, target in _named(manager, kind.hook, "classes or texts 'package.module:Class'"):
             if not re.fullmatch(r"[^\s:]+", name):
                 raise ValueError(f"{kind.hook}: {name!r} is no name: it must have no space and no colon")
             if not isinstance(target, type) and not hooks.TARGET.fullmatch(str(target)):
                 raise TypeError(f"{kind.hook}: '{name}' is neither a class nor 'package.module:Class'")
             yield Provider(kind.name, name, distribution, version, target)
-    for name, command in _named(manager, "prefloop_commands"):
+    for name, command in _named(manager, "prefloop_commands", "prefloop.Command(target, help)"):
         *group, last = name.split(" ")
-        if not re.fullmatch(r"[\w-]+", last) or len(group) > 1 or not {*hooks.GROUPS}.issuperset(group):
+        if not re.fullmatch(r"[^\W_][\w-]*", last) or len(group) > 1 or not {*hooks.GROUPS}.issuperset(group):
             raise ValueError(
-                f"prefloop_commands: {name!r} is no name: it must be one word, or one after a group "
-                f"({', '.join(hooks.GROUPS)})"
+                f"prefloop_commands: {name!r} is no name: it must be one word that begins with a letter or "
+                f"digit, or such a word after a group ({', '.join(hooks.GROUPS)})"
             )
         if not isinstance(command, hooks.Command):
             raise TypeError(f"prefloop_commands: '{name}' is no prefloop.Command(target, help)")
         yield Provider(COMMAND, name, distribution, version, command.target, command.help)
 
 
-def _named(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, Any]]:
-    for answer in getattr(manager.hook, hook)():
-        for name, target in dict(answer).items():
+def _named(manager: pluggy.PluginManager, hook: str, offers: str) -> Iterator[tuple[str, Any]]:
+    caller = getattr(manager.hook, hook)
+    for answer in caller() or [None] * len(caller.get_hookimpls()):  # pluggy leaves None out
+        if not isinstance(answer, Mapping):
+            returned = "None" if answer is None else f"a value of type '{type(answer).__name__}'"
+            raise TypeError(f"{hook} returned {returned}: it must return a mapping from names to {offers}")
+        for name, target in answer.items():
             if not isinstance(name, str):
                 raise TypeError(f"{hook}: {name!r} is no name: it must be text")
             yield name, target
@@ -252,7 +254,10 @@ def canonical(distribution: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    first, *more = f"{type(error).__name__}: {error}".splitlines()
+    if more and isinstance(error, pluggy.PluginValidationError):
+        return f"{first}: {more[-1]}"  # its last line says which argument of the hook is wrong
+    return first
 
 
 def origin_of(component: object, kind: str, known: Mapping[type, Origin]) -> Origin:

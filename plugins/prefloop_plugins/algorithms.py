@@ -42,8 +42,8 @@ class Xpo:
     """Online DPO with a bonus for moving away from the reference (`Kl`).
 
     mlx-lm-lora's XPO has the estimator ``sampled``; `XpoPaper` is the paper's. In the experiment of
-    `docs/experiments/exploration.md`, ``exact`` and ``k2`` found the rare answer at no weight. Only
-    ``sampled`` did, in 4 of 5 seeds at 0.05 and in none with ``judging.ties: half``.
+    `docs/experiments/exploration.md`, ``exact`` and ``k2`` found the rare answer at none of the
+    weights tried. Only ``sampled`` did, in 4 of 5 seeds at 0.05 and in none with ``judging.ties: half``.
     """
 
     alpha: Alpha = field(

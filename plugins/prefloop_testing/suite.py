@@ -38,9 +38,14 @@ HOOKS = (*(kind.hook for kind in KINDS.values()), "prefloop_commands")
 _LIST_PLUGIN = f"""
 import sys
 from importlib.metadata import EntryPoint
-plugin = EntryPoint("plugin", sys.argv[1], "prefloop").load()
-for hook in {HOOKS!r}:
-    getattr(plugin, hook, dict)()
+try:
+    plugin = EntryPoint("plugin", sys.argv[1], "prefloop").load()
+    for hook in {HOOKS!r}:
+        getattr(plugin, hook, dict)()
+except SystemExit as error:
+    sys.exit(f"it ends the process with {{error.code or 0!r}}")
+except Exception as error:
+    sys.exit(f"{{type(error).__name__}}: {{error}}".splitlines()[0])
 print(*(name for name in {HEAVY!r} if name in sys.modules))
 """
 
@@ -217,11 +222,12 @@ def _heavy_imports(entry_point: str) -> tuple[str, ...]:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, (
-        f"'{entry_point}' cannot be imported ({done.stderr.strip().splitlines()[-1]}): "
+    reason = done.stderr.strip() or f"it ends the process with {done.returncode}"
+    assert done.returncode == 0 and done.stdout, (
+        f"'{entry_point}' cannot be imported ({reason.splitlines()[-1]}): "
         "prefloop sets the plugin aside, and no component of it can be used."
     )
-    return tuple(done.stdout.split())
+    return tuple(done.stdout.splitlines()[-1].split())  # the plugin may have printed before
 
 
 def _entry_points(distribution: str) -> list[importlib.metadata.EntryPoint]:

@@ -14,6 +14,7 @@ from string import Template
 
 from attrs import frozen
 
+from prefloop.cli import main
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, KINDS, Registry
 
@@ -77,6 +78,8 @@ def _check_name(kind: str, name: str) -> None:
     registry = Registry()
     offered = registry.commands if kind == "command" else registry.of_kind(kind)
     bundled = {p.name for p in offered if p.distribution == BUNDLED}
+    if kind == "command":
+        bundled.update(main.commands)
     if name in bundled:
         raise UserError(
             f"there is a bundled {kind} '{name}', and bundled names win: yours would only be found by its "
@@ -95,7 +98,7 @@ def _names(kind: str, name: str) -> Mapping[str, str]:
         "distribution": distribution,
         "module": distribution.replace("-", "_"),
         "Class": "".join(word.capitalize() for word in [*words, kind]),
-        "function": "_".join(words),
+        "library": "click>=8.1.7" if kind == "command" else "attrs>=24.2",
         "yaml": _fill(_IN_YAML.get(kind, "$kind: $name"), {"kind": kind, "name": name}),
         "year": str(date.today().year),
     }
