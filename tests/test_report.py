@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from prefloop import UserError, load_config, train
+from prefloop import StopRun, UserError, load_config, train
 from prefloop.cli import main
 from prefloop.runs.files import sealed_lines
 from prefloop_plugins.closing import closing_words
@@ -235,6 +236,23 @@ def test_a_run_with_only_a_manifest_is_reported(tmp_path: Path) -> None:
         assert f"There is no {missing}." in text
     for part in ("There was no evaluation.", "No step was taken.", "There are no held-out answers."):
         assert part in text
+
+
+@pytest.mark.parametrize("event", ["evaluated", "pairs_judged"])
+def test_a_run_that_was_stopped_before_its_first_step_is_reported(
+    event: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(*_: object) -> None:
+        raise StopRun("enough")
+
+    run = train(load_config(settings(tmp_path / "run")), observers=[SimpleNamespace(**{event: stop})])
+    assert (run.status, run.summary["steps"], caplog.messages) == ("stopped", 0, [])
+    found = Page((run.path / "report.html").read_text("utf-8"))
+    assert "0 of 1 steps, stopped." in found.text
+    assert "No step was taken." in found.text
+    assert re.search(r"evaluating, saving, loading [\d.]+ s - 100%", found.text)
+    assert "2 runs compared" in Page(report_of(run.path, write_run(tmp_path / "whole"))).text
+    assert "2 runs compared" in Page(report_of(run.path, shutil.copytree(run.path, tmp_path / "twin"))).text
 
 
 def test_a_run_of_an_older_version_is_reported(tmp_path: Path) -> None:

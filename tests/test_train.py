@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import frozen
 
-from prefloop import Config, Evaluation, Pair, Run, Step, StopRun, UserError, Verdict, load_config, train
+from prefloop import (
+    Config,
+    Evaluation,
+    Pair,
+    Run,
+    Step,
+    StopRun,
+    UserError,
+    Verdict,
+    load_config,
+    resume,
+    train,
+)
 from support import small_runs
 from support.small_runs import lines
 
@@ -160,6 +173,60 @@ def test_a_failed_run_has_the_reason_in_its_manifest(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     assert manifest["status"] == "failed"
     assert manifest["reason"] == "the server is gone"
+
+
+EVENTS = ["run_started", "pairs_judged", "step_finished", "evaluated", "checkpoint_saved"]
+
+
+def raises(event: str, error: Exception) -> SimpleNamespace:
+    """An observer that raises `error` when it hears of `event`."""
+
+    def method(*_: object) -> None:
+        raise error
+
+    return SimpleNamespace(**{event: method})
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_observer_that_fails_at_any_event_fails_the_run(event: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no more"):
+        train(config_for(tmp_path / "run"), observers=[raises(event, RuntimeError("no more"))])
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (manifest["status"], manifest["reason"]) == ("failed", "no more")
+
+
+@pytest.mark.parametrize(("failed", "status"), [(False, "stopped"), (True, "failed")])
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_observer_may_stop_the_run_at_any_event(
+    event: str, failed: bool, status: str, tmp_path: Path
+) -> None:
+    ear, stop = Ear(), StopRun("enough", failed=failed)
+    run = train(config_for(tmp_path / "run"), observers=[raises(event, stop), ear])
+    manifest = json.loads((run.path / "run.json").read_text())
+    taken = {"step_finished": 1, "checkpoint_saved": 2}.get(event, 0)
+    assert (manifest["status"], manifest["reason"], manifest["summary"]["steps"]) == (status, "enough", taken)
+    assert list(run.checkpoints()) == [taken]
+    assert (run.path / "adapters.safetensors").is_file()
+    assert ear.heard[0] == "started", "others hear of an event at which one stops the run"
+    assert ear.heard[-2:] == [f"saved {taken}", status]
+    assert len(set(ear.heard)) == len(ear.heard), "nothing is told twice"
+    assert resume(run.path).summary["steps"] == 3
+
+
+def test_an_observer_that_stops_at_every_checkpoint_gives_its_first_reason(tmp_path: Path) -> None:
+    observers = [raises("step_finished", StopRun("first")), raises("checkpoint_saved", StopRun("second"))]
+    run = train(config_for(tmp_path / "run"), observers=observers)
+    assert (run.status, run.manifest["reason"]) == ("stopped", "first")
+
+
+def test_a_run_that_has_ended_keeps_its_status_whatever_an_observer_does(tmp_path: Path) -> None:
+    ear = Ear()
+    stopped = raises("run_finished", StopRun("too late", failed=True))
+    run = train(config_for(tmp_path / "run"), observers=[stopped, ear])
+    assert (run.status, ear.heard[-1], "reason" in run.manifest) == ("finished", "finished", False)
+    with pytest.raises(RuntimeError, match="no more"):
+        train(config_for(tmp_path / "other"), observers=[raises("run_finished", RuntimeError("no more"))])
+    assert json.loads((tmp_path / "other" / "run.json").read_text())["status"] == "finished"
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:

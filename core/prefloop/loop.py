@@ -179,9 +179,15 @@ class Loop:
         ]
 
     def notify(self, event: str, *arguments: Any) -> None:
-        """Call the method `event` of every observer."""
+        """Call the method `event` of every observer. A `StopRun` is raised once all have heard of it."""
+        stops: list[StopRun] = []
         for observer in self.observers:
-            getattr(observer, event)(*arguments)
+            try:
+                getattr(observer, event)(*arguments)
+            except StopRun as stop:
+                stops.append(stop)
+        if stops:
+            raise stops[0]
 
     def _check_prompts(self) -> None:
         if self.stream is None and self.batch_size > len(self.prompts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ class _Session:
     evaluations: list[Evaluation] = field(factory=list, init=False)
     adapters_step: int | None = field(default=None, init=False)
     """The step of the adapters that were put back at the end, where some were."""
+    stop: StopRun | None = field(default=None, init=False)
+    """What ends the run before its last step, if something does."""
     started: float = field(factory=time.perf_counter, init=False)
 
     def drive(self, observers: Sequence[Any], last: Path | None = None) -> Run:
@@ -102,12 +105,11 @@ class _Session:
             self.evaluations = load_checkpoint(last, loop)
         with disk_errors_as_user_errors(run.path):
             run.begin(loop.steps_taken, {e.step for e in self.evaluations})
-        self._cache_judgements()
-        all_observers = (Recorder(run), *_report(config), *config.observers, *observers, *guards(config))
-        loop.observers = tuple(adapt(observer, Observer) for observer in all_observers)
-        loop.notify("run_started", run)
         try:
             with disk_errors_as_user_errors(run.path):
+                self._cache_judgements()
+                everyone = (Recorder(run), *_report(config), *config.observers, *observers, *guards(config))
+                loop.observers = tuple(adapt(observer, Observer) for observer in everyone)
                 status = self._steps()
                 final = self._choose(status)
                 run.save_policy(loop.policy)
@@ -117,7 +119,8 @@ class _Session:
             raise
         finally:
             close_components(config)
-        loop.notify("run_finished", run)
+        with suppress(StopRun):  # it has ended
+            loop.notify("run_finished", run)
         return run
 
     def _cache_judgements(self) -> None:
@@ -134,14 +137,17 @@ class _Session:
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""
         try:
+            self.loop.notify("run_started", self.run)
             self._between_steps()
             steps = iter(self.loop)
-            while not self._out_of_patience() and next(steps, None):
+            while not self.stop and not self._out_of_patience() and next(steps, None):
                 self._between_steps()
         except StopRun as stop:
-            self.run.manifest["reason"] = stop.reason
+            self.stop = stop
             self._save()
-            return "failed" if stop.failed else "stopped"
+        if self.stop:
+            self.run.manifest["reason"] = self.stop.reason
+            return "failed" if self.stop.failed else "stopped"
         if self.loop.steps_taken < self.loop.steps:
             self.run.manifest["reason"] = (
                 f"ended early after step {self.loop.steps_taken}: the win rate has not improved in "
@@ -172,7 +178,10 @@ class _Session:
         training = self.config.training
         folder = save_checkpoint(self.run.path, self.loop, self.evaluations)
         prune(self.run.path, training.keep_last, training.keep_best, self.evaluations)
-        self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
+        try:
+            self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
+        except StopRun as stop:  # once more would save the same
+            self.stop = self.stop or stop
 
     def _choose(self, status: str) -> Evaluation | None:
         """The evaluation of what is saved: the policy as it is, or as it was at its best, put back."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefloop.types import Evaluation, Rate
-from prefloop_plugins.rates import interval
+from prefloop_plugins.rates import NOTHING, interval
 from prefloop_plugins.report.measures import longer_wins, phases, steps_taken
 from prefloop_plugins.report.records import RunFiles
 
@@ -177,9 +177,9 @@ def time_rows(run: RunFiles) -> list[Row]:
     seconds = run.about("summary", "seconds")
     if isinstance(seconds, int | float) and seconds > sum(spent.values()):
         spent["evaluating, saving, loading"] = float(seconds) - sum(spent.values())
-    total = sum(spent.values())
+    total, steps = sum(spent.values()), len(run.steps)
     return [
-        (name, duration(s), number(s / len(run.steps)), percent(s / total))
+        (name, duration(s), number(s / steps) if steps else NOTHING, percent(s / total))
         for name, s in spent.items()
         if total
     ]
