@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import doctest
 import importlib.metadata
+import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -66,6 +68,20 @@ def test_the_page_on_runs_has_the_metrics_that_a_run_writes(tmp_path: Path) -> N
     assert (len(steps), len(evaluations)) == (2, 2)
     assert _names("A line for a step") == sorted(set().union(*steps))
     assert _names("A line for an evaluation") == sorted(set().union(*evaluations))
+
+
+@pytest.mark.slow
+def test_the_program_that_reads_a_run_is_type_correct(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("mypy is not installed: pip install --group lint")
+    page = (DOCS / "runs.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    paths = os.pathsep.join(str(ROOT / part) for part in ("core", "plugins"))
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "mypy"), "program.py"]
+    environment = {**os.environ, "MYPYPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "Success: no issues found in 1 source file\n"
 
 
 def _names(section: str) -> list[str]:

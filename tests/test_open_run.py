@@ -20,6 +20,7 @@ from prefloop import (
     Run,
     Step,
     StepMetrics,
+    StopRun,
     UserError,
     Verdict,
     load_config,
@@ -151,6 +152,37 @@ def test_a_file_that_was_replaced_is_read_from_its_start(tmp_path: Path) -> None
     gone = run.metrics(shorter.cursor)
     assert (gone.records, gone.cursor, gone.restarted) == ((), 0, True)
     assert [str(problem) for problem in run.problems] == ["There is no metrics.jsonl."]
+
+
+def test_a_young_run_lacks_only_what_it_has_not_written_yet(tmp_path: Path) -> None:
+    """The same files are missing of a run that has ended."""
+    for status in ("running", "finished"):
+        run = write_run(tmp_path / status, status=status)
+        for name in ("metrics.jsonl", "judgements.jsonl"):
+            (run / name).unlink()
+        shutil.rmtree(run / "evaluations")
+    young, over = open_run(tmp_path / "running"), open_run(tmp_path / "finished")
+    for run in (young, over):
+        assert (run.metrics().records, run.judgements().records, run.evaluations()) == ((), (), [])
+    assert (young.problems, young.judgements().problems) == ((), ())
+    assert [damage.file for damage in over.problems] == ["metrics.jsonl", "judgements.jsonl"]
+    young.metrics(cursor=100)
+    assert [str(damage) for damage in young.problems] == ["There is no metrics.jsonl."], "it was there"
+
+
+def test_a_run_that_ends_before_the_first_verdict_lacks_nothing(tmp_path: Path) -> None:
+    found: list[tuple[str, object]] = []
+
+    class Looks:
+        def run_started(self, run: Run) -> None:
+            seen = open_run(run.path)
+            read = (seen.metrics(), seen.judgements(), seen.evaluations(), seen.settings)
+            found.append((seen.status, seen.problems if read else None))
+            raise StopRun("enough")
+
+    run = open_run(train(load_config(settings_for(tmp_path / "run")), observers=[Looks()]).path)
+    assert (run.metrics().records, run.judgements().records) == ((), ())
+    assert [*found, (run.status, run.problems)] == [("running", ()), ("stopped", ())]
 
 
 def test_a_run_of_an_older_version_is_opened(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ class Run(RunView):
     def begin(self, step: int, evaluated: Collection[int] = ()) -> None:
         """Start writing after `step` and the evaluations in `evaluated`; what comes again is cut off."""
         self.ledger = Ledger(self.path / LEDGER)
+        (self.path / LEDGER).touch()  # a run that ends before the first verdict lacks no file
         metrics = read_lines(self.path / METRICS, _with_step)
         rewrite(self.path / METRICS, sealed_lines([m for m in metrics if _is_past(m, step, evaluated)]))
         for file in (self.path / EVALUATIONS).glob("*.json"):

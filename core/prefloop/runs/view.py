@@ -62,7 +62,8 @@ class NewRecords(Generic[T]):
     checkpoint: the cursor is past its end or inside a line. `records` are then all that it holds now, and
     what was read of it before is out of date."""
     problems: tuple[Damage, ...] = ()
-    """What was left out, or that there is no such file."""
+    """What was left out, or that there is no such file. That a run which is going on has not written it yet
+    is none."""
 
 
 def open_run(path: str | Path) -> RunView:
@@ -184,9 +185,10 @@ class RunView:
         return tuple(damage for found in self._problems.values() for damage in found)
 
     def _read(self, name: str, cursor: int, parse: Callable[[bytes], T]) -> NewRecords[T]:
-        found = read_new(self.path / name, cursor, parse)
+        may_be_missing = name == LOG or (self.status == "running" and not cursor)
+        found = read_new(self.path / name, cursor, parse, may_be_missing=may_be_missing)
         before = () if found.restarted or not cursor else self._problems.get(name, ())
-        self._problems[name] = (*before, *found.problems) if name != LOG else ()
+        self._problems[name] = (*before, *found.problems)
         return found
 
     def _evaluation_files(self, *, in_training: bool) -> Iterator[tuple[str, Evaluation]]:
@@ -237,7 +239,9 @@ def read_judgements(path: Path) -> NewRecords[Judgement]:
     return read_new(path, 0, _from_json(judgement_from_json))
 
 
-def read_new(path: Path, cursor: int, parse: Callable[[bytes], T]) -> NewRecords[T]:
+def read_new(
+    path: Path, cursor: int, parse: Callable[[bytes], T], *, may_be_missing: bool = False
+) -> NewRecords[T]:
     """What `parse` makes of each whole line after `cursor`; one that is still being written comes later.
 
     A line for which it raises one of `DAMAGE` is left out, and named among the problems.
@@ -262,8 +266,8 @@ def read_new(path: Path, cursor: int, parse: Callable[[bytes], T]) -> NewRecords
                 file.seek(0)
                 before = file.read(start).count(b"\n")
     except FileNotFoundError:
-        missing = Damage(path.name, None, f"There is no {path.name}.")
-        return NewRecords((), 0, restarted=cursor > 0, problems=(missing,))
+        missing = () if may_be_missing else (Damage(path.name, None, f"There is no {path.name}."),)
+        return NewRecords((), 0, restarted=cursor > 0, problems=missing)
     except OSError as error:
         unreadable = Damage(path.name, None, f"{path.name} cannot be read: {error.strerror}.")
         return NewRecords((), cursor, problems=(unreadable,))
