@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from prefloop import embedded
-from prefloop.errors import UserError, guess
+from prefloop.errors import UserError, guess_neighbour
 
 if TYPE_CHECKING:
     from prefloop.settings import PromptsConfig
@@ -83,11 +83,7 @@ def _no_such_file(given: str, path: Path) -> str:
     message = f"there is no file or folder '{given}'"
     if not path.parent.is_dir():
         return f"{message}: there is not even a folder '{path.parent}'"
-    return f"{message}, and it is no Hub id of the form owner/name.{_neighbour(path)}"
-
-
-def _neighbour(path: Path) -> str:
-    return guess(path.name, [entry.name for entry in path.parent.glob("*")])
+    return f"{message}, and it is no Hub id of the form owner/name.{guess_neighbour(path)}"
 
 
 def _read_file(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
@@ -134,10 +130,12 @@ def _read_hub(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
         except ConnectionError as error:
             raise UserError(
                 f"{what} the Hugging Face Hub cannot be reached to look for a data set of that name: "
-                f"{_reason(error)}. Connect, or give a local file or folder.{_neighbour(path)}"
+                f"{_reason(error)}. Connect, or give a local file or folder.{guess_neighbour(path)}"
             ) from error
         except FileNotFoundError as error:  # absent, private, gated, or without data files
-            raise UserError(f"{what} not on the Hub either: {_reason(error)}.{_neighbour(path)}") from error
+            raise UserError(
+                f"{what} not on the Hub either: {_reason(error)}.{guess_neighbour(path)}"
+            ) from error
         return _rows(found, config)
 
 
