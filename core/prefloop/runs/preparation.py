@@ -17,7 +17,7 @@ from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet, load_prompts
 from prefloop.prompts.order import split_held_out
 from prefloop.runs.plan import Division, Plan
-from prefloop.runs.planning import make_plan
+from prefloop.runs.planning import check_memory, make_plan
 from prefloop.scoring.scorer import lay_out
 from prefloop.types import Pair, PreferenceBatch, Prompt, Verdict
 
@@ -153,7 +153,10 @@ def dry_run(config: Config, echo: Callable[[str], object]) -> None:
     asked. Raises `UserError` where a trainable tensor gets no gradient, or the reference moves with the
     policy.
     """
-    prepared = prepare(config).with_components(people=False)
+    prepared = prepare(config)
+    check_memory(prepared.plan, config.training.memory_limit_gb)
+    prepared = prepared.with_components(people=False)
+    check_memory(prepared.plan, config.training.memory_limit_gb)
     for title, text in prepared.plan.lines():
         echo(f"{title:<8} {text}")
     loop = prepared.loop
