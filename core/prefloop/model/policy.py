@@ -144,8 +144,8 @@ class Policy:
             ) from error
         if not math.isfinite(distance):
             raise UserError(
-                "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32, or "
-                "a lower adapter.scale."
+                "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 "
+                "or a lower adapter.scale."
             )
         if distance > (0.01 if sampled.dtype == mx.float32 else 0.1):
             kind = self.loaded.config.get("model_type")
