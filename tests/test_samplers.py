@@ -175,7 +175,8 @@ def test_exported_pairs_train_offline(tmp_path: Path) -> None:
         "evaluation": {"held_out": 0},
     }
     path = write(tmp_path / "pairs.jsonl", export_pairs(train(load_config(online)).path, details=True).rows)
-    run = train(load_config(settings(tmp_path, path)))
+    # Every step has the same four pairs, so that what is learnt does not hang on which pairs come last.
+    run = train(load_config(settings(tmp_path, path, prompts={"path": str(path), "limit": 6})))
     metrics = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert run.status == "finished"
     assert "win_rate" not in run.summary, "the labels of a file cannot judge new answers"
