@@ -12,5 +12,11 @@ from prefloop import Command, hookimpl
 @hookimpl
 def prefloop_commands() -> dict[str, Command]:
     return {
-        "studio": Command("prefloop_studio.command:studio", "Train, watch, label and talk in the browser.")
+        "studio": Command("prefloop_studio.command:studio", "Train, watch, label and talk in the browser."),
+        "label": Command("prefloop_studio.label_command:label", "Answer the pairs that a run waits for."),
     }
+
+
+@hookimpl
+def prefloop_judges() -> dict[str, str]:
+    return {"web": "prefloop_studio.judge:WebJudge"}

@@ -17,6 +17,7 @@ from prefloop import UserError
 from prefloop_studio.acting import Acting
 from prefloop_studio.answers import http_error, user_error
 from prefloop_studio.guard import Guard
+from prefloop_studio.labelling import Labelling
 from prefloop_studio.library import Library
 from prefloop_studio.queue import Queue
 from prefloop_studio.series import ColumnCache
@@ -38,6 +39,7 @@ def application(folder: Path, token: str, hosts: Collection[str]) -> ASGIApp:
     library = Library(folder)
     routes = [
         *Watching(library, ColumnCache()).routes(),
+        *Labelling(library).routes(),
         *Acting(library, Queue(folder), Signer(token)).routes(),
         Route("/", _index),
         Route("/charts/{file}", _chart_library),
