@@ -19,6 +19,7 @@ from prefloop_studio.answers import http_error, user_error
 from prefloop_studio.guard import Guard
 from prefloop_studio.labelling import Labelling
 from prefloop_studio.library import Library
+from prefloop_studio.preparing import Preparing
 from prefloop_studio.queue import Queue
 from prefloop_studio.series import ColumnCache
 from prefloop_studio.signed import Signer
@@ -37,10 +38,12 @@ PAGES = Path(str(files("prefloop_studio") / "pages"))
 def application(folder: Path, token: str, hosts: Collection[str]) -> ASGIApp:
     """The Studio for the runs in `folder`, for those who know `token` and ask by one of the names `hosts`."""
     library = Library(folder)
+    queue = Queue(folder)
     routes = [
         *Watching(library, ColumnCache()).routes(),
+        *Preparing(library, queue).routes(),
         *Labelling(library).routes(),
-        *Acting(library, Queue(folder), Signer(token)).routes(),
+        *Acting(library, queue, Signer(token)).routes(),
         Route("/", _index),
         Route("/charts/{file}", _chart_library),
         Mount("/pages", StaticFiles(directory=PAGES)),
