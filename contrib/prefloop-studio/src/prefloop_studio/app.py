@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from prefloop import UserError
 from prefloop_studio.acting import Acting
 from prefloop_studio.answers import http_error, user_error
+from prefloop_studio.arena import Arena
 from prefloop_studio.guard import Guard
 from prefloop_studio.labelling import Labelling
 from prefloop_studio.library import Library
@@ -43,6 +44,7 @@ def application(folder: Path, token: str, hosts: Collection[str]) -> ASGIApp:
         *Watching(library, ColumnCache()).routes(),
         *Preparing(library, queue).routes(),
         *Labelling(library).routes(),
+        *Arena(library).routes(),
         *Acting(library, queue, Signer(token)).routes(),
         Route("/", _index),
         Route("/charts/{file}", _chart_library),

@@ -68,6 +68,14 @@ export async function stream(path, handlers, signal) {
   }
 }
 
+/** Send `body`, and hear what comes back piece by piece. Raises `Refused` where the server does not listen. */
+export async function say(path, body, heard, signal) {
+  const options = { method: "POST", headers: { ...headers(), "content-type": "application/json" }, body: JSON.stringify(body), signal };
+  const response = await fetch(path, options);
+  if (!response.ok) throw new Refused(response.status, await response.json().catch(() => null));
+  await readEvents(response.body.getReader(), { said: heard });
+}
+
 async function readEvents(reader, handlers) {
   const decoder = new TextDecoder();
   let held = "";
