@@ -24,6 +24,7 @@ from prefloop_studio.preparing import Preparing
 from prefloop_studio.queue import Queue
 from prefloop_studio.series import ColumnCache
 from prefloop_studio.signed import Signer
+from prefloop_studio.trying import Trying
 from prefloop_studio.watching import Watching
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def application(folder: Path, token: str, hosts: Collection[str]) -> ASGIApp:
         *Preparing(library, queue).routes(),
         *Labelling(library).routes(),
         *Arena(library).routes(),
+        *Trying(library).routes(),
         *Acting(library, queue, Signer(token)).routes(),
         Route("/", _index),
         Route("/charts/{file}", _chart_library),

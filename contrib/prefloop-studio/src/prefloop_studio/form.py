@@ -7,6 +7,7 @@ bundled components do.
 from __future__ import annotations
 
 import inspect
+import math
 from typing import TYPE_CHECKING, Any
 
 from attrs import NOTHING
@@ -59,7 +60,7 @@ def _component(provider: Provider, registry: Registry) -> dict[str, Any]:
 
 
 def _first_sentence(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").replace("``", "")
 
 
 def _option(option: Option) -> dict[str, Any]:
@@ -117,5 +118,5 @@ def _bounds(validator: Any) -> Iterator[tuple[str, float]]:
     if inner := getattr(validator, "validator", None):
         yield from _bounds(inner)
     name = BOUNDS.get(getattr(validator, "compare_op", ""))
-    if name is not None:
+    if name is not None and math.isfinite(validator.bound):
         yield name, validator.bound
