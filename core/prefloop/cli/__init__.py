@@ -17,7 +17,7 @@ from prefloop.cli.runs import runs
 from prefloop.cli.train import train
 from prefloop.deprecated import FormerKeyWarning
 from prefloop.errors import UserError
-from prefloop.text import printable
+from prefloop.text import in_a_line
 
 
 class Main(PluggedGroup):
@@ -29,7 +29,7 @@ class Main(PluggedGroup):
                 return super().main(*args, **settings)
         except UserError as error:
             for problem in error.problems:
-                click.echo(f"error: {printable(problem)}", err=True)
+                click.echo(f"error: {problem}", err=True)
             sys.exit(2)
 
 
@@ -45,7 +45,7 @@ def _former_keys_printed() -> Iterator[None]:
                 show(message, category, *place, **more)
             elif str(message) not in printed:
                 printed.add(str(message))
-                click.echo(f"warning: {printable(str(message))}", err=True)
+                click.echo(f"warning: {in_a_line(str(message))}", err=True)
 
         warnings.simplefilter("always", FormerKeyWarning)
         warnings.showwarning = print_line
