@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefloop.embedded import PREFIX, resolve
-from prefloop.text import one_line, printable
+from prefloop.text import in_a_line, one_line, printable
 from prefloop.types import Rate
 from prefloop_plugins.report.words import right_answers_sentence, win_rate_sentences
 
@@ -25,10 +26,11 @@ def closing_words(run: RunView) -> str:
 
 
 def _unfinished(run: RunView) -> str:
+    path = str(run.path)
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.manifest['plan']['steps']} steps: "
-        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {run.path}.\n"
-        f"To go on:\n  prefloop train --resume {run.path}"
+        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}.\n"
+        f"To go on:\n  prefloop train --resume {shlex.quote(path)}"
     )
 
 
@@ -72,12 +74,12 @@ def _next(run: RunView) -> str:
             "  prefloop plugins list                         judges, losses and more to choose from"
         )
     whole = run.settings["adapter"]["type"] == "full"
-    source = (
-        f"--model {run.path / 'model'}" if whole else f"--model {resolve(given)} --adapter-path {run.path}"
-    )
-    return where + f"  python -m mlx_lm generate {source} --prompt 'Hello'"
+    model = str(run.path / "model") if whole else resolve(given)
+    source = ["--model", model] if whole else ["--model", model, "--adapter-path", str(run.path)]
+    return where + f"  {shlex.join(['python', '-m', 'mlx_lm', 'generate', *source])} --prompt 'Hello'"
 
 
 def _where(run: RunView) -> str:
     page = "report.html, " if (run.path / "report.html").is_file() else ""
-    return f"The run is in {run.path} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors)."
+    folder = in_a_line(str(run.path))
+    return f"The run is in {folder} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors)."
