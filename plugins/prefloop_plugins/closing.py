@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from prefloop.embedded import PREFIX, resolve
@@ -30,7 +31,7 @@ def _unfinished(run: RunView) -> str:
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.manifest['plan']['steps']} steps: "
         f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}.\n"
-        f"To go on:\n  prefloop train --resume {shlex.quote(path)}"
+        f"To go on:\n  prefloop train --resume {quote(path)}"
     )
 
 
@@ -73,10 +74,28 @@ def _next(run: RunView) -> str:
             "  prefloop config init > my.yaml                a commented configuration of your own\n"
             "  prefloop plugins list                         judges, losses and more to choose from"
         )
-    whole = run.settings["adapter"]["type"] == "full"
-    model = str(run.path / "model") if whole else resolve(given)
-    source = ["--model", model] if whole else ["--model", model, "--adapter-path", str(run.path)]
-    return where + f"  {shlex.join(['python', '-m', 'mlx_lm', 'generate', *source])} --prompt 'Hello'"
+    return where + "\n".join(f"  python -m mlx_lm {command}" for command in _commands(run))
+
+
+def _commands(run: RunView) -> Iterator[str]:
+    """What makes mlx-lm answer with what was trained, on the model that it was trained on."""
+    model, quantize = str(resolve(run.settings["model"]["path"])), run.settings["model"]["quantize"]
+    if run.settings["adapter"]["type"] == "full":
+        yield f"generate --model {quote(str(run.path / 'model'))} --prompt Hello"
+        return
+    if quantize != "none":
+        source, model = model, f"{Path(model).name}-{quantize}"
+        yield f"convert --hf-path {quote(source)} {_AS_QUANTIZED[quantize]} --mlx-path {quote(model)}"
+    yield f"generate --model {quote(model)} --adapter-path {quote(str(run.path))} --prompt Hello"
+
+
+_AS_QUANTIZED = {
+    "4bit": "--quantize --q-bits 4",
+    "6bit": "--quantize --q-bits 6",
+    "8bit": "--quantize --q-bits 8",
+    "mxfp4": "--quantize --q-mode mxfp4",
+}
+"""How `mlx_lm convert` makes what ``model.quantize`` makes."""
 
 
 def _where(run: RunView) -> str:
