@@ -7,7 +7,18 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from prefloop import BaseSampler, Completion, Loop, Pair, Policy, Progress, Prompt, Sampling, Verdict, component
+from prefloop import (
+    BaseSampler,
+    Completion,
+    Loop,
+    Pair,
+    Policy,
+    Progress,
+    Prompt,
+    Sampling,
+    Verdict,
+    component,
+)
 from prefloop.config import TrainingConfig
 
 
