@@ -27,10 +27,20 @@ class Main(PluggedGroup):
         try:
             with _former_keys_printed():
                 return super().main(*args, **settings)
-        except UserError as error:
+        except (UserError, ImportError) as error:
+            if "libmlx" in str(error):  # what the dynamic linker did not find
+                error = UserError(_NO_BACK_END)
+            if not isinstance(error, UserError):
+                raise
             for problem in error.problems:
                 click.echo(f"error: {printable(problem)}", err=True)
             sys.exit(2)
+
+
+_NO_BACK_END = (
+    "mlx cannot be loaded: on Linux it computes nothing without a back end. Install one: "
+    "pip install 'prefloop[cpu]', or pip install 'prefloop[cuda]' for an NVIDIA card."
+)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from attrs import evolve, frozen
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import get_total_parameters
@@ -27,7 +28,8 @@ from prefloop.cpu.kernels import use_numpy
 from prefloop.errors import UserError
 from prefloop.loop import Loop, pairs_at_once
 from prefloop.model.adapters import fuse_adapters
-from prefloop.model.mlx_lm_internals import cache_bytes_per_token
+from prefloop.model.loading import LoadedModel
+from prefloop.model.mlx_lm_internals import cache_bytes_per_token, ignored_window
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet
 from prefloop.runs.plan import Division, Memory, Plan, size_words
@@ -109,6 +111,7 @@ def make_plan(
     estimate = Estimator(loop, longest_of_all, completion, judge, len(held_out))
     division = division or divide(estimate, loop, SHARE * memory_limit(limit_gb))
     memory = estimate(division.micro_batch, division.pool_bytes)
+    window = _beyond_window(loop.policy.loaded, "policy", longest_of_all + completion)
     shortage = "" if on_cpu() else _shortage(memory, division, limit_gb)
     return Plan(
         parameters=int(get_total_parameters(loop.policy.model)),
@@ -125,7 +128,18 @@ def make_plan(
         tokens_per_step=2 * loop.batch_size * (longest + completion),
         division=division,
         memory=memory,
-        warnings=(*loop.idle_schedules(), *([shortage] if shortage else [])),
+        warnings=tuple(text for text in (*loop.idle_schedules(), shortage, window) if text),
+    )
+
+
+def _beyond_window(loaded: LoadedModel, name: str, tokens: int) -> str:
+    window = ignored_window(loaded.model, loaded.config)
+    if window is None or tokens <= window:
+        return ""
+    return (
+        f"the {name} was trained with a sliding window of {window:,} tokens, which mlx-lm leaves out for its "
+        f"type of model ({loaded.config['model_type']}): what is longer (here up to {tokens:,} tokens) is "
+        "computed otherwise than it was trained. Shorten prompts.max_length or sampler.max_completion_length."
     )
 
 
@@ -205,7 +219,9 @@ class Estimator:
         output = [arrays(module.trainable_parameters()) for module in model.head_modules()]
         return {
             "H": hidden,
-            "I": int(config.get("intermediate_size") or 4 * hidden),
+            "I": int(
+                np.max(config.get("intermediate_size") or 4 * hidden)
+            ),  # gemma3n's is one for each layer
             "Q": heads * width,
             "K": int(config.get("num_key_value_heads") or heads) * width,
             "A": heads,

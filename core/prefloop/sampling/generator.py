@@ -52,10 +52,24 @@ class Generator:
         rows = self._sample([p.tokens for p in prompts], sampling, stop, seed)
         return [self._completion(row, stop, source) for row in rows]
 
-    def _sample(self, prompts: list[Tokens], sampling: Sampling, stop: set[int], seed: int) -> list[Tokens]:
+    def likeliest(self, prompt: Prompt, count: int) -> tuple[Completion, mx.array]:
+        """The `count` likeliest tokens one after another, and the logits ``[count, V]`` that gave them."""
+        self.model.eval()
+        recorder = _Recorder(Sampling(temperature=0.0, max_tokens=count), 0)
+        (row,) = self._sample([prompt.tokens], recorder.sampling, set(), 0, lambda *_: recorder.start())
+        return self._completion(row, set(), "policy"), mx.concatenate(recorder.logits[:count])
+
+    def _sample(
+        self,
+        prompts: list[Tokens],
+        sampling: Sampling,
+        stop: set[int],
+        seed: int,
+        make_sampler: Callable[[Sampling, int], TokenSampler] = TokenSampler,
+    ) -> list[Tokens]:
         model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, TokenSampler(sampling, seed), stop, self.pool_bytes)
+            request = Request(prompts, make_sampler(sampling, seed), stop, self.pool_bytes)
             try:
                 return self._engines[0](model, request)
             except ValueError:
@@ -68,6 +82,18 @@ class Generator:
         stopped = tokens[-1] in stop
         text = self.tokenizer.decode(list(tokens[:-1] if stopped else tokens), skip_special_tokens=True)
         return Completion(tokens, text, stopped, source)
+
+
+class _Recorder(TokenSampler):
+    """Keeps the logits of every step, since `start` was last called."""
+
+    def start(self) -> _Recorder:
+        self.logits: list[mx.array] = []
+        return self
+
+    def __call__(self, logits: mx.array) -> mx.array:
+        self.logits.append(logits)
+        return super().__call__(logits)
 
 
 def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
