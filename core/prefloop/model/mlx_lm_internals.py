@@ -189,8 +189,8 @@ def beyond_window(config: Mapping[str, Any], name: str, tokens: int, remedy: str
         return ""
     return (
         f"the {name} was trained with a sliding window of {window:,} tokens, which mlx-lm leaves out for "
-        f"this type of model. Texts can have {tokens:,} tokens here, and those longer than the window are read "
-        f"otherwise than it was trained to. Lower {remedy}."
+        f"this type of model. Texts can have {tokens:,} tokens here, and those longer than the window are "
+        f"read otherwise than it was trained to. Lower {remedy}."
     )
 
 
