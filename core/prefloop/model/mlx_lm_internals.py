@@ -164,8 +164,8 @@ def limit_vocabulary(model: nn.Module, size: int) -> None:
     model.__class__ = type(cls.__name__, (cls,), {"__call__": call})
 
 
-_WINDOWED = ("mistral", "mixtral", "gemma2", "phi3", "phimoe", "starcoder2", "smollm3")
-_WINDOWED += ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
+_WINDOWED = {"mistral", "mixtral", "gemma2", "phi3", "phimoe", "starcoder2", "smollm3"}
+_WINDOWED |= {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe"}
 """Types that have a sliding window in transformers and none in mlx-lm."""
 
 
