@@ -17,7 +17,7 @@ from prefloop.cli.runs import runs
 from prefloop.cli.train import train
 from prefloop.deprecated import FormerKeyWarning
 from prefloop.errors import Notice, UserError
-from prefloop.text import printable
+from prefloop.text import in_a_line
 
 
 class Main(PluggedGroup):
@@ -33,7 +33,7 @@ class Main(PluggedGroup):
             if not isinstance(error, UserError):
                 raise
             for problem in error.problems:
-                click.echo(f"error: {printable(problem)}", err=True)
+                click.echo(f"error: {problem}", err=True)
             sys.exit(2)
 
 
@@ -56,7 +56,7 @@ def _warnings_printed() -> Iterator[None]:
                 show(message, category, *place, **more)
             elif str(message) not in printed:
                 printed.add(str(message))
-                click.echo(f"warning: {printable(str(message))}", err=True)
+                click.echo(f"warning: {in_a_line(str(message))}", err=True)
 
         for kind in _SHOWN:
             warnings.simplefilter("always", kind)
