@@ -132,17 +132,12 @@ class Policy:
         wrong would be trained on probabilities that its completions never had. Rounding moves less than a
         thousandth of a distribution in float32, and less than a tenth in half precision.
         """
-        try:
-            completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
-            with inference_attention():
-                hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
-                scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
-            p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
-            distance = number(mx.abs(p - q).sum(-1).mean()) / 2
-        except RuntimeError as error:  # mlx's, such as of a product that a device has no kernel for
-            raise UserError(
-                f"model: it cannot be computed here: {error}. Try another model.dtype."
-            ) from error
+        completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+        with inference_attention():
+            hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
+            scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
+        p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
+        distance = number(mx.abs(p - q).sum(-1).mean()) / 2
         if not math.isfinite(distance):
             raise UserError(
                 "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 "
