@@ -1,4 +1,4 @@
-"""Conversations in tokens: nothing of a text is lost, and an answer is what the template would have written."""
+"""Conversations in tokens: no text is lost, and an answer is what the template would have written."""
 
 from __future__ import annotations
 
