@@ -16,6 +16,12 @@ set_option = click.option(
     help="Override one setting, such as judge.temperature=0.2. May be given several times.",
 )
 
+accept_option = click.option(
+    "--accept-change",
+    is_flag=True,
+    help="Go on although the model, prompts or judge changed; the run's record says so.",
+)
+
 
 def configure_process() -> str | None:
     """Keep the libraries' own advice out of the output, and load a fast BLAS before anything imports mlx.

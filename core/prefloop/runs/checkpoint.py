@@ -4,7 +4,7 @@
       adapters.safetensors, adapter_config.json    the trained tensors, as mlx-lm reads them
       optimizer.safetensors                        the optimizer, its step and its schedule
       components.safetensors                       the state of components, where one has any
-      state.json                                   steps taken, evaluations so far, which prompts
+      state.json                                   steps taken, evaluations so far
       SHA256SUMS                                   of the files above, as `sha256sum --check` reads it
 
 There is no random state: what a step draws depends on the run's seed and the step's number alone, and so
@@ -30,7 +30,7 @@ from prefloop.model.weight_sharing import arrays
 from prefloop.runs.files import discard, new_folder, rewrite_json
 from prefloop.runs.records import evaluation_from_state, evaluation_to_state
 from prefloop.runs.view import CHECKPOINTS, checkpoints
-from prefloop.types import Evaluation, Prompt
+from prefloop.types import Evaluation
 
 OPTIMIZER = "optimizer.safetensors"
 COMPONENTS = "components.safetensors"
@@ -51,7 +51,6 @@ def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) ->
             mx.save_safetensors(str(beside / COMPONENTS), named)
         state = {
             "step": loop.steps_taken,
-            "prompts": fingerprint(loop.prompts),
             "evaluations": [evaluation_to_state(evaluation) for evaluation in evaluations],
         }
         rewrite_json(beside / STATE, state)
@@ -62,7 +61,7 @@ def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) ->
 def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     """Put a loop that has taken no step where the checkpoint was, and return the evaluations so far.
 
-    Raises `UserError` where the checkpoint is damaged, or belongs to other settings or prompts.
+    Raises `UserError` where the checkpoint is damaged, or belongs to other settings.
     """
     try:
         if (folder / SUMS).read_bytes() != _sums(folder).encode():
@@ -74,11 +73,6 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     except (OSError, RuntimeError, ValueError) as error:
         raise _damaged(folder, error) from error
     state = read_state(folder)
-    if state["prompts"] != fingerprint(loop.prompts):
-        raise UserError(
-            f"the prompts are not those that checkpoint '{folder}' was trained on. Put the data back as they "
-            "were, or start a new run from it with adapter.resume_from."
-        )
     model = loop.policy.model
     if {k: v.shape for k, v in trained.items()} != {k: v.shape for k, v in loop.policy.trainable().items()}:
         raise UserError(f"checkpoint '{folder}' does not fit the model and adapter settings of the run.")
@@ -136,11 +130,3 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def _damaged(folder: Path, error: Exception) -> UserError:
     return UserError(f"checkpoint '{folder}' is damaged: {error}. Remove it to go on from the one before.")
-
-
-def fingerprint(prompts: Sequence[Prompt]) -> str:
-    """Equal for equal prompts in the same order: which ones a run is trained on."""
-    digest = hashlib.sha256()
-    for prompt in prompts:
-        digest.update(json.dumps([prompt.text, prompt.tokens]).encode())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet, load_prompts
 from prefloop.prompts.order import split_held_out
+from prefloop.runs.dependencies import dependencies
 from prefloop.runs.plan import Division, Plan
 from prefloop.runs.planning import make_plan
 from prefloop.scoring.scorer import lay_out
@@ -48,6 +49,11 @@ class Prepared:
         self.loop.micro_batch = plan.division.micro_batch
         self.loop.policy.limit_pools(plan.division.pool_bytes)
         return evolve(self, plan=plan)
+
+    def dependencies(self) -> dict[str, str]:
+        """The digests of what the run depends on."""
+        held_out = self.evaluator.prompts if self.evaluator else ()
+        return dependencies(self.config, self.loop.prompts, held_out)
 
 
 def prepare(config: Config) -> Prepared:
