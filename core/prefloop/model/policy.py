@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from prefloop.errors import UserError, said_of
+from prefloop.errors import StopRun, UserError, said_of
 from prefloop.metrics import number
 from prefloop.model.adapters import check_origin, fused_copy, load_adapters, make_trainable, save_adapters
 from prefloop.model.loading import LoadedModel, load_model
@@ -139,6 +139,8 @@ class Policy:
                 scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
             p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
             distance = number(mx.abs(p - q).sum(-1).mean()) / 2
+        except StopRun:
+            distance = math.nan
         except RuntimeError as error:  # mlx's, such as of a product that a device has no kernel for
             raise UserError(
                 f"model: it cannot be computed here: {error}. Try another model.dtype."

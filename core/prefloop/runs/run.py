@@ -146,7 +146,8 @@ class Run(RunView):
             if file.stem.isdecimal() and int(file.stem) not in evaluated:
                 file.unlink()
         self.manifest |= {"status": "running"}
-        self.manifest.pop("reason", None)
+        for about_the_end in ("reason", "resumable"):
+            self.manifest.pop(about_the_end, None)
         self.save_manifest()
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
