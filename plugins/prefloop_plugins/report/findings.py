@@ -88,8 +88,7 @@ def claim(run: RunFiles) -> Finding:
         return Finding(
             "warning",
             "No win rate after training",
-            f"Of the verdicts on {plural(len(run.after.pairs), 'held-out prompt')} none counts: all are errors "
-            "or abstentions.",
+            "None of the verdicts on the held-out answers counts: all are errors or abstentions.",
         )
     rate = f"{interval(after)} on {plural(after.pairs, 'held-out prompt')}"
     if after.low <= 0.5 <= after.high:
