@@ -214,7 +214,7 @@ def test_adapters_are_merged_for_sampling_where_that_loses_nothing(
     folded = fuse_adapters(policy.model)
     assert not any("lora_a" in module for _, module in folded.named_modules())
     assert any("lora_a" in module for _, module in policy.model.named_modules())
-    assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-5)
+    assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-4)
     assert not mx.allclose(folded(tokens), policy.reference(tokens), rtol=1e-2, atol=1e-2)
     monkeypatch.setattr("prefloop.model.adapters.FUSE_LIMIT", 0)
     assert fuse_adapters(policy.model) is policy.model

@@ -129,7 +129,7 @@ def test_an_asynchronous_judge_works_while_the_rest_is_sampled(model_folder: Mod
     step = make_loop(policy, Elsewhere(), training={"batch_size": 3}).step()
     assert events == ["submitted 2", "submitted 1", "waited for 2", "waited for 1"]
     assert step.verdicts == Longer().judge(step.pairs)
-    assert len({p.first.tokens for p in step.pairs}) == 3
+    assert len({p.prompt.text for p in step.pairs}) == 3
 
 
 def test_a_stop_in_one_half_of_the_batch_still_waits_for_the_other(model_folder: ModelFolder) -> None:

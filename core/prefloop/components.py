@@ -14,6 +14,8 @@ from prefloop.errors import UserError
 from prefloop.types import Evaluation, Need, Pair, Progress, Prompt, Sampling, Scores, Step, Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import mlx.core as mx
 
     from prefloop.model.policy import Policy
@@ -151,6 +153,9 @@ class BaseJudge(Base):
     For a judge that answers elsewhere, such as on a server. It gets each half of a step's pairs as soon as
     they are sampled, so that it works while the other half is sampled.
     """
+
+    def attach(self, folder: Path) -> None:
+        """Keep in `folder`, the run's, what has to outlive the process. Called before the first pair."""
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in the order of `pairs`."""

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from prefloop.embedded import PREFIX, resolve
-from prefloop.text import one_line, printable
+from prefloop.text import in_a_line, one_line, printable
 from prefloop.types import Rate
 from prefloop_plugins.report.findings import CHECKS, finished, warnings
 from prefloop_plugins.report.reading import read_run
@@ -30,10 +30,11 @@ def closing_words(run: RunView) -> str:
 
 
 def _unfinished(run: RunView) -> str:
+    path = str(run.path)
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.manifest['plan']['steps']} steps: "
-        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {run.path}.\n"
-        f"To go on:\n  prefloop train --resume {run.path}"
+        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}.\n"
+        f"To go on:\n  prefloop train --resume {quote(path)}"
     )
 
 
@@ -113,4 +114,5 @@ _AS_QUANTIZED = {
 
 def _where(run: RunView) -> str:
     page = "report.html, " if (run.path / "report.html").is_file() else ""
-    return f"The run is in {run.path} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors)."
+    folder = in_a_line(str(run.path))
+    return f"The run is in {folder} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,14 +13,20 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from prefloop.errors import UserError, said_of
-from prefloop.model.adapters import fused_copy, load_adapters, make_trainable, save_adapters
+from prefloop.metrics import number
+from prefloop.model.adapters import check_origin, fused_copy, load_adapters, make_trainable, save_adapters
 from prefloop.model.loading import LoadedModel, load_model
+from prefloop.model.mlx_lm_internals import limit_vocabulary, path_without_pattern
+from prefloop.model.split import inference_attention
 from prefloop.model.weight_sharing import arrays, view
 from prefloop.sampling import Generator
 from prefloop.sampling.pool import Told, ignore
-from prefloop.scoring.scorer import Scorer
+from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
+
+CHECKED_TOKENS = 8
+"""Tokens on which sampling is compared with scoring before a run."""
 
 
 class Policy:
@@ -66,6 +73,7 @@ class Policy:
         mx.random.seed(seed)
         make_trainable(loaded.model, adapter)
         if adapter.resume_from:
+            check_origin(adapter, loaded.folder)
             load_adapters(loaded.model, adapter.resume_from)
         return cls(loaded, adapter, reference)
 
@@ -120,6 +128,36 @@ class Policy:
         """Scores completions under the reference."""
         return Scorer(self.reference)
 
+    def check_sampling(self, prompt: Prompt) -> None:
+        """Raises `UserError` where tokens are sampled from another distribution than they are scored by.
+
+        Sampling reads earlier tokens from caches and scoring computes them all. A family whose caches are
+        wrong would be trained on probabilities that its completions never had. Rounding moves less than a
+        thousandth of a distribution in float32, and less than a tenth in half precision.
+        """
+        try:
+            completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+            with inference_attention():
+                hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
+                scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
+            p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
+            distance = number(mx.abs(p - q).sum(-1).mean()) / 2
+        except RuntimeError as error:  # mlx's, such as of a product that a device has no kernel for
+            raise UserError(
+                f"model: it cannot be computed here: {error}. Try another model.dtype."
+            ) from error
+        if not math.isfinite(distance):
+            raise UserError(
+                "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32."
+            )
+        if distance > (0.01 if sampled.dtype == mx.float32 else 0.1):
+            kind = self.loaded.config.get("model_type")
+            raise UserError(
+                "model: tokens are not sampled from the distribution that they are scored by: over the first "
+                f"{CHECKED_TOKENS}, {distance:.1%} of it differs. For this type of model ({kind}) mlx-lm "
+                "decodes wrongly from its caches, so it cannot be trained here."
+            )
+
     def encode(self, text: str, *, system: str | None = None, thinking: bool = False) -> Prompt:
         """A prompt of one user turn, through the chat template where the tokenizer has one."""
         messages = [{"role": "system", "content": system}] if system else []
@@ -162,7 +200,8 @@ class Policy:
 
         fused = fused_copy(self.model)
         config = _naming_dtype(self.loaded.config, fused)
-        save(folder, str(self.loaded.folder), fused, self.tokenizer, config, donate_model=False)
+        with path_without_pattern(self.loaded.folder) as source:
+            save(folder, str(source), fused, self.tokenizer, config, donate_model=False)
 
     def _reference(self, reference: str) -> nn.Module:
         if reference in ("base", ""):
@@ -176,7 +215,16 @@ class Policy:
                 f"reference '{reference}': its tokenizer differs from the policy's, so it cannot score "
                 "the same tokens. Use a model of the same family."
             )
-        return view(other.model)
+        ours, theirs = (int(m(mx.array([[0]])).shape[-1]) for m in (self.model, other.model))  # lazy
+        if theirs < ours:
+            raise UserError(
+                f"reference '{reference}': it gives logits for {theirs} tokens and the policy for {ours}, so "
+                "it cannot score all that the policy may say. Use one whose embedding is at least as wide."
+            )
+        reduced = view(other.model)
+        if theirs > ours:  # padding: the tokenizers are the same
+            limit_vocabulary(reduced, ours)
+        return reduced
 
     def _end_of_turn(self, stops: set[int]) -> int:
         """The stop token that the chat template puts after an answer, or else the tokenizer's own."""

@@ -47,6 +47,8 @@ class Prepared:
         plan = make_plan(self.loop, self.prompts, held_out, judge=held, division=division)
         self.loop.micro_batch = plan.division.micro_batch
         self.loop.policy.limit_pools(plan.division.pool_bytes)
+        first = (self.loop.prompts[i] for i in self.loop.order.indices(0, self.loop.batch_size))
+        self.loop.policy.check_sampling(max(first, key=lambda prompt: len(prompt.tokens)))
         return evolve(self, plan=plan)
 
 

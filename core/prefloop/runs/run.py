@@ -22,8 +22,10 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
+import shlex
 import subprocess
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -178,12 +180,14 @@ class Run(RunView):
         rewrite(self.path / CONFIG, b"# sha256 of what follows: %s\n" % _digest(text) + text)
 
     def _take(self) -> None:
-        """Keep other processes out for as long as this one lives."""
-        self._lock = (self.path / LOCK).open("wb")
+        """Keep other processes out for as long as this one lives, and say in the lock which one it is."""
+        self._lock = (self.path / LOCK).open("ab", buffering=0)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"run '{self.path}' is in use by another process; stop that first.") from error
+        self._lock.truncate(0)
+        self._lock.write(b"%d\n" % os.getpid())
 
 
 class Recorder(Observer):
@@ -268,7 +272,7 @@ def refuse_taken(path: Path) -> None:
     if (path / MANIFEST).exists():
         raise UserError(
             f"output.path: '{path}' holds a run already; give another folder, or go on with that run: "
-            f"prefloop train --resume {path}"
+            f"prefloop train --resume {shlex.quote(str(path))}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import asdict, define, evolve, field
 
-from prefloop.components import Observer, adapt
+from prefloop.components import BaseJudge, Observer, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import StopRun, UserError
@@ -127,6 +127,7 @@ class _Session:
     def _cache_judgements(self) -> None:
         """Put the ledger in front of the judges."""
         loop, ledger = self.loop, self.run.ledger
+        adapt(self.config.judge, BaseJudge).attach(self.run.path)
         identity = identify(self.config.judge, self.config.origins)
         loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
         if self.evaluator:

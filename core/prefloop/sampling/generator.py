@@ -55,15 +55,28 @@ class Generator:
             return []
         self.model.eval()
         stop = {int(i) for i in self.tokenizer.eos_token_ids}
-        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed, told)
+        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed, told=told)
         return [self._completion(row, stop, source) for row in rows]
 
+    def likeliest(self, prompt: Prompt, count: int) -> tuple[Completion, mx.array]:
+        """The `count` likeliest tokens one after another, and the logits ``[count, V]`` that gave them."""
+        self.model.eval()
+        recorder = _Recorder(Sampling(temperature=0.0, max_tokens=count), 0)
+        (row,) = self._sample([prompt.tokens], recorder.sampling, set(), 0, lambda *_: recorder.start())
+        return self._completion(row, set(), "policy"), mx.concatenate(recorder.logits[:count])
+
     def _sample(
-        self, prompts: list[Tokens], sampling: Sampling, stop: set[int], seed: int, told: Told = ignore
+        self,
+        prompts: list[Tokens],
+        sampling: Sampling,
+        stop: set[int],
+        seed: int,
+        make_sampler: Callable[[Sampling, int], TokenSampler] = TokenSampler,
+        told: Told = ignore,
     ) -> list[Tokens]:
         model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, TokenSampler(sampling, seed), stop, self.pool_bytes, told)
+            request = Request(prompts, make_sampler(sampling, seed), stop, self.pool_bytes, told)
             try:
                 return self._engines[0](model, request)
             except ValueError:
@@ -76,6 +89,18 @@ class Generator:
         stopped = tokens[-1] in stop
         text = self.tokenizer.decode(list(tokens[:-1] if stopped else tokens), skip_special_tokens=True)
         return Completion(tokens, text, stopped, source)
+
+
+class _Recorder(TokenSampler):
+    """Keeps the logits of every step, since `start` was last called."""
+
+    def start(self) -> _Recorder:
+        self.logits: list[mx.array] = []
+        return self
+
+    def __call__(self, logits: mx.array) -> mx.array:
+        self.logits.append(logits)
+        return super().__call__(logits)
 
 
 def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
