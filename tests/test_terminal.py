@@ -14,6 +14,7 @@ from prefloop import Evaluation, Progress, Step, Verdict
 from prefloop.cli.runs import _rate
 from prefloop.embedded import resolve
 from prefloop.evaluation.stats import wilson
+from prefloop.runs.preparation import _time_words
 from prefloop_plugins.alarms import Alarms
 from prefloop_plugins.closing import _next
 from prefloop_plugins.progress import ProgressObserver
@@ -228,3 +229,27 @@ def test_without_a_terminal_a_long_evaluation_says_how_far_it_is(monkeypatch: py
         now[0] += seconds
         observer.evaluating("judged", done, 9)
     assert file.getvalue().splitlines()[2:] == ["evaluating: judged 2 of 9", "evaluating: judged 4 of 9"]
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "person", "said"),
+    [
+        (True, False, "about 2 h 29 min on this machine: 100 steps of 80 s, 4 evaluations of 4 min"),
+        (False, False, "about 2 h 13 min on this machine: 100 steps of 80 s"),
+        (
+            False,
+            True,
+            (
+                "about 2 h 13 min on this machine: 100 steps of 80 s, without the time of the person who "
+                "judges"
+            ),
+        ),
+    ],
+)
+def test_a_dry_run_says_the_hours(evaluated: bool, person: bool, said: str) -> None:
+    """4 pairs took 40 s, so 8 take 80; 30 held-out prompts 4 min: at first, after 40 and 80, at the end."""
+    loop = SimpleNamespace(steps=100, batch_size=8, judge=SimpleNamespace(interactive=person))
+    evaluator = SimpleNamespace(prompts=range(30)) if evaluated else None
+    config = SimpleNamespace(training=SimpleNamespace(evaluate_every=40))
+    prepared: Any = SimpleNamespace(loop=loop, evaluator=evaluator, config=config)
+    assert _time_words(prepared, 4, {"sampling": 20.0, "judging": 8.0, "scoring": 12.0}) == said
