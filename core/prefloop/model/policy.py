@@ -20,6 +20,7 @@ from prefloop.model.mlx_lm_internals import limit_vocabulary, path_without_patte
 from prefloop.model.split import inference_attention
 from prefloop.model.weight_sharing import arrays, view
 from prefloop.sampling import Generator
+from prefloop.sampling.pool import Told, ignore
 from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
@@ -84,13 +85,15 @@ class Policy:
         seed: int,
         source: Source = "policy",
         trained: Mapping[str, mx.array] | None = None,
+        told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt from the live policy or its reference.
 
         `trained` is what `trainable` gave at an earlier step, to sample from the policy as it was then.
+        `told` hears at every token how many completions have just ended.
         """
         with self._with_trained(trained):
-            return self._generators[source](prompts, sampling, seed=seed, source=source)
+            return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
 
     @property
     def pool_bytes(self) -> int:
