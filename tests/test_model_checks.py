@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from mlx_lm.models.cache import KVCache
 
 import prefloop
 from prefloop import Policy, Prompt, UserError
+from prefloop.cli import main
 from prefloop.config import AdapterConfig, ModelConfig
+from prefloop.errors import Notice
 from prefloop.model.loading import load_model
 from prefloop.model.mlx_lm_internals import ignored_window, not_finite
+from prefloop.runs import preparation
 from prefloop.runs.preparation import prepare
 from support.small_runs import settings_for
 from support.tiny_models import ModelFolder, build
@@ -271,18 +275,15 @@ def test_a_run_checks_its_sampling_before_it_starts(tmp_path: Path, monkeypatch:
         ({"model_type": "qwen3", "sliding_window": 24, "use_sliding_window": False}, None),
         ({"model_type": "qwen3", "sliding_window": 24, "use_sliding_window": True}, 24),
         ({"model_type": "llama", "sliding_window": 24}, None),  # no window in transformers either
+        ({"model_type": "gemma3_text", "sliding_window": 24}, None),  # mlx-lm computes it
+        ({"model_type": "mistral", "sliding_window": 24, "layer_types": ["sliding_attention"]}, None),
+        ({"model_type": "gemma2", "sliding_window": 24, "layer_types": ["sliding_attention"]}, 24),
+        ({"model_type": "mixtral", "sliding_window": 24, "layer_types": ["full_attention"]}, None),
     ],
 )
-def test_a_window_that_is_left_out_is_known(
-    model_folder: ModelFolder, settings: dict[str, Any], window: int | None
-) -> None:
-    loaded = load_model(str(model_folder("qwen3")))
-    assert ignored_window(loaded.model, {**loaded.config, **settings}) == window
-
-
-def test_a_window_that_mlx_lm_keeps_is_not_left_out(model_folder: ModelFolder) -> None:
-    loaded = load_model(str(model_folder("gemma3_text")))
-    assert ignored_window(loaded.model, {**loaded.config, "model_type": "mistral"}) is None
+def test_a_window_that_is_left_out_is_known(settings: dict[str, Any], window: int | None) -> None:
+    assert ignored_window(settings) == window
+    assert ignored_window({"model_type": "mistral3", "text_config": settings}) == window
 
 
 @pytest.mark.parametrize(("window", "warns"), [(12, True), (4096, False)])
@@ -290,6 +291,22 @@ def test_the_plan_says_what_lies_beyond_a_window(tmp_path: Path, window: int, wa
     model = configured(build(tmp_path / "model", "llama"), model_type="mistral", sliding_window=window)
     plan = prepare(prefloop.load_config(settings_for(tmp_path / "run", model=str(model)))).plan
     assert any("sliding window of 12 tokens" in text for text in plan.warnings) == warns
+
+
+def test_a_judge_that_may_read_beyond_a_window_warns(tmp_path: Path) -> None:
+    model = configured(build(tmp_path / "judge", "llama"), model_type="mistral", sliding_window=256)
+    judge = prefloop.component("judge", "llm")(model=str(model), max_length=300)
+    with pytest.warns(Notice, match=r"judge model '.*' was trained with a sliding window of 256 tokens"):
+        judge.prepare()
+
+
+def test_the_command_line_prints_a_notice_as_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(preparation, "dry_run", lambda *_, **__: warnings.warn("so", Notice, stacklevel=1))
+    with pytest.raises(SystemExit):
+        main(["train", "--dry-run"])
+    assert "warning: so\n" in capsys.readouterr().err
 
 
 # mlx without a back end

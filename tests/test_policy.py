@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -14,6 +16,7 @@ from mlx_lm import load as mlx_lm_load
 from prefloop import Policy, Prompt, UserError
 from prefloop.config import AdapterConfig, ModelConfig
 from prefloop.model.loading import load_model
+from prefloop.settings import Dtype
 from support.tiny_models import ModelFolder
 
 TOKENS = mx.array([[5, 9, 20, 33, 7]])
@@ -118,6 +121,22 @@ def test_a_fused_model_loads_on_its_own(model_folder: ModelFolder, tmp_path: Pat
     loaded, _ = mlx_lm_load(str(tmp_path / "whole"))
     assert mx.allclose(loaded(TOKENS), policy.model(TOKENS), atol=1e-4)
     assert policy.trainable(), "saving must not fuse the live policy"
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float32", "float32"), ("bfloat16", "bfloat16")])
+def test_the_configuration_of_a_whole_model_names_the_type_of_its_weights(
+    model_folder: ModelFolder, tmp_path: Path, dtype: Dtype, stored: str
+) -> None:
+    source = shutil.copytree(model_folder("llama"), tmp_path / "half")
+    config = json.loads((source / "config.json").read_text())
+    named = {"torch_dtype": "float16", "text_config": {"dtype": "float16"}}
+    (source / "config.json").write_text(json.dumps({**config, **named}))
+    policy = Policy.load(ModelConfig(path=str(source), dtype=dtype), AdapterConfig(type="full"))
+    policy.save_model(tmp_path / "whole")
+    written = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert (written["torch_dtype"], written["text_config"]) == (stored, {"dtype": stored})
+    weights: Any = mx.load(str(tmp_path / "whole" / "model.safetensors"))
+    assert {str(value.dtype) for value in weights.values()} == {f"mlx.core.{stored}"}
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])

@@ -6,6 +6,8 @@ import difflib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from prefloop.text import in_a_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
 class UserError(Exception):
     """Something given to prefloop is wrong. The message says what, where, and the likeliest fix.
 
-    `problems` holds one line each where several were found at once.
+    `problems` holds one line each where several were found at once, whatever they quote.
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(in_a_line(problem) for problem in problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Notice(UserWarning):
+    """Something given to prefloop will do, but was hardly meant. The command line prints it in a line."""
 
 
 class StopRun(Exception):  # noqa: N818 (a request, not an error)
@@ -46,6 +52,12 @@ def said_of(key: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(*(f"{key}: {problem}" for problem in error.problems)) from error
+
+
+def first_few(problems: Sequence[str], shown: int = 5) -> Sequence[str]:
+    """The first problems, and how many more there are."""
+    more = len(problems) - shown
+    return problems if more <= 0 else [*problems[:shown], f"… and {more:,} more"]
 
 
 def check_count(judge: str, given: int, pairs: int) -> None:

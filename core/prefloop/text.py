@@ -28,6 +28,14 @@ def printable_json(value: Any) -> str:
     return _STRAY_JOINER.sub(lambda found: _escaped(found[0]), text)
 
 
+def in_a_line(text: str, most: int = 600) -> str:
+    """`text` on one line, for a message that quotes names and values as they come: line breaks, and what
+    steers a terminal, as escapes. Of more than `most` characters the middle is left out.
+    """
+    line = "".join(c if c in _JOINER or (c.isprintable() and _is_printable(c)) else _escaped(c) for c in text)
+    return line if len(line) <= most else f"{line[: most * 2 // 3]}…{line[-most // 3 :]}"
+
+
 def _escaped(character: str) -> str:
     return json.dumps(character)[1:-1]
 

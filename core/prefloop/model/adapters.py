@@ -44,9 +44,9 @@ def make_trainable(model: nn.Module, adapter: AdapterConfig) -> None:
             linear_to_lora_layers(model, adapter.layers, parameters, use_dora=adapter.type == "dora")
             model(mx.array([[0]]))  # lazy; a model may compute with a layer's weight itself
         except (ValueError, AttributeError) as error:
+            said = str(error).rstrip(".")
             raise UserError(
-                f"adapter.type: {adapter.type} does not fit this model: {error}. Name other layers in "
-                "adapter.keys."
+                f"adapter.type: {adapter.type} does not fit this model: {said}. Name others in adapter.keys."
             ) from error
     if not arrays(model.trainable_parameters()):
         raise UserError("adapter: nothing is trainable with these settings. Check adapter.keys and layers.")

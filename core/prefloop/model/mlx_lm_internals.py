@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import glob
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import BatchKVCache, KVCache, RotatingKVCache, make_prompt_cache
 from mlx_lm.utils import _download, _get_classes, load_model
+
+from prefloop.errors import Notice
 
 Caches = list[Any]
 """mlx-lm's caches, one for each layer."""
@@ -161,24 +164,40 @@ def limit_vocabulary(model: nn.Module, size: int) -> None:
     model.__class__ = type(cls.__name__, (cls,), {"__call__": call})
 
 
-_WINDOWED = "mistral mixtral gemma2 phi3 phimoe starcoder2 qwen2 qwen2_moe qwen3 qwen3_moe smollm3"
+_WINDOWED = {"mistral", "mixtral", "gemma2", "phi3", "phimoe", "starcoder2", "smollm3"}
+_WINDOWED |= {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe"}
+"""Types that have a sliding window in transformers and none in mlx-lm."""
 
 
-def ignored_window(model: nn.Module, config: Mapping[str, Any]) -> int | None:
-    """Tokens of a sliding window that the model was trained with and mlx-lm computes without, if any.
-
-    The types are those that have a window in transformers and none in mlx-lm, which keeps a rotating cache
-    for every other.
-    """
+def ignored_window(config: Mapping[str, Any]) -> int | None:
+    """Tokens of a sliding window that a model was trained with and mlx-lm computes without, if any."""
     config = config.get("text_config", config)
-    window = config.get("sliding_window")
-    if not isinstance(window, int) or config.get("model_type") not in _WINDOWED.split():
+    kind, window, layers = (config.get(key) for key in ("model_type", "sliding_window", "layer_types"))
+    if not isinstance(window, int) or kind not in _WINDOWED:
         return None
-    default = not str(config["model_type"]).startswith(("qwen", "smollm"))
-    if not config.get("use_sliding_window", default):
+    if not config.get("use_sliding_window", not kind.startswith(("qwen", "smollm"))):
         return None
-    kept = {type(cache) for cache in make_prompt_cache(model)}
-    return None if RotatingKVCache in kept else window
+    windowed = layers is None or "sliding_attention" in layers
+    kept = kind == "mistral" and layers is not None  # mlx-lm's llama, which stands for it, reads them
+    return window if windowed and not kept else None
+
+
+def beyond_window(config: Mapping[str, Any], name: str, tokens: int, remedy: str) -> str:
+    """What is to be said where texts of so many tokens go beyond an ignored window; empty where none do."""
+    window = ignored_window(config)
+    if window is None or tokens <= window:
+        return ""
+    return (
+        f"the {name} was trained with a sliding window of {window:,} tokens, which mlx-lm leaves out for "
+        f"this type of model. Texts can have {tokens:,} tokens here, and those longer than the window are "
+        f"read otherwise than it was trained to. Lower {remedy}."
+    )
+
+
+def warn_of_window(config: Mapping[str, Any], name: str, tokens: int) -> None:
+    """A `Notice` where a judge whose `max_length` lets such texts in goes beyond an ignored window."""
+    if said := beyond_window(config, name, tokens, "its max_length"):
+        warnings.warn(said, Notice, stacklevel=2)
 
 
 def merge_caches(caches: Sequence[Any]) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -188,11 +189,14 @@ class Policy:
         save_adapters(folder, self.model, self.adapter, self.loaded.folder)
 
     def save_model(self, folder: Path) -> None:
-        """Write the whole model, adapters fused, the way ``mlx_lm generate --model`` reads it."""
+        """Write the whole model, adapters fused, the way ``mlx_lm generate --model`` reads it.
+
+        The weights keep the type that they were trained in, and the configuration names that one.
+        """
         from mlx_lm.utils import save
 
-        config = dict(self.loaded.config)
         fused = fused_copy(self.model)
+        config = _naming_dtype(self.loaded.config, fused)
         with path_without_pattern(self.loaded.folder) as source:
             save(folder, str(source), fused, self.tokenizer, config, donate_model=False)
 
@@ -228,3 +232,13 @@ class Policy:
                     return int(token)
         own = self.tokenizer.eos_token_id
         return int(own) if own in stops else min(stops)
+
+
+def _naming_dtype(config: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A ``config.json`` in which the type of the weights, wherever it is named, is that of `model`."""
+    dtypes = {v.dtype for v in arrays(model.parameters()).values() if mx.issubdtype(v.dtype, mx.floating)}
+    name = str(max(dtypes, key=lambda dtype: dtype.size)).removeprefix("mlx.core.")
+    named = {key: name if key in ("torch_dtype", "dtype") else value for key, value in config.items()}
+    if isinstance(text := named.get("text_config"), dict):
+        named["text_config"] = _naming_dtype(text, model)
+    return named

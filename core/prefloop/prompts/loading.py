@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
-from prefloop.errors import UserError, guess
+from prefloop.errors import UserError, first_few, guess
 from prefloop.prompts.rows import read_rows, type_in_words
 from prefloop.types import Prompt
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COLUMNS = ("prompt", "messages")
-SHOWN_PROBLEMS = 5
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -221,9 +220,3 @@ def each_row(found: RowSet, read: Callable[[Row], T]) -> list[T]:
     if problems:
         raise UserError(*first_few(problems))
     return made
-
-
-def first_few(problems: list[str]) -> list[str]:
-    """The first problems, and how many more there are."""
-    more = len(problems) - SHOWN_PROBLEMS
-    return problems if more <= 0 else [*problems[:SHOWN_PROBLEMS], f"… and {more} more"]

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,7 +165,7 @@ def disk_errors_as_user_errors(run: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"cannot write to '{run}': {error.strerror}. Nothing that was saved is lost; once that is "
-            f"mended: prefloop train --resume {run}"
+            f"mended: prefloop train --resume {shlex.quote(str(run))}"
         ) from error
 
 

@@ -25,6 +25,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -271,7 +272,7 @@ def refuse_taken(path: Path) -> None:
     if (path / MANIFEST).exists():
         raise UserError(
             f"output.path: '{path}' holds a run already; give another folder, or go on with that run: "
-            f"prefloop train --resume {path}"
+            f"prefloop train --resume {shlex.quote(str(path))}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -15,6 +16,7 @@ from prefloop.config.options import Option, element_of, kind_of, options_of, sec
 from prefloop.errors import UserError
 from prefloop.registry import Registry
 from prefloop.settings import ModelConfig, PromptsConfig
+from prefloop.text import in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +43,8 @@ def init(algorithm: str | None, output: Path | None) -> None:
         raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
-    click.echo(f"Wrote {output}. Fill in model.path and prompts.path, then run: prefloop train {output}")
+    command = shlex.join(["prefloop", "train", str(output)])
+    click.echo(f"Wrote {in_a_line(str(output))}. Fill in model.path and prompts.path, then run: {command}")
 
 
 def template(algorithm: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -30,6 +31,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> None:
     for path in package.files:
         click.echo(path)
     click.echo(
-        f"\nNext:\n  cd {package.folder}\n  pip install -U pip && pip install -e . --group test\n  pytest\n"
+        f"\nNext:\n  cd {shlex.quote(str(package.folder))}\n"
+        "  pip install -U pip && pip install -e . --group test\n  pytest\n"
         + (f"  prefloop {name} --help" if kind == "command" else f"  prefloop plugins show {kind} {name}")
     )

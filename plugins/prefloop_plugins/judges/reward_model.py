@@ -20,7 +20,13 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
-from prefloop.model.mlx_lm_internals import download_model, model_classes, read_folder, read_weights
+from prefloop.model.mlx_lm_internals import (
+    download_model,
+    model_classes,
+    read_folder,
+    read_weights,
+    warn_of_window,
+)
 from prefloop.model.split import inference_attention, padded
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
@@ -99,6 +105,7 @@ def load_scorer(path: str, *, quantize: Quantize, batch_size: int, max_length: i
             "and an answer is not known."
         )
     longest = min(max_length, config.get("max_position_embeddings") or max_length)
+    warn_of_window(config, f"reward model '{path}'", longest)
     return Scorer(model, tokenizer, config.get("pad_token_id"), longest, batch_size)
 
 

@@ -60,6 +60,8 @@ def _what(run: RunFiles) -> Iterator[str]:
 
 def win_rate_sentences(before: Rate | None, after: Rate, best_step: int | None = None) -> tuple[str, ...]:
     """What the judge preferred after training and before. `best_step` is that of the adapters, if kept."""
+    if not after.pairs:
+        return ("The judge gave no verdict on the held-out answers after training, so there is no win rate.",)
     when = f" (after step {best_step}, the best, which was kept)" if best_step else ""
     preferred = (
         f"On {plural(after.pairs, 'held-out prompt')} the judge preferred the trained policy{when} to where "

@@ -37,7 +37,11 @@ def read(text: str) -> dict[str, Any]:
         try:
             config = load_config(file)
         except UserError as error:
-            return {"written": written, "resolved": None, "problems": [_problem(p) for p in error.problems]}
+            return {
+                "written": written,
+                "resolved": None,
+                "problems": [_problem(str(p)) for p in error.problems],
+            }
     return {"written": written, "resolved": to_plain(config, config.origins), "problems": []}
 
 
@@ -127,9 +131,10 @@ def _remove(node: Any, path: Sequence[str]) -> None:
 
 def _written(file: Path) -> Any:
     try:
-        return read_file(file)[0].plain
+        root, problems = read_file(file)
     except UserError:
         return None
+    return None if problems else root.plain
 
 
 def _problem(text: str) -> dict[str, Any]:

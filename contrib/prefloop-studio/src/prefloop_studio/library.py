@@ -44,8 +44,8 @@ class Library:
     def names(self) -> list[str]:
         """The names of all runs, the newest first."""
         with suppress(OSError):
-            entries = [e for e in os.scandir(self.folder) if not e.name.startswith(".") and e.is_dir()]
-            found = [(mtime, e.name) for e in entries if (mtime := _written(Path(e.path)))]
+            entries = [e for e in os.scandir(self.folder) if e.is_dir(follow_symlinks=False)]
+            found = [(t, e.name) for e in entries if e.name[0] != "." and (t := _written(Path(e.path)))]
             return [name for _, name in sorted(found, reverse=True)]
         return []
 
