@@ -174,7 +174,7 @@ def test_a_counted_tie_pulls_both_ways(model_folder: ModelFolder, loss: str, tie
     loop = make_loop(policy, Fixed((Verdict.tie(),)), loss=component_of(**options), ties=ties)
     metrics = loop.step().metrics
     assert metrics["labelled"] == 2
-    assert metrics["grad_norm"] == pytest.approx(0.0, abs=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(0.0, abs=1e-4)  # a label's is about 20 to 40
     assert metrics["loss"] == pytest.approx({"hinge": 1.0}.get(loss, math.log(2)), rel=1e-5)
 
 
