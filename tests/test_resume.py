@@ -321,13 +321,14 @@ def test_dora_and_full_fine_tuning_resume_exactly(tmp_path: Path, kind: str) -> 
     assert adapters[0] == adapters[1]
 
 
-def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_the_newest_the_best_and_some_over_the_run_are_kept(tmp_path: Path) -> None:
     training = {"batch_size": 3, "iters": 8, "save_every": 1, "evaluate_every": 2, "keep_last": 2}
+    training["keep_spread"] = 1
     run = train(load_config(settings_for(tmp_path / "run", training=training)))
     kept = sorted(int(folder.name) for folder in (run.path / "checkpoints").iterdir())
     metrics = [m for m in timeless(run.path / "metrics.jsonl") if "evaluation" in m and m["step"] > 0]
     best = max(metrics, key=lambda m: m["evaluation"]["win_rate"]["rate"])["step"]
-    assert kept == sorted({7, 8, best})
+    assert kept == sorted({4, 7, 8, best})
 
 
 @frozen

@@ -54,8 +54,8 @@ class Generator:
     ) -> list[Completion]:
         """One completion per prompt, with the stop token where one was sampled. Seeded by `seed`.
 
-        Equal prompts pass through the model once. `told` hears at every token how many have just ended. Raises
-        `StopRun` where logits are not finite.
+        Equal prompts pass through the model once. `told` hears at every token how many have just ended.
+        Raises `StopRun` where logits are not finite.
         """
         if not prompts:
             return []
