@@ -249,8 +249,8 @@ def test_many_pairs_without_a_label_are_a_warning() -> None:
 @pytest.mark.parametrize(
     ("metric", "before", "enough", "too_far"),
     [
-        ("distinct_1", 0.5, 0.35, 0.349),
-        ("distinct_2", 0.5, 0.35, 0.349),
+        ("distinct_1", 0.5, 0.25, 0.249),
+        ("distinct_2", 0.5, 0.25, 0.249),
         ("completion_length", 20.0, 10.0, 9.9),
         ("stop_rate", 1.0, 0.91, 0.9),
     ],

@@ -93,7 +93,11 @@ def test_greedy_pool_sampling_equals_the_model_alone(model_folder: ModelFolder, 
 @pytest.mark.parametrize("room", [1, ROOM])
 def test_every_engine_gives_the_same_greedy_completions(policy: Policy, engine: Any, room: int) -> None:
     expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
-    assert engine(policy.model, Request(RAGGED, TokenSampler(GREEDY, 0), set(), room)) == expected
+    ended: list[int] = []
+    request = Request(RAGGED, TokenSampler(GREEDY, 0), set(), room, ended.append)
+    assert engine(policy.model, request) == expected
+    assert sum(ended) == len(RAGGED)
+    assert len(ended) >= GREEDY.max_tokens  # it hears of every token
 
 
 def _stop_for_some(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> int:

@@ -96,6 +96,12 @@ def test_a_sum_that_overflows_is_no_fault() -> None:
     assert not_finite({"large": large, "small": small}) == ["small"]
 
 
+@pytest.mark.skipif(mx.default_device().type == mx.DeviceType.gpu, reason="a GPU has such a kernel")
+def test_a_model_without_a_kernel_for_its_type_is_refused(model_folder: ModelFolder) -> None:
+    with pytest.raises(UserError, match=r"cannot be loaded: .*only supports float32"):
+        load_model(str(model_folder("qwen3_next")), dtype="bfloat16")
+
+
 # Adapters
 
 

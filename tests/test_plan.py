@@ -15,7 +15,7 @@ from prefloop.config import OutputConfig
 from prefloop.loop import TARGET_MICRO_BATCH_TOKENS
 from prefloop.runs.plan import Division, Memory
 from prefloop.runs.planning import SHARE, Estimator, check_memory, divide
-from prefloop.runs.preparation import prepare
+from prefloop.runs.preparation import dry_run, prepare
 from prefloop.runs.training import resume, train
 from support.loops import make_loop
 from support.small_runs import StopsAfter, outcome, settings_for
@@ -217,3 +217,10 @@ def test_an_explicit_micro_batch_size_is_kept(model_folder: ModelFolder) -> None
     assert divide(Estimator(loop, 20, 8), loop, 1e12).micro_batch == 4
     loop.training = roomy
     assert divide(Estimator(loop, 20, 8), loop, 1.0).micro_batch == 3
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(tmp_path: Path) -> None:
+    sampler = {"max_completion_length": 10**9}
+    config = load_config(settings_for(tmp_path / "run", sampler=sampler))
+    with pytest.raises(UserError, match=r"^this run needs about .* Lower .*max_completion_length"):
+        dry_run(config, echo=lambda _: None)

@@ -244,6 +244,14 @@ class Observer:
     def step_finished(self, step: Step) -> None:
         """A step was taken."""
 
+    def evaluating(self, phase: str, done: int, total: int) -> None:
+        """Part of an evaluation is done: so many of its answers are ``sampled``, of its pairs ``judged`` or
+        of its answers ``measured``, as `phase` says.
+
+        It comes often, once for each token that is sampled. Where `StopRun` is raised the evaluation is given
+        up and is made again by a resumed run, which asks for no verdict twice.
+        """
+
     def evaluated(self, evaluation: Evaluation) -> None:
         """The policy was compared with the start of the run."""
 

@@ -87,7 +87,7 @@ def _load(folder: Path, quantize: str, dtype: str, trust_remote_code: bool) -> _
     if quantize != "none":
         config = _quantize(model, config, quantize)
     read_weights(model)
-    model(mx.array([[0]]))  # lazy; fails where a layer has no kernel for this device
+    mx.eval(model(mx.array([[0]])))  # fails where a layer has no kernel for this device or type
     return _Pristine(model, config)
 
 

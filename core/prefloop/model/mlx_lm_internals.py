@@ -164,8 +164,8 @@ def limit_vocabulary(model: nn.Module, size: int) -> None:
     model.__class__ = type(cls.__name__, (cls,), {"__call__": call})
 
 
-_WINDOWED = {"mistral", "mixtral", "gemma2", "phi3", "phimoe", "starcoder2", "smollm3"}
-_WINDOWED |= {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe"}
+_QWEN = ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
+_WINDOWED = ("mistral", "mixtral", "gemma2", "phi3", "phimoe", "starcoder2", "smollm3", *_QWEN)
 """Types that have a sliding window in transformers and none in mlx-lm."""
 
 
@@ -175,7 +175,7 @@ def ignored_window(config: Mapping[str, Any]) -> int | None:
     kind, window, layers = (config.get(key) for key in ("model_type", "sliding_window", "layer_types"))
     if not isinstance(window, int) or kind not in _WINDOWED:
         return None
-    if not config.get("use_sliding_window", not kind.startswith(("qwen", "smollm"))):
+    if not config.get("use_sliding_window", kind not in (*_QWEN, "smollm3")):
         return None
     windowed = layers is None or "sliding_attention" in layers
     kept = kind == "mistral" and layers is not None  # mlx-lm's llama, which stands for it, reads them

@@ -20,6 +20,7 @@ from prefloop.model.mlx_lm_internals import limit_vocabulary, path_without_patte
 from prefloop.model.split import inference_attention
 from prefloop.model.weight_sharing import arrays, view
 from prefloop.sampling import Generator
+from prefloop.sampling.pool import Told, ignore
 from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
@@ -84,13 +85,15 @@ class Policy:
         seed: int,
         source: Source = "policy",
         trained: Mapping[str, mx.array] | None = None,
+        told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt from the live policy or its reference.
 
         `trained` is what `trainable` gave at an earlier step, to sample from the policy as it was then.
+        `told` hears at every token how many completions have just ended.
         """
         with self._with_trained(trained):
-            return self._generators[source](prompts, sampling, seed=seed, source=source)
+            return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
 
     @property
     def pool_bytes(self) -> int:
@@ -132,20 +135,16 @@ class Policy:
         wrong would be trained on probabilities that its completions never had. Rounding moves less than a
         thousandth of a distribution in float32, and less than a tenth in half precision.
         """
-        try:
-            completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
-            with inference_attention():
-                hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
-                scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
-            p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
-            distance = number(mx.abs(p - q).sum(-1).mean()) / 2
-        except RuntimeError as error:  # mlx's, such as of a product that a device has no kernel for
-            raise UserError(
-                f"model: it cannot be computed here: {error}. Try another model.dtype."
-            ) from error
+        completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+        with inference_attention():
+            hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
+            scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
+        p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
+        distance = number(mx.abs(p - q).sum(-1).mean()) / 2
         if not math.isfinite(distance):
             raise UserError(
-                "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32."
+                "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 "
+                "or a lower adapter.scale."
             )
         if distance > (0.01 if sampled.dtype == mx.float32 else 0.1):
             kind = self.loaded.config.get("model_type")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ class _Session:
             judge = self.evaluator.judge
             identity = identify(judge, self.config.origins)
             judge = CachedJudge(judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
-            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name)
+            tell = partial(loop.notify, "evaluating")
+            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name, tell=tell)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""

@@ -16,7 +16,7 @@ from attrs import evolve
 from mlx_lm.generate import generate_step
 
 from prefloop.model.adapters import fuse_adapters
-from prefloop.sampling.pool import Request, Tokens, TokenSampler, sample_pool
+from prefloop.sampling.pool import Request, Tokens, TokenSampler, Told, ignore, sample_pool
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
@@ -39,17 +39,23 @@ class Generator:
         self._engines: list[Engine] = [sample_pool, _by_length, _one_by_one]
 
     def __call__(
-        self, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int, source: Source = "policy"
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        seed: int,
+        source: Source = "policy",
+        told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt, with the stop token where one was sampled. Seeded by `seed`.
 
-        Equal prompts pass through the model once.
+        Equal prompts pass through the model once. `told` hears at every token how many have just ended.
         """
         if not prompts:
             return []
         self.model.eval()
         stop = {int(i) for i in self.tokenizer.eos_token_ids}
-        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed)
+        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed, told=told)
         return [self._completion(row, stop, source) for row in rows]
 
     def likeliest(self, prompt: Prompt, count: int) -> tuple[Completion, mx.array]:
@@ -66,10 +72,11 @@ class Generator:
         stop: set[int],
         seed: int,
         make_sampler: Callable[[Sampling, int], TokenSampler] = TokenSampler,
+        told: Told = ignore,
     ) -> list[Tokens]:
         model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, make_sampler(sampling, seed), stop, self.pool_bytes)
+            request = Request(prompts, make_sampler(sampling, seed), stop, self.pool_bytes, told)
             try:
                 return self._engines[0](model, request)
             except ValueError:
@@ -115,7 +122,9 @@ def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
             mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.sampler
         ):
             row.append(int(token))
+            request.told(0)
             if row[-1] in request.stop:
                 break
         rows.append(tuple(row))
+        request.told(1)
     return rows

@@ -7,7 +7,10 @@ are in the sentence, so that the reader can disagree with the threshold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prefloop.evaluation.stats import wilson
+from prefloop.text import one_line
 from prefloop.types import Rate
 from prefloop_plugins.rates import interval
 from prefloop_plugins.report.measures import (
@@ -38,7 +41,7 @@ ERRORS = 0.05
 """Share of errors and abstentions that should be looked at."""
 IDLE = 0.1
 """Share of steps that may pass without an update."""
-DISTINCT = 0.7
+DISTINCT = 0.5
 """What share of its distinct n-grams a policy should keep."""
 SAME_ANSWER, SAME_ANSWER_PROMPTS = 0.3, 8
 """Share of prompts that get one and the same answer, of at least so many prompts."""
@@ -88,8 +91,7 @@ def claim(run: RunFiles) -> Finding:
         return Finding(
             "warning",
             "No win rate after training",
-            f"Of the verdicts on {plural(len(run.after.pairs), 'held-out prompt')} none counts: all are "
-            "errors or abstentions.",
+            "None of the verdicts on the held-out answers counts: all are errors or abstentions.",
         )
     rate = f"{interval(after)} on {plural(after.pairs, 'held-out prompt')}"
     if after.low <= 0.5 <= after.high:
@@ -312,6 +314,15 @@ CHECKS = (
     who_judged,
 )
 _ORDER: tuple[Level, ...] = ("warning", "note", "unknown", "fine")
+
+
+Check = Callable[[RunFiles], Finding | None]
+
+
+def warnings(run: RunFiles, *checks: Check) -> list[str]:
+    """What these checks warn of, in a line each, for a terminal."""
+    found = (check(run) for check in checks)
+    return [f"{f.title}: {one_line(f.text, 1000)}" for f in found if f and f.level == "warning"]
 
 
 def findings(run: RunFiles) -> list[Finding]:
