@@ -19,6 +19,7 @@ import pytest
 from attrs import evolve, field, frozen
 
 from prefloop import Pair, Run, Step, StopRun, UserError, Verdict, load_config, resume, train
+from support.loops import Longer
 from support.small_runs import SETTINGS, StopsAfter, lines, outcome, settings_for, timeless
 
 
@@ -345,7 +346,7 @@ class Explodes:
 def test_steps_with_an_undefined_gradient_are_left_out_and_end_the_run(tmp_path: Path) -> None:
     training = {"batch_size": 3, "iters": 20, "max_skipped": 3}
     config = load_config(settings_for(tmp_path / "run", training=training, evaluation={"held_out": 0}))
-    run = train(evolve(config, loss=Explodes()))
+    run = train(evolve(config, loss=Explodes(), judge=Longer()))  # it labels every pair
     assert run.status == "failed"
     assert "infinite or undefined for 3 steps in a row" in run.manifest["reason"]
     metrics = timeless(run.path / "metrics.jsonl")
