@@ -17,11 +17,12 @@ import yaml
 from attrs import evolve, field, frozen
 
 from prefloop.errors import UserError
+from prefloop.text import SURROGATE
 
 KeyPath = tuple[str, ...]
 DEPTH = 50
 """How deeply values may be nested."""
-ALIASED = 100_000
+ALIASED = 20_000
 """How many values the aliases of a file may stand for; a few lines of them could stand for billions."""
 
 
@@ -134,7 +135,7 @@ def from_plain(value: Any, place: Place, path: KeyPath = ()) -> Node:
 
 
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return not SURROGATE.search(text)
 
 
 def in_words(node: Node) -> str:
