@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from prefloop.cli import main
 from support.tiny_models import ModelFolder
 
 PROMPTS = [{"prompt": f"What does animal number {i} say?"} for i in range(8)]
@@ -52,6 +54,20 @@ def test_the_dry_run_refuses_equal_completions(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "both completions of every prompt come out equal" in done.stderr
     assert "Raise sampler.temperature" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["prefloop.cpu.blas.use_fastest", "prefloop.model.policy.load_model"])
+def test_ctrl_c_while_a_run_starts_is_130_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(where, interrupt)
+    done = CliRunner().invoke(main, ["train"])
+    assert (done.exit_code, done.stderr) == (130, "\nStopped.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -129,7 +129,7 @@ def test_an_asynchronous_judge_works_while_the_rest_is_sampled(model_folder: Mod
     step = make_loop(policy, Elsewhere(), training={"batch_size": 3}).step()
     assert events == ["submitted 2", "submitted 1", "waited for 2", "waited for 1"]
     assert step.verdicts == Longer().judge(step.pairs)
-    assert len({p.first.tokens for p in step.pairs}) == 3
+    assert len({p.prompt.text for p in step.pairs}) == 3
 
 
 def test_a_stop_in_one_half_of_the_batch_still_waits_for_the_other(model_folder: ModelFolder) -> None:
@@ -174,7 +174,7 @@ def test_a_counted_tie_pulls_both_ways(model_folder: ModelFolder, loss: str, tie
     loop = make_loop(policy, Fixed((Verdict.tie(),)), loss=component_of(**options), ties=ties)
     metrics = loop.step().metrics
     assert metrics["labelled"] == 2
-    assert metrics["grad_norm"] == pytest.approx(0.0, abs=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(0.0, abs=1e-4)  # a label's is about 20 to 40
     assert metrics["loss"] == pytest.approx({"hinge": 1.0}.get(loss, math.log(2)), rel=1e-5)
 
 

@@ -26,6 +26,10 @@ class UserError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class Notice(UserWarning):
+    """Something given to prefloop will do, but was hardly meant. The command line prints it in a line."""
+
+
 class StopRun(Exception):  # noqa: N818 (a request, not an error)
     """Raised by a judge or an observer to end the run cleanly: it is saved and can be resumed.
 

@@ -202,7 +202,7 @@ class TrainingConfig:
     micro_batch_size: int | None = setting(
         None,
         "Pairs of a batch that are scored at once; null is as many as fit the memory. The gradient is "
-        "the same.",
+        "the same, but for the masks of adapter.dropout.",
         optional(ge(1)),
     )
 

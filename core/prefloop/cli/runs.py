@@ -67,6 +67,8 @@ def _line(run: Mapping[str, Any]) -> str:
 
 
 def _rate(summary: Mapping[str, Any]) -> str:
-    if "win_rate" not in summary:
+    """Nothing of a run that was not evaluated after training, or whose judge gave no verdict then."""
+    rates = summary.get("win_rate", {})
+    if not rates.get("after", {}).get("pairs"):
         return ""
-    return "win rate " + " to ".join(f"{side['rate']:.0%}" for side in summary["win_rate"].values())
+    return "win rate " + " to ".join(f"{side['rate']:.0%}" for side in rates.values())

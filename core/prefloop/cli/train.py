@@ -87,7 +87,7 @@ def _say_blas(library: str | None) -> None:
 
 
 class Interrupts(Observer):
-    """Ctrl-C and SIGTERM end the run after the step it is in; a second one ends it at once.
+    """Ctrl-C and SIGTERM end the run after the step it is in, or in an evaluation; a second one at once.
 
     What is on the disk is whole at any moment.
     """
@@ -100,6 +100,9 @@ class Interrupts(Observer):
         self._previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def step_finished(self, step: Step) -> None:
+        self._stop_if_asked()
+
+    def evaluating(self, phase: str, done: int, total: int) -> None:
         self._stop_if_asked()
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -117,4 +120,4 @@ class Interrupts(Observer):
         self.received = signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        click.echo("Finishing this step, then stopping. Once more to leave at once.", err=True)
+        click.echo("Stopping after this step, or in this evaluation. Once more to leave at once.", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import mlx.core as mx
 from attrs import evolve, frozen
@@ -12,13 +12,15 @@ from prefloop.config import Config, PromptsConfig
 from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
+from prefloop.metrics import Clock
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet, load_prompts
 from prefloop.prompts.order import split_held_out
 from prefloop.runs.plan import Division, Plan
-from prefloop.runs.planning import make_plan
+from prefloop.runs.planning import check_memory, make_plan
 from prefloop.scoring.scorer import lay_out
+from prefloop.text import duration
 from prefloop.types import Pair, PreferenceBatch, Prompt, Verdict
 
 
@@ -47,6 +49,8 @@ class Prepared:
         plan = make_plan(self.loop, self.prompts, held_out, judge=held, division=division)
         self.loop.micro_batch = plan.division.micro_batch
         self.loop.policy.limit_pools(plan.division.pool_bytes)
+        first = (self.loop.prompts[i] for i in self.loop.order.indices(0, self.loop.batch_size))
+        self.loop.policy.check_sampling(max(first, key=lambda prompt: len(prompt.tokens)))
         return evolve(self, plan=plan)
 
 
@@ -151,18 +155,26 @@ def dry_run(config: Config, echo: Callable[[str], object]) -> None:
     asked. Raises `UserError` where a trainable tensor gets no gradient, or the reference moves with the
     policy.
     """
-    prepared = prepare(config).with_components(people=False)
+    prepared = prepare(config)
+    check_memory(prepared.plan, config.training.memory_limit_gb)
+    prepared = prepared.with_components(people=False)
+    check_memory(prepared.plan, config.training.memory_limit_gb)
     for title, text in prepared.plan.lines():
         echo(f"{title:<8} {text}")
     loop = prepared.loop
-    pairs = _different_pairs(loop)
+    clock = Clock()
+    with clock("sampling"):
+        pairs = _different_pairs(loop)
     completions = [c for p in pairs for c in (p.first, p.second)]
     echo(f"sampled  {len(completions)} completions, {sum(len(c.tokens) for c in completions)} tokens")
     if adapt(config.judge, BaseJudge).interactive:
         echo("judge    a person, who is not asked now")
     else:
-        echo(f"judge    {', '.join(_verdict_words(v) for v in loop.judge.judge(pairs))}")
-    _prove_learning(loop, pairs, echo)
+        with clock("judging"):
+            verdicts = loop.judge.judge(pairs)
+        echo(f"judge    {', '.join(map(_verdict_words, verdicts))}")
+    _prove_learning(loop, pairs, echo, clock)
+    echo(f"time     {_time_words(prepared, len(pairs), clock.seconds)}")
     echo("Nothing was written. Everything is ready to train.")
 
 
@@ -180,13 +192,38 @@ def _different_pairs(loop: Loop) -> list[Pair]:
     )
 
 
-def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]) -> None:
+def _time_words(prepared: Prepared, pairs: int, seconds: Mapping[str, float]) -> str:
+    """How long the run will take, from what so many of its pairs took.
+
+    A step repeats that for its prompts. So does an evaluation, which has two answers for a prompt as well,
+    but it scores without a gradient: a third of the work.
+    """
+    loop, evaluator = prepared.loop, prepared.evaluator
+    asking = (seconds["sampling"] + seconds.get("judging", 0.0)) / pairs
+    scoring = seconds["scoring"] / pairs
+    step = loop.batch_size * (asking + scoring)
+    steps = f"{loop.steps:,} steps of {duration(step)}"
+    a_person = ", without the time of the person who judges" if prepared.loop.judge.interactive else ""
+    if evaluator is None:
+        return f"about {duration(loop.steps * step)} on this machine: {steps}{a_person}"
+    every = prepared.config.training.evaluate_every
+    evaluations = 1 + len({*(range(every, loop.steps, every) if every else ()), loop.steps})
+    evaluation = len(evaluator.prompts) * (asking + scoring / 3)
+    total = duration(loop.steps * step + evaluations * evaluation)
+    evaluated = f"{evaluations} evaluations of {duration(evaluation)}"
+    return f"about {total} on this machine: {steps}, {evaluated}{a_person}"
+
+
+def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object], clock: Clock) -> None:
     """Two throw-away updates: an adapter starts with one factor at zero, which blocks the other once."""
     batch = PreferenceBatch.from_verdicts(pairs, [Verdict(0.9)] * len(pairs))
     before = _reference_logprobs(loop, batch)
     untouched = set(loop.policy.trainable())
     for step in (1, 2):
-        gradient, _ = loop.gradient(batch, loop.progress(step), sum(batch.weight))
+        clock.seconds["scoring"] = 0.0  # the second time, nothing has to be made ready any more
+        with clock("scoring"):
+            gradient, _ = loop.gradient(batch, loop.progress(step), sum(batch.weight))
+            mx.eval(gradient)
         untouched -= {name for name, g in arrays(gradient).items() if bool(mx.any(g != 0))}
         loop.optimizer.update(loop.policy.model, gradient)
         mx.eval(loop.policy.model.trainable_parameters())

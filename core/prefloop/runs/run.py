@@ -22,6 +22,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shlex
@@ -179,12 +180,14 @@ class Run(RunView):
         rewrite(self.path / CONFIG, b"# sha256 of what follows: %s\n" % _digest(text) + text)
 
     def _take(self) -> None:
-        """Keep other processes out for as long as this one lives."""
-        self._lock = (self.path / LOCK).open("wb")
+        """Keep other processes out for as long as this one lives, and say in the lock which one it is."""
+        self._lock = (self.path / LOCK).open("ab", buffering=0)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"run '{self.path}' is in use by another process; stop that first.") from error
+        self._lock.truncate(0)
+        self._lock.write(b"%d\n" % os.getpid())
 
 
 class Recorder(Observer):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attrs import asdict, define, evolve, field
 
-from prefloop.components import Observer, adapt
+from prefloop.components import BaseJudge, Observer, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import StopRun, UserError
@@ -126,13 +127,15 @@ class _Session:
     def _cache_judgements(self) -> None:
         """Put the ledger in front of the judges."""
         loop, ledger = self.loop, self.run.ledger
+        adapt(self.config.judge, BaseJudge).attach(self.run.path)
         identity = identify(self.config.judge, self.config.origins)
         loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
         if self.evaluator:
             judge = self.evaluator.judge
             identity = identify(judge, self.config.origins)
             judge = CachedJudge(judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
-            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name)
+            tell = partial(loop.notify, "evaluating")
+            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name, tell=tell)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""
