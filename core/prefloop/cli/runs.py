@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from prefloop.cli.common import set_option
+from prefloop.cli.common import PathOnDisk, set_option
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
@@ -22,7 +22,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@click.argument("folder", default="runs", type=PathOnDisk())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default: runs)."""
@@ -37,14 +37,14 @@ def list_runs(folder: Path, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
     click.echo(printable_json(open_run(run).manifest))
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 @set_option
 def resume(run: Path, overrides: tuple[str, ...]) -> None:
     """Go on with RUN from its last checkpoint; the same as `prefloop train --resume RUN`."""

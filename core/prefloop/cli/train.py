@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import configure_process, set_option
+from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.cpu import blas
@@ -28,10 +28,10 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 
 
 @click.command()
-@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.argument("config", required=False, type=PathOnDisk())
 @set_option
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a stopped run.")
+@click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run.")
 def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None) -> None:
     """Train with CONFIG, or run the quick start where none is given.
 

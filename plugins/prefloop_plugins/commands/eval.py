@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefloop.cli.common import configure_process, set_option
+from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.errors import StopRun, UserError
 from prefloop.runs.view import EVALUATIONS, LEDGER
 from prefloop.text import printable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 @click.option(
     "--against",
     metavar="MODEL",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--judge", metavar="CONFIG", help="Another judge than the run's evaluations have.")
 @click.option("--prompts", metavar="PATH", help="Other prompts than those that the run held out.")
 @set_option
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write, not one in the run.")
+@click.option("--output", type=PathOnDisk(), help="The file to write, not one in the run.")
 def evaluate(
     run: Path,
     against: str,
