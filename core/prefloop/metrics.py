@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
 
 import mlx.core as mx
 
-from prefloop.types import Pair, Progress, Scores, Verdict
+from prefloop.types import Completion, Pair, Progress, Scores, Verdict
 
 
 class Clock:
@@ -96,6 +96,8 @@ def _means(sums: Mapping[str, float], reward_scale: float, with_bonus: bool) -> 
     bonus = means.pop("bonus")
     if with_bonus:
         means["exploration_bonus"] = bonus
+    if "log_ratio_chosen" in means:
+        means["kl"] = (means["log_ratio_chosen"] + means["log_ratio_rejected"]) / 2
     rewards = {"chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
     return {"labelled": pairs, **means, **rewards}
 
@@ -106,7 +108,18 @@ def _sampled(pairs: Sequence[Pair]) -> dict[str, float]:
         "pairs": float(len(pairs)),
         "completion_length": fmean(len(c.tokens) for c in completions),
         "stop_rate": fmean(c.stopped for c in completions),
+        **({"distinct_2": variety} if math.isfinite(variety := distinct(completions, 2)) else {}),
     }
+
+
+def distinct(completions: Iterable[Completion], n: int) -> float:
+    """Different n-grams over all n-grams of the completions (Li et al. 2016, arXiv 1510.03055).
+
+    Of tokens, so that it means the same in every script; the stop token does not count.
+    """
+    texts = [c.tokens[:-1] if c.stopped else c.tokens for c in completions]
+    grams = [text[i : i + n] for text in texts for i in range(len(text) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else math.nan
 
 
 def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
