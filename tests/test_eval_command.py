@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",
     "prompts": {"path": "prompts.jsonl"},
     "judge": {"use": "rule", "prefer": ["Sure", "hope"], "length": "longer"},
-    "sampler": {"max_completion_length": 8},
+    "sampler": {"max_completion_length": 8, "temperature": 1.2},
     "adapter": {"rank": 2, "layers": 1},
     "training": {"batch_size": 4, "iters": 2, "learning_rate": 0.01, "save_every": 1, "evaluate_every": 1},
     "evaluation": {"held_out": 6, "answer_column": "answer"},

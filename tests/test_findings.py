@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import comb
 from typing import Any
 
 import pytest
 from attrs import evolve
 
+from prefloop.evaluation.stats import wilson
 from prefloop.runs.records import JudgeIdentity, Judgement
 from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Verdict
 from prefloop_plugins.report.findings import (
     claim,
     collapse,
+    fairness,
     findings,
     finished,
     judge_consistency,
@@ -77,7 +80,15 @@ def level_and_text(check: Callable[[RunFiles], Finding | None], found: RunFiles)
             {"status": "running", "summary": {}, "plan": {"steps": 10}},
             "warning",
             (
-                "Its status is running after 0 of 10 steps; it is still going on, or was killed. What is "
+                "Its status is running after 0 of 10 steps; it is still going on. What is "
+                "below is what was there until then."
+            ),
+        ),
+        (
+            {"status": "interrupted", "summary": {}, "plan": {"steps": 10}},
+            "warning",
+            (
+                "Its status is interrupted after 0 of 10 steps; it was killed. What is "
                 "below is what was there until then."
             ),
         ),
@@ -101,11 +112,30 @@ def test_the_level_of_the_win_rate_finding() -> None:
 
     assert level(0.50, 0.70) == "warning"  # it contains one half, if only just
     assert level(0.59, 0.70) == "fine"
-    assert level(0.58, 0.70) == "warning"  # the interval before ends at 0.58
+    assert level(0.51, 0.70) == "fine"  # that of the start against itself, to 0.58, has no part in it
     assert level(0.30, 0.49) == "warning"
     assert level(0.51, 0.70, before=Rate(0.4, 0.3, 0.5, 100)) == "fine"
     assert claim(run()).level == "unknown"
+    silent = claim(run(evaluations=(Evaluation(1, Rate(0.5, 0.0, 1.0, 0), {}),)))
+    assert (silent.level, silent.title) == ("warning", "No win rate after training")
     assert claim(run(evaluations=(Evaluation(0, Rate(0.5, 0.4, 0.6, 100), {}),))).level == "unknown"
+
+
+def test_a_win_rate_whose_interval_is_above_one_half_is_proven() -> None:
+    """78 % (62 to 88) of 40 pairs are more than chance, though the intervals overlap."""
+    before, after = wilson(20, 40), wilson(31, 40)
+    assert before.high > after.low > 0.5
+    evaluations = (Evaluation(0, before, {}), Evaluation(10, after, {}))
+    assert claim(run(evaluations=evaluations)).level == "fine"
+
+
+@pytest.mark.parametrize(("wins", "warned"), [(50, False), (66, False), (67, True), (33, True), (34, False)])
+def test_a_start_that_does_not_come_out_even_with_itself_is_a_warning(wins: int, warned: bool) -> None:
+    """Of 100 pairs, 67 or more wins of either side have a probability of about 1 in 1000 at one half."""
+    tail = sum(comb(100, k) for k in range(67, 101)) / 2**100
+    assert 2 * tail < 0.0011 < 2 * (tail + comb(100, 66) / 2**100)
+    found = fairness(run(evaluations=(Evaluation(0, wilson(wins, 100), {}),)))
+    assert (found is not None) == warned
 
 
 def test_the_win_rate_finding_has_its_numbers() -> None:
@@ -227,8 +257,8 @@ def test_many_pairs_without_a_label_are_a_warning() -> None:
 @pytest.mark.parametrize(
     ("metric", "before", "enough", "too_far"),
     [
-        ("distinct_1", 0.5, 0.35, 0.349),
-        ("distinct_2", 0.5, 0.35, 0.349),
+        ("distinct_1", 0.5, 0.25, 0.249),
+        ("distinct_2", 0.5, 0.25, 0.249),
         ("completion_length", 20.0, 10.0, 9.9),
         ("stop_rate", 1.0, 0.91, 0.9),
     ],

@@ -93,7 +93,11 @@ def test_greedy_pool_sampling_equals_the_model_alone(model_folder: ModelFolder, 
 @pytest.mark.parametrize("room", [1, ROOM])
 def test_every_engine_gives_the_same_greedy_completions(policy: Policy, engine: Any, room: int) -> None:
     expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
-    assert engine(policy.model, Request(RAGGED, TokenSampler(GREEDY, 0), set(), room)) == expected
+    ended: list[int] = []
+    request = Request(RAGGED, TokenSampler(GREEDY, 0), set(), room, ended.append)
+    assert engine(policy.model, request) == expected
+    assert sum(ended) == len(RAGGED)
+    assert len(ended) >= GREEDY.max_tokens  # it hears of every token
 
 
 def _stop_for_some(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> int:
@@ -210,7 +214,7 @@ def test_adapters_are_merged_for_sampling_where_that_loses_nothing(
     folded = fuse_adapters(policy.model)
     assert not any("lora_a" in module for _, module in folded.named_modules())
     assert any("lora_a" in module for _, module in policy.model.named_modules())
-    assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-5)
+    assert mx.allclose(folded(tokens), policy.model(tokens), rtol=1e-4, atol=1e-4)
     assert not mx.allclose(folded(tokens), policy.reference(tokens), rtol=1e-2, atol=1e-2)
     monkeypatch.setattr("prefloop.model.adapters.FUSE_LIMIT", 0)
     assert fuse_adapters(policy.model) is policy.model

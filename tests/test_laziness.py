@@ -85,8 +85,9 @@ def test_core_knows_no_plugin() -> None:
     assert found == []
 
 
-ADMINISTRATION = ("commands", "judging", "report", "scaffold", "closing.py")
-"""Bundled plugins that show or administer runs."""
+BUNDLED = ("commands", "judging", "report", "scaffold", "closing.py")
+ADMINISTRATION = (*(f"plugins/prefloop_plugins/{part}" for part in BUNDLED), "contrib/prefloop-studio/")
+"""What shows or administers runs, and is released together with core."""
 
 
 @pytest.mark.parametrize("package", [PLUGINS, *CONTRIB], ids=lambda folder: folder.name)
@@ -96,7 +97,7 @@ def test_plugins_use_only_what_is_public(package: Path) -> None:
         for place, module, names in imports(package)
         if module.partition(".")[0] == "prefloop"
         and not (package is PLUGINS and module == MLX_LM)
-        and not place.startswith(tuple(f"plugins/prefloop_plugins/{part}" for part in ADMINISTRATION))
+        and not place.startswith(ADMINISTRATION)
         for name in names or [""]
         if module not in PUBLIC_MODULES and not (module == "prefloop" and name in prefloop.__all__)
     ]

@@ -15,7 +15,7 @@ from prefloop.config import OutputConfig
 from prefloop.loop import TARGET_MICRO_BATCH_TOKENS
 from prefloop.runs.plan import Division, Memory
 from prefloop.runs.planning import SHARE, Estimator, check_memory, divide
-from prefloop.runs.preparation import prepare
+from prefloop.runs.preparation import dry_run, prepare
 from prefloop.runs.training import resume, train
 from support.loops import make_loop
 from support.small_runs import StopsAfter, outcome, settings_for
@@ -197,6 +197,18 @@ def test_where_the_estimate_was_not_fitted_the_plan_warns_instead_of_refusing(
             assert prepare(load_config(settings_for(tmp_path / "run", training=SMALL))).plan.warnings == ()
 
 
+@pytest.mark.parametrize("quantize", ["none", "4bit"])
+def test_the_plan_says_that_quantized_weights_are_slow_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantize: str
+) -> None:
+    model = {"path": "embedded:policy", "quantize": quantize}
+    config = load_config(settings_for(tmp_path / "run", training=SMALL, model=model))
+    for on_cpu in (True, False):
+        monkeypatch.setattr("prefloop.runs.planning.on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        said = [text for text in prepare(config).plan.warnings if "quantized, which is slow" in text]
+        assert len(said) == (on_cpu and quantize == "4bit")
+
+
 def test_an_explicit_micro_batch_size_is_kept(model_folder: ModelFolder) -> None:
     loop = make_loop(
         Policy.load(str(model_folder("qwen3"))), training={"batch_size": 4, "micro_batch_size": 9}
@@ -205,3 +217,10 @@ def test_an_explicit_micro_batch_size_is_kept(model_folder: ModelFolder) -> None
     assert divide(Estimator(loop, 20, 8), loop, 1e12).micro_batch == 4
     loop.training = roomy
     assert divide(Estimator(loop, 20, 8), loop, 1.0).micro_batch == 3
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(tmp_path: Path) -> None:
+    sampler = {"max_completion_length": 10**9}
+    config = load_config(settings_for(tmp_path / "run", sampler=sampler))
+    with pytest.raises(UserError, match=r"^this run needs about .* Lower .*max_completion_length"):
+        dry_run(config, echo=lambda _: None)

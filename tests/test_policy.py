@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -14,6 +16,7 @@ from mlx_lm import load as mlx_lm_load
 from prefloop import Policy, Prompt, UserError
 from prefloop.config import AdapterConfig, ModelConfig
 from prefloop.model.loading import load_model
+from prefloop.settings import Dtype
 from support.tiny_models import ModelFolder
 
 TOKENS = mx.array([[5, 9, 20, 33, 7]])
@@ -90,7 +93,7 @@ def test_adapters_go_to_the_given_layers_and_keys(model_folder: ModelFolder) -> 
 
 
 def test_keys_that_name_no_layer_are_refused(model_folder: ModelFolder) -> None:
-    with pytest.raises(UserError, match="nothing is trainable"):
+    with pytest.raises(UserError, match="no layer that is trained is called"):
         Policy.load(str(model_folder("qwen3")), AdapterConfig(keys=("attention.query",)))
 
 
@@ -120,6 +123,22 @@ def test_a_fused_model_loads_on_its_own(model_folder: ModelFolder, tmp_path: Pat
     assert policy.trainable(), "saving must not fuse the live policy"
 
 
+@pytest.mark.parametrize(("dtype", "stored"), [("float32", "float32"), ("bfloat16", "bfloat16")])
+def test_the_configuration_of_a_whole_model_names_the_type_of_its_weights(
+    model_folder: ModelFolder, tmp_path: Path, dtype: Dtype, stored: str
+) -> None:
+    source = shutil.copytree(model_folder("llama"), tmp_path / "half")
+    config = json.loads((source / "config.json").read_text())
+    named = {"torch_dtype": "float16", "text_config": {"dtype": "float16"}}
+    (source / "config.json").write_text(json.dumps({**config, **named}))
+    policy = Policy.load(ModelConfig(path=str(source), dtype=dtype), AdapterConfig(type="full"))
+    policy.save_model(tmp_path / "whole")
+    written = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert (written["torch_dtype"], written["text_config"]) == (stored, {"dtype": stored})
+    weights: Any = mx.load(str(tmp_path / "whole" / "model.safetensors"))
+    assert {str(value.dtype) for value in weights.values()} == {f"mlx.core.{stored}"}
+
+
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_mlx_lm_generate_reads_the_adapters(model_folder: ModelFolder, tmp_path: Path, kind: str) -> None:
     """The command that people type."""
@@ -135,12 +154,16 @@ def test_adapters_that_do_not_fit_are_refused(model_folder: ModelFolder, tmp_pat
     folder = str(model_folder("qwen3"))
     Policy.load(folder, AdapterConfig(rank=4)).save(tmp_path)
     for adapter, complaint in (
-        (AdapterConfig(resume_from=str(tmp_path)), r"has shape \(.*\), the model wants .*Check adapter.rank"),
+        (AdapterConfig(resume_from=str(tmp_path)), r"trained with rank 4, and adapter\.rank is 8"),
         (AdapterConfig(rank=4, layers=1, resume_from=str(tmp_path)), "have no place in the model"),
         (AdapterConfig(resume_from=str(tmp_path / "elsewhere")), "there is no file"),
     ):
         with pytest.raises(UserError, match=complaint):
             Policy.load(folder, adapter)
+    (tmp_path / "adapter_config.json").unlink()  # then only the shapes tell
+    shapes = r"has shape \(.*\), the model wants .*Check adapter.rank"
+    with pytest.raises(UserError, match=shapes):
+        Policy.load(folder, AdapterConfig(resume_from=str(tmp_path)))
     (tmp_path / "adapters.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="is damaged"):
         Policy.load(folder, AdapterConfig(resume_from=str(tmp_path)))

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from prefloop import StopRun, UserError, load_config, train
 from prefloop.cli import main
 from prefloop.runs.files import sealed_lines
+from prefloop.text import duration
 from prefloop_plugins.closing import closing_words
 from prefloop_plugins.report import page, write_report
 from prefloop_plugins.report.charts import _edges
@@ -25,7 +26,7 @@ from prefloop_plugins.report.measures import POINTS, moving_mean, thinned
 from prefloop_plugins.report.page import cut, groups
 from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.records import RunFiles
-from prefloop_plugins.report.words import duration, number
+from prefloop_plugins.report.words import number
 from support.run_files import CONFIG, evaluation, judgement, step_line, write_run
 from support.small_runs import SETTINGS
 

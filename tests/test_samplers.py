@@ -175,7 +175,8 @@ def test_exported_pairs_train_offline(tmp_path: Path) -> None:
         "evaluation": {"held_out": 0},
     }
     path = write(tmp_path / "pairs.jsonl", export_pairs(train(load_config(online)).path, details=True).rows)
-    run = train(load_config(settings(tmp_path, path)))
+    # Every step has the same four pairs, so that what is learnt does not hang on which pairs come last.
+    run = train(load_config(settings(tmp_path, path, prompts={"path": str(path), "limit": 6})))
     metrics = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert run.status == "finished"
     assert "win_rate" not in run.summary, "the labels of a file cannot judge new answers"
@@ -185,11 +186,22 @@ def test_exported_pairs_train_offline(tmp_path: Path) -> None:
 
 
 def test_offline_training_is_evaluated_by_another_judge(tmp_path: Path) -> None:
-    lines = [{"prompt": q, "chosen": "Sure thing!", "rejected": "No."} for q in QUESTIONS]
-    path = write(tmp_path / "pairs.jsonl", lines)
-    evaluation = {"prompts": "embedded:held_out", "judge": {"use": "rule", "prefer": ["Sure"]}}
-    sampler = {"max_completion_length": 8}
-    run = train(load_config(settings(tmp_path, path, evaluation=evaluation, sampler=sampler)))
+    """What it learns is a way of speaking that the policy has, so that it learns it in a few steps."""
+    said = {"cow": "moo", "dog": "woof", "cat": "meow", "duck": "quack"}
+    lines = [
+        {
+            "prompt": f"What does a {animal} say?",
+            "chosen": f"Sure thing! A {animal} says {sound}.",
+            "rejected": f"Fine. A {animal} says {sound}.",
+        }
+        for animal, sound in said.items()
+    ]
+    changes = {
+        "evaluation": {"prompts": "embedded:held_out", "judge": {"use": "rule", "prefer": ["Sure"]}},
+        "sampler": {"max_completion_length": 8},
+        "training": {"batch_size": 4, "iters": 6, "learning_rate": 1e-3},
+    }
+    run = train(load_config(settings(tmp_path, write(tmp_path / "pairs.jsonl", lines), **changes)))
     rates = run.summary["win_rate"]
     assert rates["after"]["rate"] > rates["before"]["rate"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import shlex
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import yaml
 from attrs import evolve
 from click.testing import CliRunner
 
-from prefloop import UserError, Verdict, load_config, resume, train
+from prefloop import UserError, Verdict, load_config, open_run, resume, train
 from prefloop.cli import main
 from prefloop.config.yaml_nodes import _CoreDumper, _CoreLoader
 from prefloop.errors import StopRun
@@ -41,6 +43,38 @@ def test_source_has_no_call_that_executes_data() -> None:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 assert ast.unparse(node.func) not in RUNS_CODE, f"{source}:{node.lineno}"
+
+
+COMMAND = re.compile(r"(?:prefloop (?:train|eval|judge|export|report|runs)|--resume|\bcd) [^\n{]*{([^}]*)}")
+"""The line of a command in an f-string, and what is put into it."""
+
+
+def test_commands_that_are_suggested_are_quoted_for_the_shell() -> None:
+    put_in = []
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr) and "prefloop " in (text := ast.unparse(node)):
+                put_in += [f"{source.name}: {found[1]}" for found in COMMAND.finditer(text)]
+    bare = {name for name in put_in if "quote(" not in name and "shlex." not in name}
+    assert len(put_in) > len(bare) > 0
+    assert bare == {"words.py: config"}  # which is quoted where it is made
+
+
+def test_a_folder_with_a_space_and_a_quote_is_quoted(tmp_path: Path) -> None:
+    folder, prompts = tmp_path / "Tom's runs; ls", tmp_path / "p.jsonl"
+    prompts.write_text('{"prompt": "Hello"}\n' * 4)
+    changes = {
+        "training": {"batch_size": 2, "iters": 1},
+        "prompts": str(prompts),
+        "evaluation": {"held_out": 0},
+    }
+    run = train(load_config(settings_for(folder, **changes)))
+    words = shlex.split(closing_words(open_run(run.path)).splitlines()[-1])
+    assert words[words.index("--adapter-path") + 1] == str(folder)
+    with pytest.raises(UserError) as caught:
+        train(load_config(settings_for(folder)))
+    command = str(caught.value).rpartition("run: ")[2]
+    assert shlex.split(command) == ["prefloop", "train", "--resume", str(folder)]
 
 
 def test_yaml_makes_no_objects() -> None:

@@ -44,6 +44,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.compared: list[tuple[int, Pair]] = []
 
     def run_started(self, run: Run) -> None:
         self.heard.append("started")
@@ -53,6 +54,7 @@ class Ear:
 
     def evaluated(self, evaluation: Evaluation) -> None:
         self.heard.append(f"evaluated {evaluation.step}")
+        self.compared += [(evaluation.step, pair) for pair in evaluation.pairs]
 
     def checkpoint_saved(self, step: int, path: str) -> None:
         self.heard.append(f"saved {step}")
@@ -75,7 +77,11 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert [m["step"] for m in metrics if "evaluation" in m] == [0, 2, 3]
 
     ledger = lines(run.path / "judgements.jsonl")
-    assert [row["step"] for row in ledger if "evaluation" in row] == [0] * 4 + [2] * 4 + [3] * 4
+    first: dict[Pair, int] = {}
+    for step, pair in ear.compared:
+        first.setdefault(pair, step)  # a pair that comes again is not asked about again
+    assert [row["step"] for row in ledger if "evaluation" in row] == list(first.values())
+    assert len(ear.compared) == 3 * 4
     ledger = [row for row in ledger if "evaluation" not in row]
     assert [row["step"] for row in ledger] == [1] * 4 + [2] * 4 + [3] * 4
     assert {row["judge"] for row in ledger} == {"prefloop:rule"}

@@ -14,6 +14,8 @@ from prefloop.errors import UserError
 from prefloop.types import Evaluation, Need, Pair, Progress, Prompt, Sampling, Scores, Step, Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import mlx.core as mx
 
     from prefloop.model.policy import Policy
@@ -159,6 +161,9 @@ class BaseJudge(Base):
     they are sampled, so that it works while the other half is sampled.
     """
 
+    def attach(self, folder: Path) -> None:
+        """Keep in `folder`, the run's, what has to outlive the process. Called before the first pair."""
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in the order of `pairs`."""
         raise NotImplementedError
@@ -245,6 +250,14 @@ class Observer:
 
     def step_finished(self, step: Step) -> None:
         """A step was taken."""
+
+    def evaluating(self, phase: str, done: int, total: int) -> None:
+        """Part of an evaluation is done: so many of its answers are ``sampled``, of its pairs ``judged`` or
+        of its answers ``measured``, as `phase` says.
+
+        It comes often, once for each token that is sampled. Where `StopRun` is raised the evaluation is given
+        up and is made again by a resumed run, which asks for no verdict twice.
+        """
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """The policy was compared with the start of the run."""

@@ -6,6 +6,8 @@ import difflib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from prefloop.text import in_a_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
@@ -16,26 +18,39 @@ if TYPE_CHECKING:
 class UserError(Exception):
     """Something given to prefloop is wrong. The message says what, where, and the likeliest fix.
 
-    `problems` holds one line each where several were found at once.
+    `problems` holds one line each where several were found at once, whatever they quote.
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(in_a_line(problem) for problem in problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Notice(UserWarning):
+    """Something given to prefloop will do, but was hardly meant. The command line prints it in a line."""
 
 
 class StopRun(Exception):  # noqa: N818 (a request, not an error)
     """Raised by a judge or an observer to end the run cleanly: it is saved and can be resumed.
 
-    `failed` says that something is wrong, rather than that somebody wants to stop.
+    `failed` says that something is wrong, rather than that somebody wants to stop, and `resumable` whether
+    the run could go on from its last checkpoint without meeting the same again.
 
     `verdicts` are those already given, for the first pairs of the batch under judgement, in their order.
     """
 
-    def __init__(self, reason: str, verdicts: Sequence[Verdict] = (), *, failed: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        verdicts: Sequence[Verdict] = (),
+        *,
+        failed: bool = False,
+        resumable: bool = True,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.failed = failed
+        self.resumable = resumable
         self.verdicts = tuple(verdicts)
 
 
@@ -46,6 +61,12 @@ def said_of(key: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(*(f"{key}: {problem}" for problem in error.problems)) from error
+
+
+def first_few(problems: Sequence[str], shown: int = 5) -> Sequence[str]:
+    """The first problems, and how many more there are."""
+    more = len(problems) - shown
+    return problems if more <= 0 else [*problems[:shown], f"… and {more:,} more"]
 
 
 def check_count(judge: str, given: int, pairs: int) -> None:

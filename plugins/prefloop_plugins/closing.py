@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from prefloop.embedded import PREFIX, resolve
-from prefloop.text import one_line, printable
+from prefloop.text import in_a_line, one_line, printable
 from prefloop.types import Rate
+from prefloop_plugins.report.findings import CHECKS, finished, warnings
+from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.words import right_answers_sentence, win_rate_sentences
 
 if TYPE_CHECKING:
@@ -18,17 +22,19 @@ if TYPE_CHECKING:
 def closing_words(run: RunView) -> str:
     """What changed, a few answers before and after, where the run is, and what to type next."""
     if run.status != "finished":
-        return f"\n{_unfinished(run)}"
+        return "\n" + "\n\n".join([*_warnings(run), _unfinished(run)])
     summary = run.summary
-    parts = [*_early(run), *_win_rate(summary), *_right_answers(summary), *_examples(summary), _next(run)]
+    results = [*_early(run), *_win_rate(summary), *_right_answers(summary), *_examples(summary)]
+    parts = [*results, *_warnings(run), _next(run)]
     return "\n" + "\n\n".join(parts)
 
 
 def _unfinished(run: RunView) -> str:
+    path, resumable = str(run.path), run.manifest.get("resumable", True)
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.manifest['plan']['steps']} steps: "
-        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {run.path}.\n"
-        f"To go on:\n  prefloop train --resume {run.path}"
+        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}."
+        + (f"\nTo go on:\n  prefloop train --resume {quote(path)}" if resumable else "")
     )
 
 
@@ -52,6 +58,17 @@ def _right_answers(summary: Mapping[str, Any]) -> Iterator[str]:
         yield right_answers_sentence(summary["accuracy"]["before"], summary["accuracy"]["after"])
 
 
+def _warnings(run: RunView) -> Iterator[str]:
+    """What the report's validity checks warn of. That a run is not finished stands here anyway."""
+    try:
+        found = warnings(read_run(run.path), *(check for check in CHECKS if check is not finished))
+    except Exception as error:  # a run that has ended has ended, whatever can be read of it
+        yield f"The validity checks could not be made: {one_line(str(error)) or type(error).__name__}"
+        return
+    if found:
+        yield "\n".join(["Before you rely on it:", *(f"  {text}" for text in found)])
+
+
 def _examples(summary: Mapping[str, Any]) -> Iterator[str]:
     for example in summary.get("examples", ()):
         yield textwrap.indent(
@@ -71,13 +88,31 @@ def _next(run: RunView) -> str:
             "  prefloop config init > my.yaml                a commented configuration of your own\n"
             "  prefloop plugins list                         judges, losses and more to choose from"
         )
-    whole = run.settings["adapter"]["type"] == "full"
-    source = (
-        f"--model {run.path / 'model'}" if whole else f"--model {resolve(given)} --adapter-path {run.path}"
-    )
-    return where + f"  python -m mlx_lm generate {source} --prompt 'Hello'"
+    return where + "\n".join(f"  python -m mlx_lm {command}" for command in _commands(run))
+
+
+def _commands(run: RunView) -> Iterator[str]:
+    """What makes mlx-lm answer with what was trained, on the model that it was trained on."""
+    model, quantize = str(resolve(run.settings["model"]["path"])), run.settings["model"]["quantize"]
+    if run.settings["adapter"]["type"] == "full":
+        yield f"generate --model {quote(str(run.path / 'model'))} --prompt Hello"
+        return
+    if quantize != "none":
+        source, model = model, f"{Path(model).name}-{quantize}"
+        yield f"convert --hf-path {quote(source)} {_AS_QUANTIZED[quantize]} --mlx-path {quote(model)}"
+    yield f"generate --model {quote(model)} --adapter-path {quote(str(run.path))} --prompt Hello"
+
+
+_AS_QUANTIZED = {
+    "4bit": "--quantize --q-bits 4",
+    "6bit": "--quantize --q-bits 6",
+    "8bit": "--quantize --q-bits 8",
+    "mxfp4": "--quantize --q-mode mxfp4",
+}
+"""How `mlx_lm convert` makes what ``model.quantize`` makes."""
 
 
 def _where(run: RunView) -> str:
     page = "report.html, " if (run.path / "report.html").is_file() else ""
-    return f"The run is in {run.path} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors)."
+    folder = in_a_line(str(run.path))
+    return f"The run is in {folder} ({page}metrics.jsonl, judgements.jsonl, adapters.safetensors)."

@@ -265,6 +265,16 @@ def test_problems_of_a_mapping_have_no_line(registry: Registry) -> None:
     )
     with pytest.raises(UserError, match=r"^configuration: training: the key 3 is not text\.$"):
         load(registry, training={3: 4})
+    endless: list[Any] = []
+    endless.append(endless)
+    for wrong, said in [
+        (endless, "is nested too deeply."),
+        (10**5000, "is too long a number."),
+        (2**63, "must be a whole number of at most 64 bits"),
+        ("\ud83d", "holds half a character"),
+    ]:
+        with pytest.raises(UserError, match=f"^configuration: training[.a-z0]*: {said}"):
+            load(registry, training={"iters": wrong})
 
 
 def test_optimizer_and_schedule_options(registry: Registry) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefloop.config import OptimizerConfig, load_config
+from prefloop.embedded import resolve
 from prefloop.errors import UserError
+from prefloop.registry import Registry
 from support.fake_plugins import Committee, Kl, Llm, Plain, Sigmoid
 
 if TYPE_CHECKING:
@@ -113,3 +115,34 @@ def test_an_algorithm_override_that_changes_nothing(files: Files) -> None:
     ]
     assert load_config(files.write(text), ["algorithm=xpo"]).bonuses == ()
     assert load_config(files.write(full + "algorithm: xpo"), ["algorithm=prefloop:xpo"]).bonuses == ()
+
+
+@pytest.mark.parametrize("index", ["²", "٣", "-1", "1", "9" * 5000])
+def test_an_index_is_a_place_in_the_list(files: Files, index: str) -> None:
+    problems = files.problems(START + "bonuses: kl\n", f"bonuses.{index}.alpha=1")
+    assert len(problems) == 1
+    assert "must be a number from 0 to 0." in problems[0]
+
+
+def test_the_packaged_file_is_not_blamed_for_an_override() -> None:
+    overrides = ["loss.beta=0.2", "training.iters=3", "training.epochs=3", "training.evaluate_every=0"]
+    with pytest.raises(UserError) as caught:
+        load_config(resolve("embedded:quickstart"), overrides, registry=Registry())
+    named = "--set training.iters=3 --set training.epochs=3 --set training.evaluate_every=0"
+    message = "training: iters and epochs exclude each other: give one of them."
+    assert caught.value.problems == (f"{named}: {message}",)
+
+
+@pytest.mark.parametrize("override", ["{0}", "loss.{0}=1", "loss.beta={0}", "loss={0}", "training.iters={1}"])
+def test_a_message_is_a_short_line_whatever_it_quotes(files: Files, override: str) -> None:
+    for name in ("k" * 10_000, "a\nb\x1b[31m\u202e" * 400):
+        problems = files.problems(START, override.format(name, "9" * 4000))
+        assert len(problems) == 1
+        assert problems[0].isprintable()
+        assert len(problems[0]) < 700
+
+
+def test_many_problems_are_a_few_lines(files: Files) -> None:
+    problems = files.problems(START + "".join(f"key{i}: 1\n" for i in range(2000)))
+    assert len(problems) == 21
+    assert problems[-1] == "… and 1,980 more"

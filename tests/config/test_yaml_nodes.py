@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,6 +69,52 @@ def test_aliases_and_explicit_core_tags() -> None:
     assert value("a: &x [1, 2]\nb: *x\nc: !!str 5") == {"a": [1, 2], "b": [1, 2], "c": "5"}
 
 
+def test_an_emoji_that_json_escapes_is_one_character() -> None:
+    text = "be \U0001f600 and \U0001f468\u200d\U0001f469"
+    assert value(json.dumps({text: text})) == {text: text}
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('a: "x\\ud83dy"', "t.yaml:1: a"),
+        ('a: ["\\ude00\\ud83d"]', "t.yaml:1: a.0"),
+        ('"\\ud83d": 1', "t.yaml:1: \ud83d"),
+    ],
+)  # fmt: skip
+def test_half_a_character_is_refused(text: str, where: str) -> None:
+    _, problems = read_text(text, Place("t.yaml", 1))
+    message = "holds half a character (a lone surrogate), which no text can."
+    assert list(map(str, problems)) == [f"{where}: {message}"]
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_a_line_break_that_is_none_of_yamls_is_kept_or_refused(character: str) -> None:
+    escape = json.dumps(character)
+    assert value(f"a: {escape}") == {"a": character}
+    for text in (character, f"a{character}b\n c {character}", f"{character}\n\n{character}"):
+        assert value(dump({"a": text})) == {"a": text}
+    with pytest.raises(UserError) as caught:
+        read_text(f"a: 1\nb: 'x{character}y'", Place("t.yaml", 1))
+    message = f"t.yaml:2: has a line break that is none of YAML's: write it as {escape}."
+    assert caught.value.problems == (message,)
+
+
+def test_a_few_aliases_do_not_stand_for_billions() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{n}: &{n} [{', '.join([f'*{before}'] * 10)}]" for before, n in pairwise("abcdefghij")]
+    with pytest.raises(UserError) as caught:
+        read_text("\n".join(lines), Place("t.yaml", 1))
+    assert str(caught.value).endswith("its aliases stand for more than 20,000 values.")
+
+
+@pytest.mark.parametrize("depth", [51, 300, 10_000])
+def test_deep_nesting_is_a_line(depth: int) -> None:
+    for text in (f"a: {'[' * depth}{']' * depth}", '{"a":' * depth + "1" + "}" * depth):
+        with pytest.raises(UserError, match=r"^t\.yaml:1: .*is nested too deeply\.$"):
+            read_text(text, Place("t.yaml", 1))
+
+
 def test_places_are_those_of_the_keys() -> None:
     node, _ = read_text("# note\na: 1\nb:\n  c: [1,\n    2]\n", Place("t.yaml", 1))
     assert str(node.value["a"].place) == "t.yaml:2"
@@ -111,7 +159,7 @@ def test_problems_name_single_keys(text: str, expected: str) -> None:
         (b"a: 1\n---\nb: 2\n", "2: is not valid YAML at column 1: but found another document."),
         (b"a: *nowhere\n", "1: is not valid YAML at column 4: found undefined alias 'nowhere'."),
         (b"a: 1\nb: \x07\n", "2: the character '\\x07' is not allowed."),
-        (b"a: \xff\n", " is not UTF-8 text: invalid start byte at byte 3."),
+        (b"a: \xff\n", " is not UTF-8 text: invalid start byte at byte 3. Save the file as UTF-8."),
     ],
 )
 def test_unreadable_files_are_named(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -323,22 +323,38 @@ MODELS = [
     ),
     Mistake(
         "adapters to go on from with another rank",
-        "adapter.resume_from: 'model.layers.0.mlp.down_proj.lora_a' in "
-        "'adapters-of-rank-4/adapters.safetensors' has shape (128, 4), the model wants (128, "
-        "8). Check adapter.rank.",
+        "adapter.resume_from: the adapters in 'adapters-of-rank-4' were trained with rank 4, "
+        "and adapter.rank is 8. Set adapter.rank: 4.",
         "adapter: {rank: 8, resume_from: adapters-of-rank-4}",
     ),
     Mistake(
         "adapters to go on from of another type",
-        "adapter.resume_from: 'adapters-of-rank-4/adapters.safetensors' lacks 14 of the 42 "
-        "tensors that are trained, 'model.layers.0.mlp.down_proj.m' for one. Check "
-        "adapter.type, layers and keys.",
+        "adapter.resume_from: the adapters in 'adapters-of-rank-4' were trained with type "
+        "lora, and adapter.type is dora. Set adapter.type: lora.",
         "adapter: {type: dora, rank: 4, resume_from: adapters-of-rank-4}",
     ),
     Mistake(
-        "layers to adapt that the model does not have",
-        "adapter: nothing is trainable with these settings. Check adapter.keys and layers.",
-        "adapter: {keys: [q_proj]}",
+        "adapters to go on from with another scale",
+        "adapter.resume_from: the adapters in 'adapters-of-rank-4' were trained with scale "
+        "20.0, and adapter.scale is 10.0. Set adapter.scale: 20.0.",
+        "adapter: {rank: 4, scale: 10.0, resume_from: adapters-of-rank-4}",
+    ),
+    Mistake(
+        "a layer to adapt that the model does not have",
+        "adapter.keys: no layer that is trained is called 'q_proj'. Did you mean 'self_attn.q_proj'?",
+        "adapter: {keys: [self_attn.v_proj, q_proj]}",
+    ),
+    Mistake(
+        "an output layer to adapt that is the embedding",
+        "adapter.keys: this model has no lm_head, its output layer is the embedding. Leave it "
+        "out or name that: model.embed_tokens.",
+        "adapter: {keys: [self_attn.v_proj, lm_head]}",
+    ),
+    Mistake(
+        "a rank larger than the model",
+        "adapter.rank: 1000000000 is more than the widest layer of this model has inputs or "
+        "outputs (…); 4 to 64 are usual.",
+        "adapter: {rank: 1000000000}",
     ),
 ]
 DATA = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from prefloop.cli.common import accept_option, set_option
+from prefloop.cli.common import PathOnDisk, accept_option, set_option
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
@@ -22,7 +22,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@click.argument("folder", default="runs", type=PathOnDisk())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default: runs)."""
@@ -37,7 +37,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
     found = open_run(run)
@@ -47,7 +47,7 @@ def show(run: Path) -> None:
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 @set_option
 @accept_option
 def resume(run: Path, overrides: tuple[str, ...], accept_change: bool) -> None:
@@ -72,6 +72,8 @@ def _line(run: Mapping[str, Any]) -> str:
 
 
 def _rate(summary: Mapping[str, Any]) -> str:
-    if "win_rate" not in summary:
+    """Nothing of a run that was not evaluated after training, or whose judge gave no verdict then."""
+    rates = summary.get("win_rate", {})
+    if not rates.get("after", {}).get("pairs"):
         return ""
-    return "win rate " + " to ".join(f"{side['rate']:.0%}" for side in summary["win_rate"].values())
+    return "win rate " + " to ".join(f"{side['rate']:.0%}" for side in rates.values())

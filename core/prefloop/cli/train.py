@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import accept_option, configure_process, set_option
+from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
 from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.cpu import blas
@@ -29,10 +29,10 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 
 
 @click.command()
-@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.argument("config", required=False, type=PathOnDisk())
 @set_option
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a stopped run.")
+@click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run.")
 @accept_option
 def train(
     config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None, accept_change: bool
@@ -97,7 +97,7 @@ def _say_blas(library: str | None) -> None:
 
 
 class Interrupts(Observer):
-    """Ctrl-C and SIGTERM end the run after the step it is in; a second one ends it at once.
+    """Ctrl-C and SIGTERM end the run after the step it is in, or in an evaluation; a second one at once.
 
     What is on the disk is whole at any moment.
     """
@@ -110,6 +110,9 @@ class Interrupts(Observer):
         self._previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def step_finished(self, step: Step) -> None:
+        self._stop_if_asked()
+
+    def evaluating(self, phase: str, done: int, total: int) -> None:
         self._stop_if_asked()
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -127,4 +130,4 @@ class Interrupts(Observer):
         self.received = signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        click.echo("Finishing this step, then stopping. Once more to leave at once.", err=True)
+        click.echo("Stopping after this step, or in this evaluation. Once more to leave at once.", err=True)

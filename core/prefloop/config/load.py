@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,10 +31,11 @@ from prefloop.config.yaml_nodes import (
     read_text,
 )
 from prefloop.deprecated import FormerKeyWarning
-from prefloop.errors import UserError, did_you_mean
+from prefloop.errors import UserError, did_you_mean, first_few
 from prefloop.registry import DEFAULTS, Origin, Registry, canonical, origin_of
 
 T = TypeVar("T")
+_INDEX = re.compile("[0-9]{1,9}")
 ConfigSource = str | os.PathLike[str] | Mapping[str, Any]
 
 
@@ -82,7 +85,7 @@ class Override:
 
     @property
     def has_index(self) -> bool:
-        return any(part.isdigit() for part in self.path)
+        return any(_INDEX.fullmatch(part) for part in self.path)
 
 
 def parse_override(text: str) -> Override:
@@ -99,7 +102,7 @@ def parse_override(text: str) -> Override:
 
 def _in_order(problems: Iterable[Problem]) -> list[str]:
     """Each problem once, in the order of lines; those without one come last."""
-    return list(map(str, sorted(dict.fromkeys(problems), key=lambda problem: problem.place.line or 10**9)))
+    return list(map(str, sorted(dict.fromkeys(problems), key=lambda problem: problem.place.line or math.inf)))
 
 
 class _Loading:
@@ -118,10 +121,18 @@ class _Loading:
             self._choose_plugins(registry)
             resolved = resolve()
         if self.problems:
-            raise UserError(*_in_order(self.problems))
+            raise UserError(*first_few(_in_order(map(self._blamed, self.problems)), shown=20))
         for former in _in_order(self.components.former):
             warnings.warn(former, FormerKeyWarning, stacklevel=3)  # to whoever loads the configuration
         return resolved
+
+    def _blamed(self, problem: Problem) -> Problem:
+        """A problem of the packaged file, which is right by itself, at the overrides that brought it."""
+        if problem.place.source != embedded.resolve("embedded:quickstart"):
+            return problem
+        beside = [o.value.place for o in self.overrides if o.path[:1] == problem.path[:1]]
+        places = beside or [o.value.place for o in self.overrides]
+        return evolve(problem, place=Place(" ".join(dict.fromkeys(map(str, places))))) if places else problem
 
     def _read(self, source: ConfigSource | Node) -> Node:
         if isinstance(source, Node):
@@ -193,7 +204,7 @@ class _Loading:
     def _override(self, key: str, preset: Mapping[str, Node] = {}) -> None:
         """Put the overrides below `key` in. An index may point into what the preset sets."""
         overrides = [override for override in self.overrides if override.path[0] == key]
-        if preset and any(override.has_index for override in overrides):
+        if key in preset and any(override.has_index for override in overrides):
             self._overlay(key, preset)
         for override in overrides:
             with collected(self.problems):
@@ -207,7 +218,7 @@ class _Loading:
         key, rest = path[0], path[1:]
         if node.items is not None:
             items = list(node.items)
-            if not key.isdigit() or int(key) >= len(items):
+            if not _INDEX.fullmatch(key) or int(key) >= len(items):
                 known = f"a number from 0 to {len(items) - 1}" if items else "an entry, but the list is empty"
                 raise InvalidError.at(value, f"'{key}' must be {known}.")
             items[int(key)] = self._put(items[int(key)], element_of(hint) or Any, rest, value)

@@ -33,7 +33,16 @@ from prefloop.config.options import (
     section_of,
 )
 from prefloop.config.schema import Config
-from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, collected, in_words, plain_message
+from prefloop.config.yaml_nodes import (
+    InvalidError,
+    Node,
+    Place,
+    Problem,
+    collected,
+    in_words,
+    plain_message,
+    shortened,
+)
 from prefloop.errors import UserError, did_you_mean, guess
 from prefloop.registry import KINDS
 from prefloop.settings import OptimizerConfig, ScheduleConfig
@@ -155,8 +164,11 @@ class Structurer:
             value = float(value) if abs(value) <= sys.float_info.max else math.inf
         if type(value) is not hint:
             raise _misfit(node, hint, _remedy(node, hint))
+        shown = shortened(node.spelling or str(value))
         if hint is float and not math.isfinite(value):
-            raise InvalidError.at(node, f"must be a finite number, not {node.spelling or value}.")
+            raise InvalidError.at(node, f"must be a finite number, not {shown}.")
+        if hint is int and abs(value) >= 2**63:
+            raise InvalidError.at(node, f"must be a whole number of at most 64 bits, not {shown}.")
         return value
 
     def _choice(self, node: Node, hint: Any) -> Any:

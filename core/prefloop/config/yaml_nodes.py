@@ -1,7 +1,8 @@
 """YAML files as nodes: values that know where they were written, for errors with file, line and key path.
 
 Scalars are those of YAML 1.2's core schema: ``1e-5`` is a number, ``no`` is text, only true and false are
-booleans, nothing is a date. Keys come once, and there are no tags beyond the core ones.
+booleans, nothing is a date. Keys come once, and there are no tags beyond the core ones. Two surrogates, which
+is how JSON escapes an emoji, are one character; a lone one is none.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ import yaml
 from attrs import evolve, field, frozen
 
 from prefloop.errors import UserError
+from prefloop.text import SURROGATE
 
 KeyPath = tuple[str, ...]
+DEPTH = 50
+"""How deeply values may be nested."""
+ALIASED = 20_000
+"""How many values the aliases of a file may stand for; a few lines of them could stand for billions."""
 
 
 @frozen
@@ -107,15 +113,29 @@ def collected(problems: list[Problem]) -> Iterator[None]:
 
 
 def from_plain(value: Any, place: Place, path: KeyPath = ()) -> Node:
-    """Nodes of a Python value, all in one `place`. Raises `InvalidError` for a key that is not text."""
+    """Nodes of a Python value, all in one `place`. Raises `InvalidError` for a key that is not text, half a
+    character, or too deep a nesting.
+    """
+    if len(path) > DEPTH:
+        raise InvalidError(Problem(place, path[:3], "is nested too deeply."))
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise InvalidError(Problem(place, path, f"the key {key!r} is not text."))
+            if not _is_unicode(key):
+                raise InvalidError(Problem(place, (*path, key), HALF))
         return Node({k: from_plain(v, place, (*path, k)) for k, v in value.items()}, place, path)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return Node(tuple(from_plain(v, place, (*path, str(i))) for i, v in enumerate(value)), place, path)
+    if isinstance(value, str) and not _is_unicode(value):
+        raise InvalidError(Problem(place, path, HALF))
+    if isinstance(value, int) and value.bit_length() > 4096:  # more digits than Python likes to write
+        raise InvalidError(Problem(place, path, "is too long a number."))
     return Node(value, place, path)
+
+
+def _is_unicode(text: str) -> bool:
+    return not SURROGATE.search(text)
 
 
 def in_words(node: Node) -> str:
@@ -129,11 +149,14 @@ def in_words(node: Node) -> str:
     if isinstance(node.value, bool):
         return "true" if node.value else "false"
     if isinstance(node.value, str):
-        text = node.value if len(node.value) <= 60 else node.value[:57] + "..."
-        return f"the text {text!r}"
+        return f"the text {shortened(node.value)!r}"
     if isinstance(node.value, int | float):
-        return f"the number {node.spelling or node.value}"
+        return f"the number {shortened(node.spelling or str(node.value))}"
     return f"a Python {type(node.value).__name__}"
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def plain_message(error: Exception) -> str:
@@ -145,6 +168,12 @@ def plain_message(error: Exception) -> str:
     return text if text.endswith((".", "?", "!")) else text + "."
 
 
+HALF = "holds half a character (a lone surrogate), which no text can."
+_FOREIGN_BREAK = re.compile("[\x85\u2028\u2029]")
+"""Line breaks to PyYAML, which folds them, but not to YAML 1.2: as escapes they are what they are."""
+_OPEN_STREAM = re.compile(r"/dev/stdin|/dev/fd/|/proc/self/fd/")
+"""Pipes that a shell has opened for us already."""
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 _FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 _SCALARS = {
@@ -179,7 +208,8 @@ for _tag, (_, _first) in zip(_PATTERNS, _SCALARS.values(), strict=True):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(_TAG + "str", text, style="|" if "\n" in text else None)
+    style = '"' if _FOREIGN_BREAK.search(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar(_TAG + "str", text, style=style)
 
 
 def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
@@ -204,13 +234,16 @@ def read_file(path: Path) -> tuple[Node, list[Problem]]:
     Raises `UserError` where the file cannot be read as one YAML mapping at all.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir() and not _OPEN_STREAM.match(str(path)):
+            raise UserError(f"{path}: is a pipe or a device, not a file.")  # reading it may never end
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
+        message = f"is not UTF-8 text: {error.reason} at byte {error.start}. Save the file as UTF-8."
+        raise UserError(f"{path}: {message}") from None
+    except (OSError, ValueError) as error:  # a name with a zero byte in it
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}.") from None
     root, problems = read_text(text, Place(str(path), 1))
     if root.value is None:
         raise UserError(f"{path}:1: the file is empty. `prefloop config init` writes one to start from.")
@@ -221,6 +254,9 @@ def read_file(path: Path) -> tuple[Node, list[Problem]]:
 
 def read_text(text: str, place: Place) -> tuple[Node, list[Problem]]:
     """The nodes of a YAML text. Lines count from `place` where it has one. Raises `UserError`."""
+    if foreign := _FOREIGN_BREAK.search(text):
+        line, escape = text.count("\n", 0, foreign.start()) + 1, f'"\\u{ord(foreign[0]):04x}"'
+        raise UserError(f"{place.at(line)}: has a line break that is none of YAML's: write it as {escape}.")
     try:
         loader = _CoreLoader(text)
         node = loader.get_single_node()
@@ -235,7 +271,10 @@ def read_text(text: str, place: Place) -> tuple[Node, list[Problem]]:
     if node is None:
         return Node(None, place, place.path, ""), []
     reader = _Reader(place)
-    return reader.read(node, place.path), reader.problems
+    try:
+        return reader.read(node, place.path), reader.problems
+    except InvalidError as error:
+        raise UserError(*map(str, error.problems)) from None
 
 
 def _syntax(error: yaml.MarkedYAMLError, place: Place) -> str:
@@ -266,12 +305,24 @@ class _Reader:
         self._source = place
         self.problems: list[Problem] = []
         self._open: set[int] = set()
+        self._seen: set[int] = set()
+        self._aliased = 0
 
     def read(self, node: yaml.Node, path: KeyPath, place: Place | None = None) -> Node:
-        """The value of a node that cannot be read is the problem itself."""
+        """The value of a node that cannot be read is the problem itself.
+
+        Raises `InvalidError` where there is no end of them.
+        """
         place = place or self._source.at(node.start_mark.line + 1)
         if id(node) in self._open:
             return self._wrong(place, path, "an alias inside the value that it stands for.")
+        self._aliased += id(node) in self._seen
+        self._seen.add(id(node))
+        if len(path) > DEPTH:
+            raise InvalidError(Problem(place, path[:3], "is nested too deeply."))
+        if self._aliased > ALIASED:
+            message = f"its aliases stand for more than {ALIASED:,} values."
+            raise InvalidError(Problem(place, path[:3], message))
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
@@ -292,8 +343,10 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._wrong(place, path, "a key must be text.")
                 continue
-            key = key_node.value
-            if key_node.tag != _TAG + "str":
+            key = _joined(key_node.value)
+            if not _is_unicode(key):
+                self._wrong(place, (*path, key), HALF)
+            elif key_node.tag != _TAG + "str":
                 self._wrong(place, path, f"the key {key} is not text. Put it in quotes: '{key}'.")
             elif key in found:
                 first = f", first in line {found[key].place.line}" if place.line else ""
@@ -303,18 +356,21 @@ class _Reader:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, place: Place, path: KeyPath) -> Node:
-        text = node.value
+        text = _joined(node.value)
+        if not _is_unicode(text):
+            return self._wrong(place, path, HALF)
         if node.tag == _TAG + "str":
             return Node(text, place, path, text)
         pattern = _PATTERNS.get(node.tag)
         if pattern is None:
             return self._wrong(place, path, _tag_refused(node.tag))
         if not pattern.match(text):
-            return self._wrong(place, path, f"{text!r} is not what its tag !!{node.tag[len(_TAG) :]} says.")
+            said = f"{shortened(text)!r} is not what its tag !!{node.tag[len(_TAG) :]} says."
+            return self._wrong(place, path, said)
         try:
             return Node(_convert(node.tag, text), place, path, text)
-        except ValueError as error:  # a whole number of thousands of digits
-            return self._wrong(place, path, f"is too long a number: {error}.")
+        except ValueError:  # a whole number of thousands of digits
+            return self._wrong(place, path, f"is too long a number: it has {len(text):,} digits.")
 
     def _wrong(self, place: Place, path: KeyPath, message: str) -> Node:
         problem = Problem(place, path, message)
@@ -333,6 +389,11 @@ def _convert(tag: str, text: str) -> Any:
     return float(lowered.replace(".", "") if lowered.endswith(("inf", "nan")) else lowered)
 
 
+def _joined(text: str) -> str:
+    """`text` with the one character that two surrogates stand for."""
+    return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
+
+
 def _tag_refused(tag: str) -> str:
-    shown = "!!" + tag[len(_TAG) :] if tag.startswith(_TAG) else tag
+    shown = shortened("!!" + tag[len(_TAG) :] if tag.startswith(_TAG) else tag)
     return f"the tag {shown} is not supported: write the value without it."

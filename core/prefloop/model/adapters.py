@@ -5,6 +5,7 @@ The files are those that ``mlx_lm generate --adapter-path`` reads.
 
 from __future__ import annotations
 
+import filecmp
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from prefloop.embedded import local_path
-from prefloop.errors import UserError, said_of
+from prefloop.errors import UserError, did_you_mean, said_of
+from prefloop.model.mlx_lm_internals import not_finite
 from prefloop.model.weight_sharing import arrays, copy_module_tree
 from prefloop.settings import AdapterConfig
 
@@ -37,13 +39,84 @@ def make_trainable(model: nn.Module, adapter: AdapterConfig) -> None:
         _unfreeze(model, adapter.layers)
     else:
         parameters = _lora_parameters(adapter)
+        _check_keys(model, adapter)
         try:
             linear_to_lora_layers(model, adapter.layers, parameters, use_dora=adapter.type == "dora")
+            model(mx.array([[0]]))  # lazy; a model may compute with a layer's weight itself
         except (ValueError, AttributeError) as error:
-            raise UserError(f"adapter.type: {adapter.type} does not fit this model: {error}") from error
+            said = str(error).rstrip(".")
+            raise UserError(
+                f"adapter.type: {adapter.type} does not fit this model: {said}. Name others in adapter.keys."
+            ) from error
     if not arrays(model.trainable_parameters()):
         raise UserError("adapter: nothing is trainable with these settings. Check adapter.keys and layers.")
     mx.eval(model.parameters())
+
+
+def _check_keys(model: nn.Module, adapter: AdapterConfig) -> None:
+    """Raises `UserError` for a key that names no layer, and for a rank wider than every layer."""
+    layers = model.layers[-max(adapter.layers, 0) :]
+    places = dict(model.named_modules())
+    places.update(place for layer in layers for place in layer.named_modules())
+    known = {name: module for name, module in places.items() if "weight" in module and module.weight.ndim > 1}
+    for key in adapter.keys or ():
+        if key in places:
+            continue
+        if key == "lm_head":
+            raise UserError(
+                "adapter.keys: this model has no lm_head, its output layer is the embedding. Leave it out or "
+                f"name that: {', '.join(n for n, m in known.items() if isinstance(m, nn.Embedding))}."
+            )
+        inside = [name for layer in layers for name, _ in layer.named_modules() if name in known]
+        tail = sorted(name for name in set(inside) if name.endswith(f".{key}"))
+        hint = f" Did you mean '{tail[0]}'?" if tail else did_you_mean(key, set(inside))
+        raise UserError(f"adapter.keys: no layer that is trained is called '{key}'.{hint}")
+    widest = max((size for module in known.values() for size in module.weight.shape), default=0)
+    if adapter.rank > widest:
+        raise UserError(
+            f"adapter.rank: {adapter.rank} is more than the widest layer of this model has inputs or outputs "
+            f"({widest}); 4 to 64 are usual."
+        )
+
+
+def check_origin(adapter: AdapterConfig, base: Path) -> None:
+    """Raises `UserError` where the adapters to start from were trained otherwise than `adapter` says.
+
+    mlx-lm writes beside them what they were trained with; without that, only their shapes can be compared.
+    """
+    path = local_path(adapter.resume_from or "")
+    file = (path if path.is_dir() else path.parent) / ADAPTER_CONFIG
+    if not (path.exists() and file.is_file()):
+        return
+    try:
+        saved = dict(json.loads(file.read_bytes()))
+        lora = dict(saved.get("lora_parameters") or {})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"adapter.resume_from: '{file}' is damaged: {error}.") from error
+    wanted: dict[str, Any] = {"type": (adapter.type, saved.get("fine_tune_type", "lora"))}
+    if adapter.type != "full":
+        wanted |= {name: (getattr(adapter, name), lora.get(name)) for name in ("rank", "scale")}
+    for name, (asked, trained) in wanted.items():
+        if trained is not None and asked != trained:
+            raise UserError(
+                f"adapter.resume_from: the adapters in '{file.parent}' were trained with {name} {trained}, "
+                f"and adapter.{name} is {asked}. Set adapter.{name}: {trained}."
+            )
+    origin = Path(str(saved.get("model", "")))
+    if origin.is_dir() and saved.get("model") and not _same_weights(origin, base):
+        raise UserError(
+            f"adapter.resume_from: the adapters in '{file.parent}' were trained on '{origin}', whose weights "
+            f"are not those of '{base}'. Use that model, or adapters of this one."
+        )
+
+
+def _same_weights(one: Path, other: Path) -> bool:
+    """Whether two model folders hold the same files of weights."""
+    files = [sorted(folder.glob("model*.safetensors")) for folder in (one, other)]
+    if one.resolve() == other.resolve():
+        return True
+    same_names = [f.name for f in files[0]] == [f.name for f in files[1]]
+    return same_names and all(filecmp.cmp(a, b, shallow=False) for a, b in zip(*files, strict=True))
 
 
 def save_adapters(folder: Path, model: nn.Module, adapter: AdapterConfig, base: Path) -> None:
@@ -100,7 +173,8 @@ def fused_copy(model: nn.Module) -> nn.Module:
 
 
 def _unfreeze(model: nn.Module, layers: int) -> None:
-    if any("scales" in module for _, module in model.named_modules()):
+    packed = (not mx.issubdtype(w.dtype, mx.floating) for w in arrays(model.parameters()).values())
+    if any("scales" in module for _, module in model.named_modules()) or any(packed):
         raise UserError(
             "adapter.type: full fine-tuning cannot train quantized weights. Use lora or dora, or "
             "a model that is not quantized."
@@ -128,7 +202,11 @@ def _check_fit(file: Path, saved: dict[str, mx.array], wanted: dict[str, mx.arra
             f"'{file}' lacks {len(missing)} of the {len(wanted)} tensors that are trained, "
             f"'{missing[0]}' for one. Check adapter.type, layers and keys."
         )
+    if wrong := not_finite(saved):
+        raise UserError(f"'{wrong[0]}' in '{file}' holds NaN or infinite numbers. Use other adapters.")
     for name in sorted(saved):
+        if not mx.issubdtype(saved[name].dtype, mx.floating):
+            raise UserError(f"'{name}' in '{file}' holds {saved[name].dtype}, not floating-point numbers.")
         if saved[name].shape != wanted[name].shape:
             raise UserError(
                 f"'{name}' in '{file}' has shape {saved[name].shape}, the model wants "

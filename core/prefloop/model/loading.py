@@ -20,7 +20,7 @@ from attrs import frozen
 from prefloop.beginning import looked
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, guess_neighbour, said_of
-from prefloop.model.mlx_lm_internals import download_model
+from prefloop.model.mlx_lm_internals import download_model, read_folder, read_weights
 from prefloop.model.weight_sharing import copy_module_tree
 from prefloop.settings import Dtype, Quantize
 
@@ -80,16 +80,15 @@ def load_model(
 
 
 def _load(folder: Path, quantize: str, dtype: str, trust_remote_code: bool) -> _Pristine:
-    from mlx_lm.utils import load_model as mlx_lm_load_model
-
-    model, config = mlx_lm_load_model(folder, lazy=True, trust_remote_code=trust_remote_code)
+    model, config = read_folder(folder, trust_remote_code=trust_remote_code)
     if dtype != "auto":
         model.set_dtype(getattr(mx, dtype))
     elif mx.default_device().type == mx.DeviceType.cpu:
         model.set_dtype(mx.float32)
     if quantize != "none":
         config = _quantize(model, config, quantize)
-    mx.eval(model.parameters())
+    read_weights(model)
+    mx.eval(model(mx.array([[0]])))  # fails where a layer has no kernel for this device or type
     return _Pristine(model, config)
 
 

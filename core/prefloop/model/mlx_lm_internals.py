@@ -6,14 +6,21 @@ Checked with mlx-lm 0.32.2 and mlx 0.32.4. If a newer release breaks something, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import glob
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from mlx_lm.models.cache import BatchKVCache, KVCache, RotatingKVCache, make_prompt_cache
-from mlx_lm.utils import _download, _get_classes
+from mlx_lm.utils import _download, _get_classes, load_model
+
+from prefloop.errors import Notice
 
 Caches = list[Any]
 """mlx-lm's caches, one for each layer."""
@@ -27,6 +34,56 @@ _CHECKPOINTED = "_prefloop_checkpointed"
 def download_model(hub_id: str) -> Path:
     """The folder of a model from the Hub, downloaded unless it is in the Hub's cache."""
     return Path(_download(hub_id))  # mlx_lm.utils._download: the files of a repository that a model needs
+
+
+@contextmanager
+def path_without_pattern(folder: Path) -> Iterator[Path]:
+    """`folder` by a name that is no pattern: mlx-lm finds weights and code in it with ``glob``.
+
+    In a folder ``[ab]`` it would find those of a folder ``a`` beside it.
+    """
+    if glob.escape(str(folder)) == str(folder):
+        yield folder
+        return
+    with TemporaryDirectory() as place:
+        link = Path(place) / "model"
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+        yield link
+
+
+def read_folder(folder: Path, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """mlx-lm's lazy ``load_model``, of this folder and no other, with its ``config.json``.
+
+    Raises `ValueError` where two files hold one tensor: which of them mlx-lm takes is chance.
+    """
+    with path_without_pattern(folder) as plain:
+        holders: dict[str, str] = {}
+        for file in sorted(plain.glob("model*.safetensors")):
+            for name in dict(tree_flatten(mx.load(str(file)))):  # lazy: only the names are read
+                if other := holders.get(name):
+                    raise ValueError(f"'{other}' and '{file.name}' both hold '{name}'. Move one elsewhere")
+                holders[name] = file.name
+        model, config = load_model(plain, lazy=True, **options)
+    return model, config
+
+
+def read_weights(model: nn.Module) -> None:
+    """Read what is lazy. Raises `ValueError` where a tensor holds NaN or infinite numbers."""
+    weights: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    mx.eval(weights)
+    if wrong := not_finite(weights):
+        name = wrong[0]
+        kind = str(weights[name].dtype).removeprefix("mlx.core.")
+        raise ValueError(f"its tensor '{name}', of type {kind}, holds NaN or infinite numbers")
+
+
+def not_finite(tensors: Mapping[str, mx.array]) -> list[str]:
+    """The names of those that hold NaN or infinite numbers. Reads each once and copies none that is sound."""
+    floats = {name: w for name, w in tensors.items() if mx.issubdtype(w.dtype, mx.floating)}
+    sums = {name: w.sum() for name, w in floats.items()}  # of large float16 numbers, infinite too
+    mx.eval(sums)
+    suspects = [name for name, total in sums.items() if not mx.isfinite(total).item()]
+    return [name for name in suspects if not mx.isfinite(floats[name]).all().item()]
 
 
 def model_classes(config: dict[str, Any]) -> tuple[Callable[[Any], nn.Module], type]:
@@ -62,23 +119,85 @@ def replace_backbone(model: nn.Module, stand_in: Callable[[nn.Module], Any]) -> 
 
 
 def checkpoint_layers(model: nn.Module) -> None:
-    """mlx-lm's gradient checkpointing, for the layers of this model alone."""
-    from mlx_lm.tuner.trainer import grad_checkpoint
+    """Gradient checkpointing as mlx-lm's `grad_checkpoint`, for the layers of this model alone.
 
+    A layer that is computed again drops out the same numbers: it starts from the same random state.
+    """
     if is_checkpointed(model):
         return
-    # grad_checkpoint patches the class of a layer, so these layers get a class of their own first.
     for cls in {type(layer) for layer in model.layers}:
-        own_class = type(cls.__name__, (cls,), {_CHECKPOINTED: True})
-        layers = [layer for layer in model.layers if type(layer) is cls]
-        for layer in layers:
-            layer.__class__ = own_class
-        grad_checkpoint(layers[0])
+        forward = _recomputed(cls.__call__)
+        own_class = type(cls.__name__, (cls,), {_CHECKPOINTED: True, "__call__": forward})
+        for layer in model.layers:
+            if type(layer) is cls:
+                layer.__class__ = own_class
+
+
+def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def call(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        state: Any = mx.random.state
+        high, low = state[0].tolist()  # the key that mx.random.seed(high << 32 | low) sets
+
+        def compute(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+            mx.random.seed(high << 32 | low)
+            layer.update(parameters)
+            return forward(layer, *args, **kwargs)
+
+        return mx.checkpoint(compute)(layer.trainable_parameters(), *args, **kwargs)
+
+    return call
 
 
 def is_checkpointed(model: nn.Module) -> bool:
     """Whether `checkpoint_layers` was called for this model."""
     return any(getattr(type(layer), _CHECKPOINTED, False) for layer in getattr(model, "layers", ()))
+
+
+def limit_vocabulary(model: nn.Module, size: int) -> None:
+    """Let `model` know only the first `size` tokens: its logits are cut, whoever calls it."""
+    cls = type(model)
+
+    def call(model: nn.Module, *args: Any, **kwargs: Any) -> mx.array:
+        logits: mx.array = cls.__call__(model, *args, **kwargs)
+        return logits[..., :size]
+
+    model.__class__ = type(cls.__name__, (cls,), {"__call__": call})
+
+
+_QWEN = ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
+_WINDOWED = ("mistral", "mixtral", "gemma2", "phi3", "phimoe", "starcoder2", "smollm3", *_QWEN)
+"""Types that have a sliding window in transformers and none in mlx-lm."""
+
+
+def ignored_window(config: Mapping[str, Any]) -> int | None:
+    """Tokens of a sliding window that a model was trained with and mlx-lm computes without, if any."""
+    config = config.get("text_config", config)
+    kind, window, layers = (config.get(key) for key in ("model_type", "sliding_window", "layer_types"))
+    if not isinstance(window, int) or kind not in _WINDOWED:
+        return None
+    if not config.get("use_sliding_window", kind not in (*_QWEN, "smollm3")):
+        return None
+    windowed = layers is None or "sliding_attention" in layers
+    kept = kind == "mistral" and layers is not None  # mlx-lm's llama, which stands for it, reads them
+    return window if windowed and not kept else None
+
+
+def beyond_window(config: Mapping[str, Any], name: str, tokens: int, remedy: str) -> str:
+    """What is to be said where texts of so many tokens go beyond an ignored window; empty where none do."""
+    window = ignored_window(config)
+    if window is None or tokens <= window:
+        return ""
+    return (
+        f"the {name} was trained with a sliding window of {window:,} tokens, which mlx-lm leaves out for "
+        f"this type of model. Texts can have {tokens:,} tokens here, and those longer than the window are "
+        f"read otherwise than it was trained to. Lower {remedy}."
+    )
+
+
+def warn_of_window(config: Mapping[str, Any], name: str, tokens: int) -> None:
+    """A `Notice` where a judge whose `max_length` lets such texts in goes beyond an ignored window."""
+    if said := beyond_window(config, name, tokens, "its max_length"):
+        warnings.warn(said, Notice, stacklevel=2)
 
 
 def merge_caches(caches: Sequence[Any]) -> Any:

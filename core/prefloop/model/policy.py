@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from prefloop.errors import UserError, said_of
-from prefloop.model.adapters import fused_copy, load_adapters, make_trainable, save_adapters
+from prefloop.errors import StopRun, UserError, said_of
+from prefloop.metrics import number
+from prefloop.model.adapters import check_origin, fused_copy, load_adapters, make_trainable, save_adapters
 from prefloop.model.loading import LoadedModel, load_model
+from prefloop.model.mlx_lm_internals import limit_vocabulary, path_without_pattern
+from prefloop.model.split import inference_attention
 from prefloop.model.weight_sharing import arrays, view
 from prefloop.sampling import Generator
-from prefloop.scoring.scorer import Scorer
+from prefloop.sampling.pool import Told, ignore
+from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
+
+_LOGITS_NOT_FINITE = (
+    "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 or a lower "
+    "adapter.scale."
+)
+CHECKED_TOKENS = 8
+"""Tokens on which sampling is compared with scoring before a run."""
 
 
 class Policy:
@@ -64,6 +77,7 @@ class Policy:
         mx.random.seed(seed)
         make_trainable(loaded.model, adapter)
         if adapter.resume_from:
+            check_origin(adapter, loaded.folder)
             load_adapters(loaded.model, adapter.resume_from)
         return cls(loaded, adapter, reference)
 
@@ -75,13 +89,15 @@ class Policy:
         seed: int,
         source: Source = "policy",
         trained: Mapping[str, mx.array] | None = None,
+        told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt from the live policy or its reference.
 
         `trained` is what `trainable` gave at an earlier step, to sample from the policy as it was then.
+        `told` hears at every token how many completions have just ended.
         """
         with self._with_trained(trained):
-            return self._generators[source](prompts, sampling, seed=seed, source=source)
+            return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
 
     @property
     def pool_bytes(self) -> int:
@@ -115,6 +131,32 @@ class Policy:
     def reference_scorer(self) -> Scorer:
         """Scores completions under the reference."""
         return Scorer(self.reference)
+
+    def check_sampling(self, prompt: Prompt) -> None:
+        """Raises `UserError` where tokens are sampled from another distribution than they are scored by.
+
+        Sampling reads earlier tokens from caches and scoring computes them all. A family whose caches are
+        wrong would be trained on probabilities that its completions never had. Rounding moves less than a
+        thousandth of a distribution in float32, and less than a tenth in half precision.
+        """
+        try:
+            completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+        except StopRun:
+            raise UserError(_LOGITS_NOT_FINITE) from None
+        with inference_attention():
+            hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
+            scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
+        p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
+        distance = number(mx.abs(p - q).sum(-1).mean()) / 2
+        if not math.isfinite(distance):
+            raise UserError(_LOGITS_NOT_FINITE)
+        if distance > (0.01 if sampled.dtype == mx.float32 else 0.1):
+            kind = self.loaded.config.get("model_type")
+            raise UserError(
+                "model: tokens are not sampled from the distribution that they are scored by: over the first "
+                f"{CHECKED_TOKENS}, {distance:.1%} of it differs. For this type of model ({kind}) mlx-lm "
+                "decodes wrongly from its caches, so it cannot be trained here."
+            )
 
     def encode(self, text: str, *, system: str | None = None, thinking: bool = False) -> Prompt:
         """A prompt of one user turn, through the chat template where the tokenizer has one."""
@@ -150,12 +192,16 @@ class Policy:
         save_adapters(folder, self.model, self.adapter, self.loaded.folder)
 
     def save_model(self, folder: Path) -> None:
-        """Write the whole model, adapters fused, the way ``mlx_lm generate --model`` reads it."""
+        """Write the whole model, adapters fused, the way ``mlx_lm generate --model`` reads it.
+
+        The weights keep the type that they were trained in, and the configuration names that one.
+        """
         from mlx_lm.utils import save
 
-        config = dict(self.loaded.config)
         fused = fused_copy(self.model)
-        save(folder, str(self.loaded.folder), fused, self.tokenizer, config, donate_model=False)
+        config = _naming_dtype(self.loaded.config, fused)
+        with path_without_pattern(self.loaded.folder) as source:
+            save(folder, str(source), fused, self.tokenizer, config, donate_model=False)
 
     def _reference(self, reference: str) -> nn.Module:
         if reference in ("base", ""):
@@ -169,7 +215,16 @@ class Policy:
                 f"reference '{reference}': its tokenizer differs from the policy's, so it cannot score "
                 "the same tokens. Use a model of the same family."
             )
-        return view(other.model)
+        ours, theirs = (int(m(mx.array([[0]])).shape[-1]) for m in (self.model, other.model))  # lazy
+        if theirs < ours:
+            raise UserError(
+                f"reference '{reference}': it gives logits for {theirs} tokens and the policy for {ours}, so "
+                "it cannot score all that the policy may say. Use one whose embedding is at least as wide."
+            )
+        reduced = view(other.model)
+        if theirs > ours:  # padding: the tokenizers are the same
+            limit_vocabulary(reduced, ours)
+        return reduced
 
     def _end_of_turn(self, stops: set[int]) -> int:
         """The stop token that the chat template puts after an answer, or else the tokenizer's own."""
@@ -180,3 +235,13 @@ class Policy:
                     return int(token)
         own = self.tokenizer.eos_token_id
         return int(own) if own in stops else min(stops)
+
+
+def _naming_dtype(config: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A ``config.json`` in which the type of the weights, wherever it is named, is that of `model`."""
+    dtypes = {v.dtype for v in arrays(model.parameters()).values() if mx.issubdtype(v.dtype, mx.floating)}
+    name = str(max(dtypes, key=lambda dtype: dtype.size)).removeprefix("mlx.core.")
+    named = {key: name if key in ("torch_dtype", "dtype") else value for key, value in config.items()}
+    if isinstance(text := named.get("text_config"), dict):
+        named["text_config"] = _naming_dtype(text, model)
+    return named

@@ -9,7 +9,8 @@ head, with its scale and its soft cap, and no family needs code of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -18,7 +19,7 @@ import mlx.nn as nn
 from prefloop.cpu.attention import inference_attention
 from prefloop.model.mlx_lm_internals import replace_backbone
 
-__all__ = ["SplitModel", "inference_attention", "padded"]
+__all__ = ["SplitModel", "evaluation_mode", "inference_attention", "padded"]
 
 
 class SplitModel:
@@ -32,7 +33,8 @@ class SplitModel:
         self.whole = model
         self._shell, stand_in = replace_backbone(model, _StandIn)
         self._stand_in: _StandIn = stand_in
-        self.is_split = stand_in is not None and self._agrees()
+        with evaluation_mode(model):
+            self.is_split = stand_in is not None and self._agrees()
 
     def backbone(self, tokens: mx.array, cache: Sequence[Any] | None = None) -> mx.array:
         """``[N, L]`` token ids to ``[N, L, H]`` hidden states. `cache` is mlx-lm's, one for each layer."""
@@ -68,6 +70,19 @@ class SplitModel:
             return parts.shape == whole.shape[1:] and bool(mx.allclose(parts, whole[0], rtol=1e-2, atol=1e-2))
         except (AttributeError, TypeError, ValueError, IndexError):
             return False
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within, the model drops nothing out, so that it can be compared with itself."""
+    trains = isinstance(model, nn.Module) and model.training
+    if trains:
+        model.eval()
+    try:
+        yield
+    finally:
+        if trains:
+            model.train()
 
 
 def padded(rows: Sequence[Sequence[int]]) -> mx.array:

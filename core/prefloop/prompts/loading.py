@@ -6,15 +6,15 @@ reads both come from here, so that they cannot differ.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
 from prefloop.beginning import dated
-from prefloop.errors import UserError, guess
+from prefloop.errors import UserError, first_few, guess
 from prefloop.prompts.rows import read_rows, type_in_words
+from prefloop.text import SURROGATE
 from prefloop.types import Prompt
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COLUMNS = ("prompt", "messages")
-SHOWN_PROBLEMS = 5
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RowError(Exception):
@@ -194,7 +192,7 @@ def _message(value: object, where: str) -> Message:
 
 def check_text(text: str, where: str) -> None:
     """Raises `RowError` for a lone surrogate, which no tokenizer encodes."""
-    if _SURROGATE.search(text):
+    if SURROGATE.search(text):
         raise RowError(f"has half a character (a lone surrogate) in {where}")
 
 
@@ -222,9 +220,3 @@ def each_row(found: RowSet, read: Callable[[Row], T]) -> list[T]:
     if problems:
         raise UserError(*first_few(problems))
     return made
-
-
-def first_few(problems: list[str]) -> list[str]:
-    """The first problems, and how many more there are."""
-    more = len(problems) - SHOWN_PROBLEMS
-    return problems if more <= 0 else [*problems[:SHOWN_PROBLEMS], f"… and {more} more"]

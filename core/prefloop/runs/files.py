@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,6 +171,11 @@ def signed(content: bytes) -> bytes:
     return b"# sha256 of what follows: %s\n" % hashlib.sha256(content).hexdigest().encode() + content
 
 
+def is_signed(content: bytes) -> bool:
+    """Whether a text begins with such a line, as it does not where an old version wrote it."""
+    return content.startswith(b"# sha256 of what follows: ")
+
+
 def is_as_written(content: bytes) -> bool:
     """Whether a text is one that `signed` gave."""
     return content == signed(content.partition(b"\n")[2])
@@ -197,7 +203,7 @@ def disk_errors_as_user_errors(run: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"cannot write to '{run}': {error.strerror}. Nothing that was saved is lost; once that is "
-            f"mended: prefloop train --resume {run}"
+            f"mended: prefloop train --resume {shlex.quote(str(run))}"
         ) from error
 
 

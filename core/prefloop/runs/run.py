@@ -25,6 +25,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -180,7 +181,8 @@ class Run(RunView):
             if _NUMBERED.fullmatch(file.name) and int(file.stem) not in evaluated:
                 file.unlink()
         self.manifest |= {"status": "running"}
-        self.manifest.pop("reason", None)
+        for about_the_end in ("reason", "resumable"):
+            self.manifest.pop(about_the_end, None)
         self.count_lines()
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
@@ -239,18 +241,19 @@ class Run(RunView):
         rewrite(self.path / CONFIG, signed(dump_config(self.config).encode()))
 
     def _take(self) -> None:
-        """Keep other processes out for as long as this one lives."""
-        self._lock = (self.path / LOCK).open("ab")
-        os.utime(self.path / LOCK)
+        """Keep other processes out for as long as this one lives, and say in the lock which one it is."""
+        self._lock = (self.path / LOCK).open("ab", buffering=0)
         for attempt in range(5):  # who looks whether a run is going on holds the lock for a moment
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                break
             except BlockingIOError as error:
                 if attempt == 4:
                     message = f"run '{self.path}' is in use by another process; stop that first."
                     raise UserError(message) from error
                 time.sleep(0.02)
+        self._lock.truncate(0)
+        self._lock.write(b"%d\n" % os.getpid())
 
 
 class Recorder(Observer):
@@ -330,7 +333,7 @@ def refuse_taken(path: Path) -> None:
     if (path / MANIFEST).exists():
         raise UserError(
             f"output.path: '{path}' holds a run already; give another folder, or go on with that run: "
-            f"prefloop train --resume {path}"
+            f"prefloop train --resume {shlex.quote(str(path))}"
         )
     around = next((p for p in path.absolute().parents if (p / MANIFEST).exists()), None)
     if around is not None:

@@ -5,30 +5,32 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attrs import asdict, define, evolve, field
 
 from prefloop.beginning import beginning, beginning_of, begun
-from prefloop.components import Observer, adapt
+from prefloop.components import BaseJudge, Observer, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import StopRun, UserError
 from prefloop.evaluation import Evaluator
-from prefloop.loop import Loop
+from prefloop.loop import LOWER_RATE, Loop
+from prefloop.metrics import number
 from prefloop.model.adapters import load_adapters
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
-from prefloop.runs.checkpoint import load_checkpoint, prune, ranked, save_checkpoint
+from prefloop.runs.checkpoint import load_checkpoint, not_sound, prune, ranked, read_state, save_checkpoint
 from prefloop.runs.dependencies import Change, changed, machine, recorded
 from prefloop.runs.files import disk_errors_as_user_errors
-from prefloop.runs.guards import guards
+from prefloop.runs.guards import Guard
 from prefloop.runs.ledger import CachedJudge
 from prefloop.runs.plan import Division
 from prefloop.runs.planning import check_memory
-from prefloop.runs.preparation import Prepared, close_components, prepare
+from prefloop.runs.preparation import close_components, prepare
 from prefloop.runs.records import EXAMPLES, finite
 from prefloop.runs.run import Recorder, Run, check_config, choose_path, identify, refuse_taken
 from prefloop.runs.view import CONFIG, RunView, flat, open_run
@@ -36,8 +38,8 @@ from prefloop.sampling.generator import POOL_BYTES
 from prefloop.types import Evaluation
 
 _MAY_CHANGE = (
-    "iters epochs report_every evaluate_every save_every keep_last keep_best early_stop min_delta load_best "
-    "max_skipped memory_limit_gb"
+    "iters epochs report_every evaluate_every save_every keep_last keep_best keep_spread early_stop "
+    "min_delta load_best max_kl max_skipped memory_limit_gb"
 )
 MAY_CHANGE = frozenset(f"training.{name}" for name in _MAY_CHANGE.split()) | {"output.report"}
 LENGTH_KEYS = {"training.iters", "training.epochs"}
@@ -91,11 +93,12 @@ def resume(
             logging.getLogger("prefloop").warning(damage.text)
         written = view.manifest.get("plan", {}).get("division")
         prepared = prepare(config)
-        changes = _changes(view, prepared, accept_change)
+        depends_on = prepared.dependencies()
+        changes = _changes(view, depends_on, accept_change)
         # A run from before that was written down divided no step.
         division = Division(**written) if written else Division(prepared.loop.micro_batch, POOL_BYTES)
         prepared = prepared.with_components(division)
-        with Run.open(view.path, config, prepared.plan, prepared.dependencies(), changes) as run:
+        with Run.open(view.path, config, prepared.plan, depends_on, changes) as run:
             return _Session(config, prepared.loop, prepared.evaluator, run).drive(observers, last)
 
 
@@ -118,13 +121,13 @@ def _last_checkpoint(run: RunView, save_every: int) -> Path | None:
     return None
 
 
-def _changes(run: RunView, prepared: Prepared, accepted: bool) -> list[Change]:
+def _changes(run: RunView, depends_on: Mapping[str, str], accepted: bool) -> list[Change]:
     """What the run depends on and is no longer what it was.
 
     Raises `UserError` for any of that which was not accepted; that the machine is another is only said.
     """
     step = max(run.checkpoints(), default=0)
-    found = changed(recorded(run), prepared.dependencies(), step)
+    found = changed(recorded(run), depends_on, step)
     if found and not accepted:
         names = ", ".join(change.what for change in found)
         raise UserError(
@@ -149,12 +152,16 @@ class _Session:
     loop: Loop
     evaluator: Evaluator | None
     run: Run
+    guard: Guard = field(init=False)
     evaluations: list[Evaluation] = field(factory=list, init=False)
     adapters_step: int | None = field(default=None, init=False)
     """The step of the adapters that were put back at the end, where some were."""
     stop: StopRun | None = field(default=None, init=False)
     """What ends the run before its last step, if something does."""
     started: float = field(factory=time.perf_counter, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.guard = Guard(self.config)
 
     def drive(self, observers: Sequence[Any], last: Path | None = None) -> Run:
         """Take the steps that are left, and leave the run as files whatever happens."""
@@ -163,13 +170,15 @@ class _Session:
             with disk_errors_as_user_errors(run.path):
                 if last:
                     self.evaluations = load_checkpoint(last, loop)
+                    self.guard.restore(read_state(last).get("guard", {}))
                 run.begin(loop.steps_taken, {e.step for e in self.evaluations})
                 self._cache_judgements()
-                everyone = (Recorder(run), *_report(config), *config.observers, *observers, *guards(config))
+                everyone = (Recorder(run), *_report(config), *config.observers, *observers, self.guard)
                 loop.observers = tuple(adapt(observer, Observer) for observer in everyone)
                 status = self._steps()
                 final = self._choose(status)
-                run.save_policy(loop.policy)
+                if not not_sound(loop):
+                    run.save_policy(loop.policy)
                 run.finish(status, self._summary(final))
         except BaseException as error:
             run.fail(error)
@@ -183,13 +192,15 @@ class _Session:
     def _cache_judgements(self) -> None:
         """Put the ledger in front of the judges."""
         loop, ledger = self.loop, self.run.ledger
+        adapt(self.config.judge, BaseJudge).attach(self.run.path)
         identity = identify(self.config.judge, self.config.origins)
         loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
         if self.evaluator:
             judge = self.evaluator.judge
             identity = identify(judge, self.config.origins)
             judge = CachedJudge(judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
-            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name)
+            tell = partial(loop.notify, "evaluating")
+            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name, tell=tell)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""
@@ -199,11 +210,15 @@ class _Session:
             steps = iter(self.loop)
             while not self.stop and not self._out_of_patience() and next(steps, None):
                 self._between_steps()
+            if not self.stop:
+                self.guard.check_end()
+                self._check_learnt()
         except StopRun as stop:
             self.stop = stop
-            self._save()
+            if not not_sound(self.loop):
+                self._save()
         if self.stop:
-            self.run.manifest["reason"] = self.stop.reason
+            self.run.manifest |= {"reason": self.stop.reason, "resumable": self.stop.resumable}
             return "failed" if self.stop.failed else "stopped"
         if self.loop.steps_taken < self.loop.steps:
             self.run.manifest["reason"] = (
@@ -211,6 +226,16 @@ class _Session:
                 f"{self.config.training.early_stop} evaluations (training.early_stop)"
             )
         return "finished"
+
+    def _check_learnt(self) -> None:
+        """Raises `StopRun` where no step of a run has taught anything: it has not ended well."""
+        if self.loop.steps_taken and not number(self.loop.optimizer.step):
+            raise StopRun(
+                f"in {self.loop.steps_taken} steps nothing was learnt: no pair had a label, or every gradient"
+                " was left out. Look at judgements.jsonl and metrics.jsonl.",
+                failed=True,
+                resumable=False,
+            )
 
     def _between_steps(self) -> None:
         """Evaluate and save where that is due, and was not done before an interruption."""
@@ -232,17 +257,31 @@ class _Session:
         return patience is not None and evaluations_since_best(rates, training.min_delta) >= patience
 
     def _save(self) -> None:
-        training = self.config.training
-        folder = save_checkpoint(self.run.path, self.loop, self.evaluations)
+        if wrong := not_sound(self.loop):
+            raise StopRun(
+                f"trained weights or the optimizer's state became NaN or infinite, '{wrong}' for one. "
+                f"{LOWER_RATE}",
+                failed=True,
+                resumable=False,
+            )
+        folder = save_checkpoint(self.run.path, self.loop, self.evaluations, self.guard.state())
         self.run.count_lines()
-        prune(self.run.path, training.keep_last, training.keep_best, self.evaluations)
+        prune(self.run.path, self.config.training, self.loop.steps, self.evaluations)
         try:
             self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
         except StopRun as stop:  # once more would save the same
             self.stop = self.stop or stop
 
     def _choose(self, status: str) -> Evaluation | None:
-        """The evaluation of what is saved: the policy as it is, or as it was at its best, put back."""
+        """The evaluation of what is saved: the policy as it is, or as it was at its best, put back.
+
+        Weights that are not finite are not saved: where there is a checkpoint, the last one is put back.
+        """
+        saved = self.run.checkpoints()
+        if not_sound(self.loop) and saved:
+            self.adapters_step = max(saved)
+            load_adapters(self.loop.policy.model, str(saved[self.adapters_step]))
+            return next((e for e in self.evaluations if e.step == self.adapters_step and e.step), None)
         found = self._best()
         if found is None or status != "finished" or not self.config.training.load_best:
             return self.evaluations[-1] if len(self.evaluations) > 1 else None

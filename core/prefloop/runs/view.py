@@ -18,7 +18,7 @@ from attrs import frozen
 
 from prefloop.errors import UserError
 from prefloop.prompts.loading import RowError
-from prefloop.runs.files import DAMAGE, LinesBefore, is_as_written, parse_line
+from prefloop.runs.files import DAMAGE, LinesBefore, is_as_written, is_signed, parse_line
 from prefloop.runs.plan import Plan, plan_from_json
 from prefloop.runs.records import (
     Judgement,
@@ -138,7 +138,7 @@ class RunView:
             text = why if file.exists() else f"There is no {CONFIG}."
             self._problems[CONFIG] = (Damage(CONFIG, None, text),)
             return {}
-        if not is_as_written(file.read_bytes()):
+        if is_signed(file.read_bytes()) and not is_as_written(file.read_bytes()):
             text = f"{CONFIG} was changed: it is not what the run wrote."
             self._problems[CONFIG] = (Damage(CONFIG, None, text),)
         return found

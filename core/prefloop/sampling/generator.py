@@ -15,12 +15,17 @@ import mlx.nn as nn
 from attrs import evolve
 from mlx_lm.generate import generate_step
 
+from prefloop.errors import StopRun
 from prefloop.model.adapters import fuse_adapters
-from prefloop.sampling.pool import Request, Tokens, TokenSampler, sample_pool
+from prefloop.sampling.pool import Request, Tokens, TokenSampler, Told, ignore, sample_pool
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
 
+NOT_FINITE = (
+    "the logits that completions are sampled from became NaN or infinite, so they say nothing. Try a lower "
+    "training.learning_rate, or model.dtype: float32."
+)
 POOL_BYTES = 8 << 30
 """Most bytes that the caches and logits of a pool take. Rows that do not fit are sampled in further pools."""
 
@@ -39,25 +44,51 @@ class Generator:
         self._engines: list[Engine] = [sample_pool, _by_length, _one_by_one]
 
     def __call__(
-        self, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int, source: Source = "policy"
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        seed: int,
+        source: Source = "policy",
+        told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt, with the stop token where one was sampled. Seeded by `seed`.
 
-        Equal prompts pass through the model once.
+        Equal prompts pass through the model once. `told` hears at every token how many have just ended.
+        Raises `StopRun` where logits are not finite.
         """
         if not prompts:
             return []
         self.model.eval()
         stop = {int(i) for i in self.tokenizer.eos_token_ids}
-        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed)
+        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed, told=told)
         return [self._completion(row, stop, source) for row in rows]
 
-    def _sample(self, prompts: list[Tokens], sampling: Sampling, stop: set[int], seed: int) -> list[Tokens]:
+    def likeliest(self, prompt: Prompt, count: int) -> tuple[Completion, mx.array]:
+        """The `count` likeliest tokens one after another, and the logits ``[count, V]`` that gave them."""
+        self.model.eval()
+        recorder = _Recorder(Sampling(temperature=0.0, max_tokens=count), 0)
+        (row,) = self._sample([prompt.tokens], recorder.sampling, set(), 0, lambda *_: recorder.start())
+        return self._completion(row, set(), "policy"), mx.concatenate(recorder.logits[:count])
+
+    def _sample(
+        self,
+        prompts: list[Tokens],
+        sampling: Sampling,
+        stop: set[int],
+        seed: int,
+        make_sampler: Callable[[Sampling, int], TokenSampler] = TokenSampler,
+        told: Told = ignore,
+    ) -> list[Tokens]:
         model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, TokenSampler(sampling, seed), stop, self.pool_bytes)
+            sampler = make_sampler(sampling, seed)
+            request = Request(prompts, sampler, stop, self.pool_bytes, told)
             try:
-                return self._engines[0](model, request)
+                rows = self._engines[0](model, request)
+                if not sampler.sound.item():
+                    raise StopRun(NOT_FINITE, failed=True, resumable=False)
+                return rows
             except ValueError:
                 # mlx-lm, mlx and the pool refuse what they cannot batch with a ValueError.
                 if len(self._engines) == 1:
@@ -68,6 +99,18 @@ class Generator:
         stopped = tokens[-1] in stop
         text = self.tokenizer.decode(list(tokens[:-1] if stopped else tokens), skip_special_tokens=True)
         return Completion(tokens, text, stopped, source)
+
+
+class _Recorder(TokenSampler):
+    """Keeps the logits of every step, since `start` was last called."""
+
+    def start(self) -> _Recorder:
+        self.logits: list[mx.array] = []
+        return self
+
+    def __call__(self, logits: mx.array) -> mx.array:
+        self.logits.append(logits)
+        return super().__call__(logits)
 
 
 def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
@@ -89,7 +132,9 @@ def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
             mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.sampler
         ):
             row.append(int(token))
+            request.told(0)
             if row[-1] in request.stop:
                 break
         rows.append(tuple(row))
+        request.told(1)
     return rows

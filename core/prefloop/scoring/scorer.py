@@ -19,7 +19,7 @@ import mlx.nn as nn
 from attrs import evolve, frozen
 
 from prefloop.model.mlx_lm_internals import graph_caches, is_checkpointed
-from prefloop.model.split import SplitModel, inference_attention, padded
+from prefloop.model.split import SplitModel, evaluation_mode, inference_attention, padded
 from prefloop.scoring.token_terms import Hidden, logprobs, token_terms
 from prefloop.types import Completion, PreferenceBatch, Prompt, Scores, TokenScores
 
@@ -83,9 +83,10 @@ class Scorer:
         """
         prompts, completions = [[0, 1, 2], [1, 2]], [[3, 4], [4, 3], [1, 1], [2, 0]]
         try:
-            found = shared_hidden(self.model, prompts, completions).astype(mx.float32)
-            wanted = plain_hidden(self.model, prompts, completions).astype(mx.float32)
-            return bool(mx.allclose(found, wanted, rtol=1e-2, atol=1e-2))
+            with evaluation_mode(self.model.whole):
+                found = shared_hidden(self.model, prompts, completions).astype(mx.float32)
+                wanted = plain_hidden(self.model, prompts, completions).astype(mx.float32)
+                return bool(mx.allclose(found, wanted, rtol=1e-2, atol=1e-2))
         except (AttributeError, TypeError, ValueError):
             return False
 

@@ -6,13 +6,13 @@ import contextlib
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from prefloop.cli.common import configure_process, set_option
+from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.errors import StopRun, UserError
 from prefloop.runs.view import EVALUATIONS, LEDGER
 from prefloop.text import printable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 @click.option(
     "--against",
     metavar="MODEL",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--judge", metavar="CONFIG", help="Another judge than the run's evaluations have.")
 @click.option("--prompts", metavar="PATH", help="Other prompts than those that the run held out.")
 @set_option
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write, not one in the run.")
+@click.option("--output", type=PathOnDisk(), help="The file to write, not one in the run.")
 def evaluate(
     run: Path,
     against: str,
@@ -102,14 +102,9 @@ def _evaluate(run: Path, loaded: LoadedEvaluation) -> Evaluation:
     (run / EVALUATIONS).mkdir(exist_ok=True)
     ledger = Ledger(run / EVALUATIONS / LEDGER)
     judge = CachedJudge(evaluator.judge, loaded.identity, ledger, lambda: step, evaluation=True)
-    evaluator = evolve(evaluator, judge=judge)
     try:
-        with _at_work("sampling answers"):
-            pairs = evaluator.sample()
-        with _at_work("judging", silent=judge.interactive):
-            verdicts = evaluator.ask(pairs)
-        with _at_work("measuring"):
-            return evaluator.measure(step, pairs, verdicts)
+        with _at_work(silent=judge.interactive) as tell:
+            return evolve(evaluator, judge=judge, tell=tell)(step)
     except (StopRun, KeyboardInterrupt) as stop:
         reason = stop.reason if isinstance(stop, StopRun) else "interrupted from the keyboard"
         click.echo(f"Stopped: {printable(reason)}. The same command goes on from here.", err=True)
@@ -119,13 +114,16 @@ def _evaluate(run: Path, loaded: LoadedEvaluation) -> Evaluation:
 
 
 @contextlib.contextmanager
-def _at_work(what: str, *, silent: bool = False) -> Iterator[None]:
-    """Say on the terminal what takes so long, unless a person is answering there."""
+def _at_work(*, silent: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on the terminal how far it is, by what is yielded, unless a person is answering there."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    with contextlib.nullcontext() if silent or not console.is_terminal else console.status(what):
-        yield
+    if silent or not console.is_terminal:
+        yield lambda phase, done, total: None
+        return
+    with console.status("sampling") as status:
+        yield lambda phase, done, total: status.update(f"{phase} {done} of {total}")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 import click
 
+from prefloop.cli.common import PathOnDisk
 from prefloop.config import Config, load_config, yaml_nodes
 from prefloop.config.dump import to_plain
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
 from prefloop.errors import UserError
 from prefloop.registry import Registry
 from prefloop.settings import ModelConfig, PromptsConfig
+from prefloop.text import in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +30,7 @@ A run of prefloop. Fill in model.path and prompts.path; every other option has i
 
 @click.command("init")
 @click.option("--algorithm", metavar="NAME", help="The algorithm to write it for, such as xpo.")
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of printing.")
+@click.option("--output", type=PathOnDisk(), help="The file to write, instead of printing.")
 def init(algorithm: str | None, output: Path | None) -> None:
     """Write a configuration in which every option is explained."""
     text = template(algorithm)
@@ -41,7 +44,8 @@ def init(algorithm: str | None, output: Path | None) -> None:
         raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
-    click.echo(f"Wrote {output}. Fill in model.path and prompts.path, then run: prefloop train {output}")
+    command = shlex.join(["prefloop", "train", str(output)])
+    click.echo(f"Wrote {in_a_line(str(output))}. Fill in model.path and prompts.path, then run: {command}")
 
 
 def template(algorithm: str | None = None) -> str:

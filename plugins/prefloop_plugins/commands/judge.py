@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import configure_process, set_option
+from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.components import BaseJudge, adapt
 from prefloop.errors import UserError, said_of
 from prefloop.text import printable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--ledger",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PathOnDisk(),
     help="Keep verdicts in FILE, and ask nothing that it answers. A person's are kept in any case.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
+from prefloop.cli.common import PathOnDisk
 from prefloop_plugins.scaffold import NEW
 
 
@@ -14,7 +16,7 @@ from prefloop_plugins.scaffold import NEW
 @click.argument("name")
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathOnDisk(file_okay=False),
     default=".",
     help="Where to put it; here by default.",
 )
@@ -30,6 +32,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> None:
     for path in package.files:
         click.echo(path)
     click.echo(
-        f"\nNext:\n  cd {package.folder}\n  pip install -U pip && pip install -e . --group test\n  pytest\n"
+        f"\nNext:\n  cd {shlex.quote(str(package.folder))}\n"
+        "  pip install -U pip && pip install -e . --group test\n  pytest\n"
         + (f"  prefloop {name} --help" if kind == "command" else f"  prefloop plugins show {kind} {name}")
     )

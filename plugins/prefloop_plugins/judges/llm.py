@@ -227,6 +227,7 @@ class LlmJudge(BaseJudge):
 
     def _open(self) -> LabelReader | ReplyReader:
         from prefloop import load_model
+        from prefloop.model.mlx_lm_internals import warn_of_window
 
         loaded = load_model(self.model, quantize=self.quantize, trust_remote_code=self.trust_remote_code)
         try:
@@ -235,6 +236,8 @@ class LlmJudge(BaseJudge):
         except ValueError as error:
             raise UserError(f"judge model '{self.model}': {error}.") from error
         self._limit = self._longest_question(loaded, thinker)
+        longest = self._limit + (thinker.overhead if thinker else 0)
+        warn_of_window(loaded.config, f"judge model '{self.model}'", longest)
         self._reader, self._thinker, self._loaded = reader, thinker, loaded
         return reader
 

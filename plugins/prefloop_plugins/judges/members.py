@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, takewhile
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from attrs import Attribute
@@ -107,6 +108,11 @@ class MadeOfJudges(BaseJudge):
     def prepare(self) -> None:
         """Prepare the members. Raises `UserError` where one of them does."""
         prepare(self.members)
+
+    def attach(self, folder: Path) -> None:
+        """Tell the members where the run keeps its files."""
+        for member in self.members:
+            adapt(member, BaseJudge).attach(folder)
 
     def close(self) -> None:
         close(self.members)

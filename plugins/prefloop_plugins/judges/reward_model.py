@@ -21,7 +21,13 @@ from attrs import frozen
 
 from prefloop import UserError
 from prefloop.beginning import dated, placed
-from prefloop.model.mlx_lm_internals import download_model, model_classes
+from prefloop.model.mlx_lm_internals import (
+    download_model,
+    model_classes,
+    read_folder,
+    read_weights,
+    warn_of_window,
+)
 from prefloop.model.split import inference_attention, padded
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
@@ -78,19 +84,19 @@ def load_scorer(path: str, *, quantize: Quantize, batch_size: int, max_length: i
     As for every model here, weights are float32 on the CPU back end and as stored elsewhere; the head is
     never quantized. Raises `UserError` where the checkpoint is missing, damaged or no reward model.
     """
-    from mlx_lm.utils import load_model
     from transformers import AutoTokenizer
 
     folder = _folder(path)
     _check(folder, path)
     try:
-        model, config = load_model(folder, lazy=True, get_model_classes=_classes)
+        model: Any
+        model, config = read_folder(folder, get_model_classes=_classes)
         if mx.default_device().type == mx.DeviceType.cpu:
             model.set_dtype(mx.float32)
         if quantize != "none":
             _quantize(model.model, config, quantize)
         model.eval()
-        mx.eval(model.parameters())
+        read_weights(model)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # whatever the libraries raise about a damaged checkpoint
         raise UserError(f"reward model '{path}' cannot be loaded: {_line(error)}.") from error
@@ -100,6 +106,7 @@ def load_scorer(path: str, *, quantize: Quantize, batch_size: int, max_length: i
             "and an answer is not known."
         )
     longest = min(max_length, config.get("max_position_embeddings") or max_length)
+    warn_of_window(config, f"reward model '{path}'", longest)
     return Scorer(model, tokenizer, config.get("pad_token_id"), longest, batch_size)
 
 

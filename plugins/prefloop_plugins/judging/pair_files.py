@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import evolve, frozen
 
 from prefloop import embedded
-from prefloop.errors import UserError
+from prefloop.errors import UserError, first_few
 from prefloop.prompts.loading import (
     RowError,
     check_text,
     conversation,
     each_row,
-    first_few,
     messages_of,
     transcript,
 )

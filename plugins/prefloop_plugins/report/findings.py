@@ -7,6 +7,11 @@ are in the sentence, so that the reader can disagree with the threshold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from prefloop.evaluation.stats import wilson
+from prefloop.text import one_line
+from prefloop.types import Rate
 from prefloop_plugins.rates import interval
 from prefloop_plugins.report.measures import (
     first_place_once,
@@ -20,6 +25,8 @@ from prefloop_plugins.report.measures import (
 from prefloop_plugins.report.records import Finding, Level, RunFiles
 from prefloop_plugins.report.words import change, percent, plural
 
+UNFAIR_Z = 3.29
+"""Of a 99.9 % interval: a win rate of the start against itself for which chance is no explanation."""
 GROWN = 1.2
 """Answers this many times as long as before are longer."""
 LENGTH_SHARE = 0.1
@@ -34,7 +41,7 @@ ERRORS = 0.05
 """Share of errors and abstentions that should be looked at."""
 IDLE = 0.1
 """Share of steps that may pass without an update."""
-DISTINCT = 0.7
+DISTINCT = 0.5
 """What share of its distinct n-grams a policy should keep."""
 SAME_ANSWER, SAME_ANSWER_PROMPTS = 0.3, 8
 """Share of prompts that get one and the same answer, of at least so many prompts."""
@@ -56,7 +63,9 @@ def finished(run: RunFiles) -> Finding:
     reason = str(run.about("reason") or "").rstrip(".")
     why = f": {reason}" if reason else ""
     if run.status == "running":
-        why = "; it is still going on, or was killed"
+        why = "; it is still going on"
+    elif run.status == "interrupted":
+        why = "; it was killed"
     return Finding(
         "warning",
         "The run is not finished",
@@ -65,7 +74,13 @@ def finished(run: RunFiles) -> Finding:
 
 
 def claim(run: RunFiles) -> Finding:
-    """Whether there are prompts enough for the win rate to say anything."""
+    """Whether there are prompts enough for the win rate to say anything.
+
+    The interval after training is compared with one half, and not with the interval before. The start wins
+    half of its comparisons with itself by symmetry: that is known, so the evaluation before has nothing to
+    estimate, and its width no part in the claim. It is a check of judge and sampling instead: where it lies
+    far from one half, one side is favoured.
+    """
     if run.after is None:
         return Finding(
             "unknown",
@@ -74,6 +89,12 @@ def claim(run: RunFiles) -> Finding:
             "A judge's liking for its training pairs does not.",
         )
     after = run.after.win_rate
+    if not after.pairs:
+        return Finding(
+            "warning",
+            "No win rate after training",
+            "None of the verdicts on the held-out answers counts: all are errors or abstentions.",
+        )
     rate = f"{interval(after)} on {plural(after.pairs, 'held-out prompt')}"
     if after.low <= 0.5 <= after.high:
         needed = pairs_needed(after.rate)
@@ -89,19 +110,30 @@ def claim(run: RunFiles) -> Finding:
             "The policy got worse by its own judge",
             f"The win rate is {rate}: the answers of the start are preferred.",
         )
-    before = run.before.win_rate if run.before else None
-    if before is not None and before.high >= after.low:
-        return Finding(
-            "warning",
-            "Too few prompts for the claim",
-            f"The intervals before, {interval(before)}, and after, {rate}, overlap.",
-        )
-    apart = f" and lies apart from the one before, {interval(before)}" if before else ""
     return Finding(
         "fine",
         "Enough prompts for the claim",
-        f"The win rate is {rate}. The interval is above one half{apart}. It holds for prompts like these.",
+        f"The win rate is {rate}. The interval is above one half, which is what the start has against "
+        "itself. It holds for prompts like these.",
     )
+
+
+def fairness(run: RunFiles) -> Finding | None:
+    """That the start came out even against itself; None where it did, or was not asked."""
+    before = run.before.win_rate if run.before else None
+    if before is None or _may_be_even(before):
+        return None
+    return Finding(
+        "warning",
+        "The start does not come out even with itself",
+        f"Before training its win rate was {interval(before)} on {plural(before.pairs, 'held-out prompt')}, "
+        "which chance hardly explains: the judge favours one side, so trust no win rate of this run.",
+    )
+
+
+def _may_be_even(rate: Rate) -> bool:
+    wide = wilson(rate.rate * rate.pairs, rate.pairs, UNFAIR_Z)
+    return wide.low <= 0.5 <= wide.high
 
 
 def selection(run: RunFiles) -> Finding | None:
@@ -274,6 +306,7 @@ def who_judged(run: RunFiles) -> Finding | None:
 CHECKS = (
     finished,
     claim,
+    fairness,
     selection,
     length,
     judge_consistency,
@@ -283,6 +316,15 @@ CHECKS = (
     who_judged,
 )
 _ORDER: tuple[Level, ...] = ("warning", "note", "unknown", "fine")
+
+
+Check = Callable[[RunFiles], Finding | None]
+
+
+def warnings(run: RunFiles, *checks: Check) -> list[str]:
+    """What these checks warn of, in a line each, for a terminal."""
+    found = (check(run) for check in checks)
+    return [f"{f.title}: {one_line(f.text, 1000)}" for f in found if f and f.level == "warning"]
 
 
 def findings(run: RunFiles) -> list[Finding]:

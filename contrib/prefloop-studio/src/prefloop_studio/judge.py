@@ -1,0 +1,125 @@
+"""The `web` judge: people who compare two answers in the browser, or with `prefloop label` in a terminal."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from attrs import define, field
+from attrs.validators import ge, instance_of, optional
+
+from prefloop import BaseJudge, Pair, StopRun, UserError, Verdict
+from prefloop_studio.labels import LabelQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_LOOKS = 0.2
+"""Seconds between looks for answers."""
+SAME = "both answers are the same"
+
+
+@define
+class WebJudge(BaseJudge):
+    """Puts pairs into a queue in the run's folder and waits for people to answer them.
+
+    How the queue looks is said in `prefloop_studio.labels`. Pairs of equal answers are ties that nobody is
+    asked about. Answers count when they are written down, whatever becomes of the page or the server.
+
+    Raises `StopRun` on Ctrl-C or SIGTERM while it waits, and `UserError` where there is neither a run nor
+    `queue`.
+    """
+
+    interactive: ClassVar[bool] = True
+
+    queue: str | None = field(
+        default=None,
+        validator=optional(instance_of(str)),
+        metadata={"identity": False, "help": "Folder to keep the queue in; null is the run's own."},
+    )
+    undo_seconds: float = field(
+        default=3.0,
+        validator=ge(0),
+        metadata={
+            "identity": False,
+            "help": "Seconds in which the last answer of a batch can be taken back before the run goes on.",
+        },
+    )
+    _folder: Path | None = field(default=None, init=False, eq=False, repr=False)
+    _said: bool = field(default=False, init=False, eq=False, repr=False)
+
+    def attach(self, folder: Path) -> None:
+        """Keep the queue in the run's folder."""
+        self._folder = folder
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair."""
+        verdicts = dict(self.answers(pairs))
+        return [verdicts[place] for place in range(len(pairs))]
+
+    def answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+        """Each verdict with its place as soon as it is given; one that was taken back is an error."""
+        equal = {i for i, pair in enumerate(pairs) if pair.first.text == pair.second.text}
+        yield from ((place, Verdict.tie(SAME)) for place in sorted(equal))
+        asked = [place for place in range(len(pairs)) if place not in equal]
+        if not asked:
+            return
+        queue = LabelQueue(self._place())
+        ids = queue.ask(pairs[place] for place in asked)
+        self._say(queue)
+        with _signals() as received:
+            for id, verdict in self._given(queue, ids, received):
+                yield from ((asked[i], verdict) for i, of in enumerate(ids) if of == id)
+
+    def _given(
+        self, queue: LabelQueue, ids: Sequence[str], received: threading.Event
+    ) -> Iterator[tuple[str, Verdict]]:
+        """The answers to `ids` as they come, until all are there and none is taken back any more."""
+        missing, cursor, last = set(ids), 0, 0.0
+        while True:
+            new, cursor = queue.answered_since(cursor)
+            for answer in new:
+                if answer.id in ids:
+                    yield answer.id, answer.verdict
+                    last = time.time()
+                    (missing.add if answer.verdict.status == "error" else missing.discard)(answer.id)
+            if not missing and time.time() - last >= self.undo_seconds and queue.close(ids):
+                return
+            if received.wait(_LOOKS):
+                raise StopRun("stopped while it waited for labels")
+
+    def _place(self) -> Path:
+        if self.queue is not None:
+            Path(self.queue).mkdir(parents=True, exist_ok=True)
+            return Path(self.queue)
+        if self._folder is None:
+            raise UserError("judge 'web' keeps its queue in a run's folder, and here is no run: set 'queue'.")
+        return self._folder
+
+    def _say(self, queue: LabelQueue) -> None:
+        if not self._said:
+            self._said = True
+            print(
+                f"labels   wanted: prefloop studio {queue.run.parent}, or prefloop label {queue.run}",
+                flush=True,
+            )
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that is set by Ctrl-C and SIGTERM, which mean nothing else meanwhile."""
+    received = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: received.set()) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

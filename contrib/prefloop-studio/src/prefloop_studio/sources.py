@@ -1,0 +1,123 @@
+"""What can be trained and on what: models and data that lie on this machine, with sizes and first rows."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from prefloop import UserError
+from prefloop.embedded import PREFIX, local_path
+from prefloop.settings import PromptsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEPTH = 3
+"""Folders below the working directory in which is looked for models and data."""
+MOST = 200
+ROWS = 5
+CELL = 400
+"""Characters of a cell that are shown."""
+DATA = {".jsonl", ".json", ".csv", ".parquet"}
+SKIPPED = {"node_modules", "checkpoints", "evaluations", "labels", "site-packages"}
+
+
+def machine() -> dict[str, Any]:
+    """What the machine has: memory in all and free, in bytes."""
+    memory = psutil.virtual_memory()
+    return {"memory": memory.total, "free": memory.available, "cores": os.cpu_count()}
+
+
+def models() -> list[dict[str, Any]]:
+    """Models that need no download: embedded, in folders here, and in the Hub's cache, with bytes."""
+    found = [
+        {
+            "path": f"{PREFIX}policy",
+            "where": "comes with prefloop",
+            "bytes": _size(local_path(f"{PREFIX}policy")),
+        }
+    ]
+    for folder in _folders(Path.cwd()):
+        if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")):
+            found.append({"path": _relative(folder), "where": "folder", "bytes": _size(folder)})
+    return found + [
+        {"path": repo.repo_id, "where": "Hub cache", "bytes": repo.size_on_disk} for repo in _cached("model")
+    ]
+
+
+def data_sets() -> list[dict[str, Any]]:
+    """Files of prompts here, and data sets in the Hub's cache."""
+    found = [
+        {
+            "path": f"{PREFIX}prompts",
+            "where": "comes with prefloop",
+            "bytes": _size(local_path(f"{PREFIX}prompts")),
+        }
+    ]
+    for folder in (Path.cwd(), *_folders(Path.cwd())):
+        files = (file for file in sorted(folder.iterdir()) if file.suffix in DATA and file.is_file())
+        skipped = ("config.json", "run.json", "tokenizer.json", "adapter_config.json", "metrics.jsonl")
+        found += [
+            {"path": _relative(file), "where": "file", "bytes": file.stat().st_size}
+            for file in files
+            if file.name not in skipped and not file.name.startswith("tokenizer")
+        ]
+    return found[:MOST] + [
+        {"path": repo.repo_id, "where": "Hub cache", "bytes": repo.size_on_disk}
+        for repo in _cached("dataset")
+    ]
+
+
+def preview(path: str) -> dict[str, Any]:
+    """The columns of a data file here, and its first rows, cut short.
+
+    Raises `UserError` where it is not one of `data_sets`, or cannot be read.
+    """
+    from prefloop.prompts.rows import read_rows
+
+    if path not in {found["path"] for found in data_sets()}:
+        raise UserError(f"'{path}' is not among the files in this folder.")
+    rows = []
+    for row in read_rows(PromptsConfig(path=path, limit=ROWS)).rows:
+        rows.append({key: _cut(value) for key, value in row.values.items()})
+    return {"columns": list(dict.fromkeys(key for row in rows for key in row)), "rows": rows}
+
+
+def _cut(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= CELL else f"{text[:CELL]}…"
+
+
+def _folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    with suppress(OSError):
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.name.startswith(".") or entry.name in SKIPPED or not entry.is_dir(follow_symlinks=False):
+                continue
+            yield Path(entry.path)
+            if depth > 1:
+                yield from _folders(Path(entry.path), depth - 1)
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()))
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.glob("*") if file.is_file())
+
+
+def _cached(kind: str) -> list[Any]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = [repo for repo in scan_cache_dir().repos if repo.repo_type == kind]
+    except CacheNotFound:
+        return []
+    return sorted(repos, key=lambda repo: str(repo.repo_id))[:MOST]

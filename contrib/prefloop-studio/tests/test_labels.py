@@ -1,0 +1,279 @@
+"""The queue of pairs: who gets which, what counts, and that nothing is lost or asked twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from starlette.testclient import TestClient
+
+from prefloop import Completion, Pair, Prompt, StopRun, UserError, component
+from prefloop_studio.judge import WebJudge
+from prefloop_studio.labels import LEASE_SECONDS, TAKEN_BACK, Answer, LabelQueue, id_of
+
+
+def pair(number: int, second: str = "b") -> Pair:
+    prompt = Prompt(
+        (), f"question {number}", ({"role": "user", "content": f"question {number}"},), id=f"p{number}"
+    )
+    return Pair(prompt, Completion((1,), f"a{number}"), Completion((2,), f"{second}{number}"))
+
+
+def said(id: str, status: str = "ok", probability: float = 0.8, **more: object) -> Answer:
+    return evolve(Answer(id, status, probability, at=time.time()), **more)
+
+
+@pytest.fixture
+def queue(runs: Path) -> LabelQueue:
+    return LabelQueue(runs / "first")
+
+
+def test_two_people_get_different_pairs_and_each_keeps_theirs(queue: LabelQueue) -> None:
+    queue.ask([pair(1), pair(2)])
+    ours, theirs = queue.lease("ann"), queue.lease("bob")
+    assert ours and theirs and ours.id != theirs.id
+    assert queue.lease("ann") == ours and queue.lease("carl") is None
+    lease = queue.folder / "leases" / ours.id
+    os.utime(lease, (0, time.time() - LEASE_SECONDS - 1))  # ann has gone away
+    assert queue.lease("carl") == ours
+
+
+def test_an_answer_counts_once_and_the_last_one_counts(queue: LabelQueue) -> None:
+    (id,) = queue.ask([pair(1)])
+    assert queue.answer(said(id)) and not queue.answer(said(id))
+    assert queue.open() == {}
+    assert queue.answer(said(id, probability=0.2))
+    assert [a.probability for a in queue.answered_since(0)[0]] == [0.8, 0.2]
+
+
+def test_an_answer_can_be_taken_back_until_it_is_learnt_from(queue: LabelQueue) -> None:
+    (id,) = queue.ask([pair(1)])
+    queue.answer(said(id))
+    queue.answer(said(id, TAKEN_BACK))
+    assert list(queue.open()) == [id] and not queue.close([id])
+    queue.answer(said(id))
+    assert queue.close([id])
+    with pytest.raises(UserError, match="has learnt from that pair already"):
+        queue.answer(said(id, TAKEN_BACK))
+    with pytest.raises(UserError, match="did not ask"):
+        queue.answer(said("unknown"))
+
+
+def test_a_later_batch_settles_what_came_before(queue: LabelQueue) -> None:
+    (first,) = queue.ask([pair(1)])
+    queue.answer(said(first))
+    queue.ask([pair(2)])  # the run was killed and goes on: the first answer is in its ledger
+    with pytest.raises(UserError, match="has learnt"):
+        queue.answer(said(first, TAKEN_BACK))
+
+
+def test_a_pair_is_in_the_queue_once(queue: LabelQueue) -> None:
+    assert queue.ask([pair(1), pair(1)]) == [id_of(pair(1))] * 2
+    queue.ask([pair(1)])
+    assert len(queue.questions()) == 1
+    assert queue.questions()[id_of(pair(1))].pair.first.text == "a1"
+
+
+# The judge
+
+
+def answering(queue: LabelQueue, answers: dict[str, Answer]) -> threading.Thread:
+    """Somebody who answers each pair as soon as it is asked about."""
+
+    def work() -> None:
+        waiting = dict(answers)
+        while waiting:
+            for id in list(queue.open()):
+                if id in waiting:
+                    queue.answer(waiting.pop(id))
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def web(folder: Path) -> WebJudge:
+    return WebJudge(queue=str(folder), undo_seconds=0)
+
+
+def test_the_judge_gives_what_people_answer(tmp_path: Path) -> None:
+    queue = LabelQueue(tmp_path)
+    ids = [id_of(pair(n)) for n in range(3)]
+    answers = [
+        said(ids[0], probability=0.99),
+        said(ids[1], "tie", 0.5),
+        said(ids[2], "abstained", 0.5, reason="skipped"),
+    ]
+    answering(queue, dict(zip(ids, answers, strict=True)))
+    equal = Pair(pair(9).prompt, Completion((1,), "x"), Completion((1,), "x"))
+    verdicts = web(tmp_path).judge([pair(0), equal, pair(1), pair(2)])
+    assert [(v.status, v.probability) for v in verdicts] == [
+        ("ok", 0.99),
+        ("tie", 0.5),
+        ("tie", 0.5),
+        ("abstained", 0.5),
+    ]
+    assert id_of(equal) not in queue.questions()
+
+
+def test_it_works_in_a_cascade_and_a_committee(tmp_path: Path) -> None:
+    rule = component("judge", "rule")(prefer=["never"])  # which is always in doubt
+    for name in ("cascade", "committee"):
+        folder = tmp_path / name
+        folder.mkdir()
+        answering(LabelQueue(folder), {id_of(pair(1)): said(id_of(pair(1)), probability=0.2)})
+        judge = component("judge", name)(members=[rule, web(folder)])
+        assert judge.interactive
+        assert judge.judge([pair(1)])[0].prefers_first is False
+
+
+def test_a_judge_without_a_run_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match="set 'queue'"):
+        WebJudge().judge([pair(1)])
+
+
+def test_a_signal_ends_the_wait(tmp_path: Path) -> None:
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StopRun, match="waited for labels"):
+        web(tmp_path).judge([pair(1)])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# The page's requests
+
+
+def test_pairs_are_blind_and_answers_are_turned_back(client: TestClient, queue: LabelQueue) -> None:
+    pairs = [pair(n) for n in range(12)]
+    ids = queue.ask(pairs)
+    shown_swapped, asks = set(), {"who": "ann", "again": False}
+    for _ in ids:
+        question = client.post("/api/runs/first/labels/next", json=asks).json()["question"]
+        own = next(p for p in pairs if id_of(p) == question["id"])
+        texts = [own.first.text, own.second.text]
+        assert question["answers"] == (texts[::-1] if question["swapped"] else texts)
+        shown_swapped.add(question["swapped"])
+        body = {"id": question["id"], "swapped": question["swapped"], "choice": "1", "who": "ann"}
+        assert client.post("/api/runs/first/labels", json=body).json()["new"]
+        assert not client.post("/api/runs/first/labels", json=body).json()["new"]
+    assert shown_swapped == {True, False}
+    for answer in queue.answers():
+        assert answer.verdict.prefers_first != queue.questions()[answer.id].swapped
+    state = client.get("/api/runs/first/labels").json()
+    assert (state["answered"], state["waiting"], state["alive"]) == (12, 0, False)
+
+
+def test_one_answer_in_ten_is_looked_at_again_with_sides_exchanged(
+    client: TestClient, queue: LabelQueue
+) -> None:
+    queue.ask([pair(n) for n in range(14)])
+    again = []
+    for _ in range(12):
+        found = client.post("/api/runs/first/labels/next", json={"who": "ann"}).json()
+        question = found["question"]
+        if found["again"]:
+            again.append(question)
+            assert question["swapped"] != queue.questions()[question["id"]].swapped
+        better = str(1 + question["answers"].index(max(question["answers"])))  # always "b…"
+        body = {"id": question["id"], "swapped": question["swapped"], "choice": better, "who": "ann"}
+        client.post("/api/runs/first/labels", json={**body, "again": found["again"]})
+    assert len(again) == 1
+    state = client.get("/api/runs/first/labels").json()
+    assert (state["second_looks"], state["agree"], state["answered"]) == (1, 1, 11)
+
+
+@pytest.mark.parametrize(
+    ("choice", "much", "status", "probability", "reason"),
+    [
+        ("1", False, "ok", 0.8, None),
+        ("1", True, "ok", 0.99, None),
+        ("t", False, "tie", 0.5, None),
+        ("s", False, "abstained", 0.5, "skipped"),
+        ("b", False, "abstained", 0.5, "both are bad"),
+        ("u", False, TAKEN_BACK, 0.5, None),
+    ],
+)
+def test_keys_mean_what_they_say(
+    client: TestClient,
+    queue: LabelQueue,
+    choice: str,
+    much: bool,
+    status: str,
+    probability: float,
+    reason: str | None,
+) -> None:
+    (id,) = queue.ask([pair(1)])
+    client.post("/api/runs/first/labels", json={"id": id, "choice": choice, "much": much, "who": "ann"})
+    (answer,) = queue.answers()
+    assert (answer.status, answer.probability, answer.reason) == (status, probability, reason)
+
+
+# A whole run
+
+
+@pytest.fixture
+def waiting_run(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
+    settings = {
+        "model": "embedded:policy",
+        "prompts": {"path": "embedded:prompts", "limit": 30},
+        "judge": {"use": "web", "undo_seconds": 0},
+        "sampler": {"max_completion_length": 12, "temperature": 1.2},
+        "training": {"batch_size": 4, "iters": 3, "save_every": 1},
+        "evaluation": {"held_out": 0},
+        "output": {"path": str(tmp_path / "runs" / "web"), "report": False},
+    }
+    file = tmp_path / "web.yaml"
+    file.write_text(json.dumps(settings))
+    yield tmp_path / "runs" / "web", [sys.executable, "-m", "prefloop", "train", str(file)]
+
+
+@pytest.mark.slow
+def test_killed_runs_ask_nothing_twice_and_learn_from_every_answer(
+    waiting_run: tuple[Path, list[str]],
+) -> None:
+    """Somebody answers while the run is killed over and over, also while it is dead."""
+    folder, command = waiting_run
+    queue = LabelQueue(folder)
+    asked_of_people: list[str] = []
+    kills = 0
+    for _ in range(40):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        ends = time.monotonic() + 60
+        answered = 0
+        while process.poll() is None and time.monotonic() < ends and answered < 3:
+            for id in list(queue.open()) if queue.folder.is_dir() else []:
+                asked_of_people.append(id)
+                queue.answer(said(id, probability=0.8 if int(id[0], 16) % 2 else 0.2))
+                answered += 1
+            time.sleep(0.05)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, process.stderr and process.stderr.read()
+        if (folder / "run.json").is_file():
+            command = [sys.executable, "-m", "prefloop", "train", "--resume", str(folder)]
+    assert process.returncode == 0 and kills >= 3
+    assert len(asked_of_people) == len(set(asked_of_people)), "a pair was asked twice"
+    ledger = [json.loads(line) for line in (folder / "judgements.jsonl").read_text().splitlines()]
+    labelled = [line for line in ledger if line["status"] == "ok"]
+    assert len(labelled) == len(set(asked_of_people))
+    for line in labelled:
+        given = {a.id: a for a in queue.answers()}
+        prompt = Prompt((), line["prompt"][-1]["content"], tuple(line["prompt"]), id=line["prompt_id"])
+        id = id_of(
+            Pair(prompt, Completion((), line["first"]["text"]), Completion((), line["second"]["text"]))
+        )
+        assert given[id].probability == line["probability"]
