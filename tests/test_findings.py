@@ -74,7 +74,7 @@ def level_and_text(check: Callable[[RunFiles], Finding | None], found: RunFiles)
         (
             {"status": "stopped", "reason": "Ctrl-C.", "summary": {"steps": 4}, "plan": {"steps": 10}},
             "warning",
-            "Its status is stopped after 4 of 10 steps: Ctrl-C. What is below is what was there until then.",
+            "Its status is stopped after 4 of 10 steps: Ctrl-C. The numbers are those until then.",
         ),
         (
             {"status": "running", "summary": {}, "plan": {"steps": 10}},
