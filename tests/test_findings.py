@@ -80,17 +80,14 @@ def level_and_text(check: Callable[[RunFiles], Finding | None], found: RunFiles)
             {"status": "running", "summary": {}, "plan": {"steps": 10}},
             "warning",
             (
-                "Its status is running after 0 of 10 steps; it is still going on, or was killed. What is "
-                "below is what was there until then."
+                "Its status is running after 0 of 10 steps; it is still going on, or was killed. The "
+                "numbers are those until then."
             ),
         ),
         (
             {"status": 7, "summary": {}, "plan": "none"},
             "warning",
-            (
-                "Its status is 7 after 0 of an unknown number of steps. What is below is what was there "
-                "until then."
-            ),
+            ("Its status is 7 after 0 of an unknown number of steps. The numbers are those until then."),
         ),
     ],
 )
