@@ -62,7 +62,10 @@ class Extremes:
             loss |= self.some(0.3, label_smoothing=[0.0, 0.1, 0.49], soft_labels=[True])
         if loss["use"] == "dpop":
             loss |= self.some(0.4, delta=[0.0, 5.0, 1e6, 1e38], penalty=["inside", "outside"])
-        kl = {"use": "kl", **self.some(0.7, alpha=[0.0, *sizes, [1.0, 1e6]], estimator=["exact", "k2", "sampled"])}
+        kl = {
+            "use": "kl",
+            **self.some(0.7, alpha=[0.0, *sizes, [1.0, 1e6]], estimator=["exact", "k2", "sampled"]),
+        }
         optimism = {"use": "optimism", **self.some(0.7, alpha=[0.0, *sizes])}
         training = {
             "batch_size": dice.choice([1, 1, 2, 3]), "iters": 2, "seed": dice.choice([0, seed, 2**32 - 1]),
@@ -122,7 +125,8 @@ def outcome(folder: Path, seed: int) -> str:
     if done.exit_code == 2:
         assert said, "exit code 2, and nothing said"
         assert not (run / "run.json").exists(), "exit code 2 after the run began"
-        if REFUSALS is not None: REFUSALS[said[0][:200]] += 1
+        if REFUSALS is not None:
+            REFUSALS[said[0][:200]] += 1
         return "refused"
     manifest = json.loads((run / "run.json").read_text("utf-8"))
     weights = [mx.load(str(path)) for path in run.rglob("*.safetensors")]
@@ -156,6 +160,7 @@ def test_extreme_settings_end_well_or_say_why(
         except AssertionError as error:
             faults.append(f"seed {seed}: {str(error).splitlines()[0]}")
     print(f"{runs} runs: " + ", ".join(f"{count} {end}" for end, count in sorted(ends.items())))
-    for k, v in REFUSALS.most_common(25): print(v, k)
+    for k, v in REFUSALS.most_common(25):
+        print(v, k)
     print("\n".join(faults))
     assert faults == []
