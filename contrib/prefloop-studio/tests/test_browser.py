@@ -31,8 +31,8 @@ PLACES = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
 NASTY = (
-    '<script>window.hit = 1</script><img src=x onerror="window.hit = 2">\x1b[31mred\x1b[0m \u202eright to left\u202c '
-    "[link](javascript:window.hit=3) **bold** `code`"
+    '<script>window.hit = 1</script><img src=x onerror="window.hit = 2">\x1b[31mred\x1b[0m '
+    "\u202eright to left\u202c [link](javascript:window.hit=3) **bold** `code`"
 )
 
 
