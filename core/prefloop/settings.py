@@ -235,6 +235,12 @@ class JudgingConfig:
         le(1),
         formerly="max_one_kind",
     )
+    timeout: float | None = setting(
+        3600.0,
+        "Seconds that a verdict may take, after which the run stops as failed; a batch whose verdicts come "
+        "together may take so many for each. null is for ever. A person is not hurried.",
+        optional(gt(0)),
+    )
 
 
 @frozen

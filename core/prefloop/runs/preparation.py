@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 from attrs import evolve, frozen
 
-from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt
+from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt, check_verdicts
 from prefloop.config import Config, PromptsConfig
-from prefloop.errors import UserError, said_of
+from prefloop.errors import StopRun, UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet, load_prompts
 from prefloop.prompts.order import split_held_out
+from prefloop.runs.asking import asked
 from prefloop.runs.plan import Division, Plan
 from prefloop.runs.planning import make_plan
 from prefloop.scoring.scorer import lay_out
@@ -161,7 +162,7 @@ def dry_run(config: Config, echo: Callable[[str], object]) -> None:
     if adapt(config.judge, BaseJudge).interactive:
         echo("judge    a person, who is not asked now")
     else:
-        echo(f"judge    {', '.join(_verdict_words(v) for v in loop.judge.judge(pairs))}")
+        echo(f"judge    {', '.join(map(_verdict_words, _verdicts(config, pairs)))}")
     _prove_learning(loop, pairs, echo)
     echo("Nothing was written. Everything is ready to train.")
 
@@ -204,6 +205,18 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
     result = loop.policy.reference_scorer.logprobs(lay_out(batch.prompts, batch.chosen))
     mx.eval(result)
     return result
+
+
+def _verdicts(config: Config, pairs: Sequence[Pair]) -> list[Verdict]:
+    """The judge's verdicts. Raises `UserError` where it stops the run instead."""
+    name = type(config.judge).__name__
+    try:
+        with asked(name, config.judging.timeout and config.judging.timeout * len(pairs)):
+            verdicts = adapt(config.judge, BaseJudge).judge(pairs)
+    except StopRun as stop:
+        raise UserError(stop.reason) from stop
+    check_verdicts(name, verdicts, len(pairs))
+    return verdicts
 
 
 def _verdict_words(verdict: Verdict) -> str:
