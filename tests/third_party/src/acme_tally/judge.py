@@ -42,6 +42,9 @@ class Tally(BaseJudge):
     def attach(self, folder: Path) -> None:
         self._folder = folder
 
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
