@@ -100,6 +100,14 @@ def test_a_change_is_refused_and_goes_on_where_it_is_accepted(project: Path, wha
     assert resume(run, overrides=["training.iters=4"]).status == "finished", "it is the run's own now"
 
 
+def test_another_model_is_not_evaluated_under_the_adapters_of_a_run(project: Path) -> None:
+    stopped()
+    flip("policy/model.safetensors")
+    done = CliRunner().invoke(main, ["eval", "run"])
+    assert done.exit_code == 2
+    assert "model './policy' is no longer what 'run' was trained with" in done.stderr
+
+
 def test_swapped_answers_of_an_offline_run_are_noticed(project: Path) -> None:
     rows = [{"prompt": f"Say {i}.", "chosen": "Sure.", "rejected": "No."} for i in range(20)]
     Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

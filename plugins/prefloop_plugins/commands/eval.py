@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prefloop.beginning import begun
 from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.errors import StopRun, UserError
 from prefloop.runs.view import EVALUATIONS, LEDGER
@@ -66,7 +67,7 @@ def evaluate(
     loaded = load_evaluation(
         run, against=against, which=checkpoint, judge=given, prompts=prompts, overrides=rest
     )
-    with _written(run):
+    with _written(run), begun(loaded.began):  # a judge's questions may have a date as well
         evaluation = _evaluate(run, loaded)
         _write(file, loaded, evaluation)
     from prefloop_plugins.commands.eval_table import show

@@ -46,6 +46,9 @@ class Tally(BaseJudge):
     def pairs_per_call(self) -> int | None:
         return 4
 
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
