@@ -20,6 +20,7 @@ PLUGINS = ROOT / "plugins" / "prefloop_plugins"
 CONTRIB = sorted((ROOT / "contrib").glob("*/src/*"))
 HEAVY = {"mlx", "mlx_lm", "transformers", "datasets", "huggingface_hub", "numpy", "matplotlib", "jinja2"}
 PUBLIC_MODULES = {
+    "prefloop.beginning",
     "prefloop.errors",
     "prefloop.hooks",
     "prefloop.text",

@@ -6,6 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -266,7 +267,12 @@ def test_the_metrics_of_a_step(model_folder: ModelFolder) -> None:
     kl = component("bonus", "kl")(alpha=0.5)
     loop = make_loop(policy, Fixed((Verdict(0.8, orders=(0.9, 0.7)), Verdict(0.3))), bonuses=[kl])
     loop.step()
-    metrics = loop.step().metrics
+    step = loop.step()
+    metrics = step.metrics
+    assert metrics["kl"] == pytest.approx((metrics["log_ratio_chosen"] + metrics["log_ratio_rejected"]) / 2)
+    answers = [c.tokens[: len(c.tokens) - c.stopped] for p in step.pairs for c in (p.first, p.second)]
+    twos = [two for answer in answers for two in pairwise(answer)]
+    assert metrics["distinct_2"] == pytest.approx(len(set(twos)) / len(twos))
     assert metrics["loss"] == pytest.approx(metrics["preference_loss"] - metrics["exploration_bonus"])
     kls = metrics["kl_chosen"] + metrics["kl_rejected"]
     assert kls > 0

@@ -19,6 +19,7 @@ import pytest
 from attrs import evolve, field, frozen
 
 from prefloop import Pair, Run, Step, StopRun, UserError, Verdict, load_config, resume, train
+from support.loops import Longer
 from support.small_runs import SETTINGS, StopsAfter, lines, outcome, settings_for, timeless
 
 
@@ -321,13 +322,14 @@ def test_dora_and_full_fine_tuning_resume_exactly(tmp_path: Path, kind: str) -> 
     assert adapters[0] == adapters[1]
 
 
-def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_the_newest_the_best_and_some_over_the_run_are_kept(tmp_path: Path) -> None:
     training = {"batch_size": 3, "iters": 8, "save_every": 1, "evaluate_every": 2, "keep_last": 2}
+    training["keep_spread"] = 1
     run = train(load_config(settings_for(tmp_path / "run", training=training)))
     kept = sorted(int(folder.name) for folder in (run.path / "checkpoints").iterdir())
     metrics = [m for m in timeless(run.path / "metrics.jsonl") if "evaluation" in m and m["step"] > 0]
     best = max(metrics, key=lambda m: m["evaluation"]["win_rate"]["rate"])["step"]
-    assert kept == sorted({7, 8, best})
+    assert kept == sorted({4, 7, 8, best})
 
 
 @frozen
@@ -344,7 +346,7 @@ class Explodes:
 def test_steps_with_an_undefined_gradient_are_left_out_and_end_the_run(tmp_path: Path) -> None:
     training = {"batch_size": 3, "iters": 20, "max_skipped": 3}
     config = load_config(settings_for(tmp_path / "run", training=training, evaluation={"held_out": 0}))
-    run = train(evolve(config, loss=Explodes()))
+    run = train(evolve(config, loss=Explodes(), judge=Longer()))  # it labels every pair
     assert run.status == "failed"
     assert "infinite or undefined for 3 steps in a row" in run.manifest["reason"]
     metrics = timeless(run.path / "metrics.jsonl")

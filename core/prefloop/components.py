@@ -98,6 +98,13 @@ class Base:
     def close(self) -> None:
         """Give back what is held. Called when the run has ended."""
 
+    def depends_on(self) -> Sequence[str]:
+        """Files, folders and Hub ids of models, as its options name them, whose content decides what it does.
+
+        A run does not go on unasked where one of them has changed.
+        """
+        return ()
+
     def state(self) -> Mapping[str, mx.array]:
         """What the next step depends on besides options, arguments, the step's number and its seed.
 

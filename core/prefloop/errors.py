@@ -33,15 +33,24 @@ class Notice(UserWarning):
 class StopRun(Exception):  # noqa: N818 (a request, not an error)
     """Raised by a judge or an observer to end the run cleanly: it is saved and can be resumed.
 
-    `failed` says that something is wrong, rather than that somebody wants to stop.
+    `failed` says that something is wrong, rather than that somebody wants to stop, and `resumable` whether
+    the run could go on from its last checkpoint without meeting the same again.
 
     `verdicts` are those already given, for the first pairs of the batch under judgement, in their order.
     """
 
-    def __init__(self, reason: str, verdicts: Sequence[Verdict] = (), *, failed: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        verdicts: Sequence[Verdict] = (),
+        *,
+        failed: bool = False,
+        resumable: bool = True,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.failed = failed
+        self.resumable = resumable
         self.verdicts = tuple(verdicts)
 
 

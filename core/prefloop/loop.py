@@ -32,7 +32,7 @@ from prefloop.components import (
 )
 from prefloop.errors import StopRun, UserError, check_count
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
-from prefloop.model.mlx_lm_internals import checkpoint_layers
+from prefloop.model.mlx_lm_internals import checkpoint_layers, not_finite
 from prefloop.model.policy import Policy
 from prefloop.optim import build_optimizer
 from prefloop.prompts.order import PromptOrder
@@ -40,6 +40,10 @@ from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 from prefloop.settings import DEFAULT_ITERS, TrainingConfig
 from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
 
+LOWER_RATE = (
+    "Resuming would meet that again: start a new run with a lower training.learning_rate or "
+    "training.max_grad_norm, from a checkpoint of this one (adapter.resume_from) or afresh."
+)
 TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
 """More tokens in a micro-batch only cost memory. The figure for a CPU is measured, that for a GPU a guess."""
 
@@ -143,12 +147,19 @@ class Loop:
 
     def _guard(self, peak_memory_gb: float) -> None:
         """Raises `StopRun` where going on makes no sense."""
+        if wrong := not_finite(self.policy.trainable()):
+            raise StopRun(
+                f"the update of step {self.steps_taken} made trained weights NaN or infinite, '{wrong[0]}' "
+                f"for one. {LOWER_RATE}",
+                failed=True,
+                resumable=False,
+            )
         if self.skipped >= self.training.max_skipped:
             raise StopRun(
-                f"the gradient was infinite or undefined for {self.skipped} steps in a row; they were left "
-                "out. Resuming would meet them again: start a new run with a lower training.learning_rate or "
-                "training.max_grad_norm, from these adapters (adapter.resume_from) or afresh.",
+                f"the loss or its gradient was infinite or undefined for {self.skipped} steps in a row; they "
+                f"were left out. {LOWER_RATE}",
                 failed=True,
+                resumable=False,
             )
         limit = self.training.memory_limit_gb
         if limit and peak_memory_gb > limit:
@@ -243,7 +254,10 @@ class Loop:
     def _update(
         self, batch: PreferenceBatch, progress: Progress, clock: Clock
     ) -> tuple[Mapping[str, float], float]:
-        """One optimizer step on the labelled pairs; nothing moves where there are none."""
+        """One optimizer step on the labelled pairs, and its gradient's norm; without any, nothing moves.
+
+        A loss that is not finite moves nothing either, whatever its gradient, and its norm is NaN.
+        """
         gradient: Any = None
         sums: dict[str, mx.array] = {}
         with clock("scoring"):
@@ -255,9 +269,10 @@ class Loop:
                 del part_gradient  # or it would be held while the next one is made, and during the update
         if gradient is None:
             return {}, 0.0
+        found = {name: number(value) for name, value in sums.items()}
         with clock("update"):
-            norm = self._apply(gradient)
-        return {name: number(value) for name, value in sums.items()}, norm
+            norm = self._apply(gradient) if math.isfinite(found["loss"]) else math.nan
+        return found, norm
 
     def _micro_batches(self, batch: PreferenceBatch) -> Iterator[PreferenceBatch]:
         """What is scored at once. Where a batch is divided, pairs of similar length stay together."""

@@ -30,11 +30,11 @@ def closing_words(run: RunView) -> str:
 
 
 def _unfinished(run: RunView) -> str:
-    path = str(run.path)
+    path, resumable = str(run.path), run.manifest.get("resumable", True)
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.manifest['plan']['steps']} steps: "
-        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}.\n"
-        f"To go on:\n  prefloop train --resume {quote(path)}"
+        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}."
+        + (f"\nTo go on:\n  prefloop train --resume {quote(path)}" if resumable else "")
     )
 
 

@@ -19,6 +19,12 @@ set_option = click.option(
     help="Override one setting, such as judge.temperature=0.2. May be given several times.",
 )
 
+accept_option = click.option(
+    "--accept-change",
+    is_flag=True,
+    help="Go on although the model, prompts or judge changed; the run's record says so.",
+)
+
 
 class PathOnDisk(click.Path):
     """A path, there or not. Raises `UserError` for one that no file could have."""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import PathOnDisk, configure_process, set_option
+from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
 from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import StopRun, UserError
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
+from prefloop.runs.view import open_run
 from prefloop.types import Evaluation, Step
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 @set_option
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
 @click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run.")
-def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None) -> None:
+@accept_option
+def train(
+    config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None, accept_change: bool
+) -> None:
     """Train with CONFIG, or run the quick start where none is given.
 
     Exits with 0 when the run finished, 130 when it was stopped, 1 when it gave up, and 2 when something
@@ -40,8 +44,10 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
     """
     if resume and (config or dry_run):
         raise UserError("--resume takes its configuration from the run: leave out CONFIG and --dry-run.")
+    if accept_change and not resume:
+        raise UserError("--accept-change goes with --resume: a new run has nothing that could have changed.")
     if resume:
-        run_on(resume, overrides)
+        run_on(resume, overrides, accept_change)
         return
     library = configure_process()
     settings = load_config(config or resolve("embedded:quickstart"), overrides)
@@ -56,14 +62,18 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
         _end(train_from_start(settings, observers=_observers(settings)))
 
 
-def run_on(path: Path, overrides: Sequence[str]) -> None:
+def run_on(path: Path, overrides: Sequence[str], accept_change: bool) -> None:
     """Go on with the run in `path`."""
     library = configure_process()
-    from prefloop.runs.training import resume, saved_config
+    from prefloop.runs.training import is_complete, resume, saved_config
 
     settings = saved_config(path, overrides)
+    if is_complete(open_run(path), settings):
+        click.echo(f"'{path}' is finished: nothing is left to do. --set training.iters=N makes it longer.")
+        return
     _say_blas(library)
-    _end(resume(path, overrides=overrides, observers=_observers(settings)))
+    run = resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
+    _end(run)
 
 
 def _observers(settings: Config) -> list[object]:

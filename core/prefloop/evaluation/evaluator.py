@@ -185,7 +185,8 @@ def divergence(
     """KL(policy, reference) per completion in nats, estimated from completions of the policy.
 
     The mean of ``log pi(y) - log ref(y)`` over the completions, each a sum over its tokens, and the standard
-    error of that mean. Unbiased where they were sampled at temperature 1 without truncation.
+    error of that mean. Unbiased where they were sampled at temperature 1 without truncation. Raises `StopRun`
+    where one is not finite.
     """
     policy.model.eval()
     ratios: list[float] = []
@@ -195,5 +196,12 @@ def divergence(
         per_token = policy.scorer.logprobs(rows) - policy.reference_scorer.logprobs(rows)
         ratios += per_token.sum(-1).tolist()  # type: ignore[arg-type]
         told(len(prompts[part]))
+    if not all(map(math.isfinite, ratios)):
+        raise StopRun(
+            "the log-probabilities of held-out completions became NaN or infinite, under the policy or its "
+            "reference. Try a lower training.learning_rate, or model.dtype: float32.",
+            failed=True,
+            resumable=False,
+        )
     error = stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
     return {"kl": fmean(ratios), "kl_se": error}

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from prefloop.errors import UserError, said_of
+from prefloop.errors import StopRun, UserError, said_of
 from prefloop.metrics import number
 from prefloop.model.adapters import check_origin, fused_copy, load_adapters, make_trainable, save_adapters
 from prefloop.model.loading import LoadedModel, load_model
@@ -25,6 +25,10 @@ from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
 
+_LOGITS_NOT_FINITE = (
+    "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 or a lower "
+    "adapter.scale."
+)
 CHECKED_TOKENS = 8
 """Tokens on which sampling is compared with scoring before a run."""
 
@@ -135,17 +139,17 @@ class Policy:
         wrong would be trained on probabilities that its completions never had. Rounding moves less than a
         thousandth of a distribution in float32, and less than a tenth in half precision.
         """
-        completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+        try:
+            completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+        except StopRun:
+            raise UserError(_LOGITS_NOT_FINITE) from None
         with inference_attention():
             hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
             scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
         p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
         distance = number(mx.abs(p - q).sum(-1).mean()) / 2
         if not math.isfinite(distance):
-            raise UserError(
-                "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 "
-                "or a lower adapter.scale."
-            )
+            raise UserError(_LOGITS_NOT_FINITE)
         if distance > (0.01 if sampled.dtype == mx.float32 else 0.1):
             kind = self.loaded.config.get("model_type")
             raise UserError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
+from prefloop.beginning import dated
 from prefloop.errors import UserError, first_few, guess
 from prefloop.prompts.rows import read_rows, type_in_words
 from prefloop.text import SURROGATE
@@ -120,7 +121,7 @@ def _encode(messages: Sequence[Message], config: PromptsConfig, tokenizer: Any) 
     try:
         # Left out, enable_thinking would be true for every model that can think.
         tokens = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, enable_thinking=config.thinking
+            list(messages), add_generation_prompt=True, enable_thinking=config.thinking, **dated(tokenizer)
         )
     except Exception as error:  # a template is a program that came with the model
         reason = next(iter(str(error).splitlines()), type(error).__name__)

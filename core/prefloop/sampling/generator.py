@@ -15,12 +15,17 @@ import mlx.nn as nn
 from attrs import evolve
 from mlx_lm.generate import generate_step
 
+from prefloop.errors import StopRun
 from prefloop.model.adapters import fuse_adapters
 from prefloop.sampling.pool import Request, Tokens, TokenSampler, Told, ignore, sample_pool
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
 
+NOT_FINITE = (
+    "the logits that completions are sampled from became NaN or infinite, so they say nothing. Try a lower "
+    "training.learning_rate, or model.dtype: float32."
+)
 POOL_BYTES = 8 << 30
 """Most bytes that the caches and logits of a pool take. Rows that do not fit are sampled in further pools."""
 
@@ -50,6 +55,7 @@ class Generator:
         """One completion per prompt, with the stop token where one was sampled. Seeded by `seed`.
 
         Equal prompts pass through the model once. `told` hears at every token how many have just ended.
+        Raises `StopRun` where logits are not finite.
         """
         if not prompts:
             return []
@@ -76,9 +82,13 @@ class Generator:
     ) -> list[Tokens]:
         model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, make_sampler(sampling, seed), stop, self.pool_bytes, told)
+            sampler = make_sampler(sampling, seed)
+            request = Request(prompts, sampler, stop, self.pool_bytes, told)
             try:
-                return self._engines[0](model, request)
+                rows = self._engines[0](model, request)
+                if not sampler.sound.item():
+                    raise StopRun(NOT_FINITE, failed=True, resumable=False)
+                return rows
             except ValueError:
                 # mlx-lm, mlx and the pool refuse what they cannot batch with a ValueError.
                 if len(self._engines) == 1:

@@ -42,10 +42,17 @@ class TokenSampler:
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self.sampling = sampling
+        self.sound = mx.array(True)
+        """Whether all logits so far gave every row a distribution; NaN and infinity give none."""
         self._numpy = NumpySampler(sampling, seed) if on_cpu() else None
         mx.random.seed(seed)
 
     def __call__(self, logits: mx.array) -> mx.array:
+        self.sound = self.sound & mx.isfinite(logits.max(axis=-1)).all()
+        mx.async_eval(self.sound)  # or it would hold the logits of every step
+        return self._sample(logits)
+
+    def _sample(self, logits: mx.array) -> mx.array:
         s = self.sampling
         if s.temperature == 0:
             return mx.argmax(logits, axis=-1)

@@ -14,6 +14,7 @@ from attrs import Factory, field, frozen
 from attrs.validators import gt
 
 from prefloop import BaseJudge, Pair, UserError, Verdict
+from prefloop.beginning import folders
 from prefloop.errors import StopRun, did_you_mean
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ class FunctionJudge(BaseJudge):
     def symmetric(self) -> bool:
         """A function that scores one answer cannot know its place."""
         return self.score is not None
+
+    def depends_on(self) -> list[str]:
+        """The file of a function that was given by name."""
+        given = self.call or self.score
+        module = sys.modules.get(self._function.__module__) if isinstance(given, str) else None
+        file = getattr(module, "__file__", None)
+        return [file] if file else []
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair."""
@@ -126,19 +134,20 @@ def _import(option: str, name: str) -> Any:
 
 def _module(option: str, name: str) -> ModuleType:
     """Import a module, one that lies in the current folder too (installed ones come first)."""
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))
+    for folder in folders():
+        if str(folder) not in sys.path and not ("" in sys.path and folder == Path.cwd()):
+            sys.path.append(str(folder))
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise UserError(f"{option}: module '{name}' cannot be imported: {error}.") from error
-        beside = {path.stem for path in Path.cwd().glob("*.py")}
+        beside = {path.stem for folder in folders() for path in folder.glob("*.py")}
         hint = did_you_mean(name, beside)
         raise UserError(
-            f"{option}: there is no module '{name}', neither installed nor in {Path.cwd()}."
-            + (hint if "Did you mean" in hint else "")
+            f"{option}: there is no module '{name}', neither installed nor in "
+            f"{' or in '.join(map(str, folders()))}." + (hint if "Did you mean" in hint else "")
         ) from error
     except Exception as error:
         raise UserError(

@@ -157,6 +157,10 @@ class LlmJudge(BaseJudge):
         if self._reader is None:
             self._open()
 
+    def depends_on(self) -> tuple[str, ...]:
+        """Its model."""
+        return (self.model,)
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair; an unreadable reply or too long a question is an error, not a label."""
         if not pairs:

@@ -117,6 +117,10 @@ class MadeOfJudges(BaseJudge):
     def close(self) -> None:
         close(self.members)
 
+    def depends_on(self) -> list[str]:
+        """What the members depend on."""
+        return [given for member in self.members for given in adapt(member, BaseJudge).depends_on()]
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair. Raises `StopRun` and `UserError` as the members do."""
         return in_order(self.answers(pairs))

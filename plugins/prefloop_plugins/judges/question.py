@@ -10,6 +10,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
+from prefloop.beginning import dated
 from prefloop_plugins.questions import fence_for, user_message
 
 _MARK = "\ue000{}\ue001"  # private-use characters stand for the quoted texts in the template
@@ -55,7 +56,11 @@ def _render(tokenizer: Any, rubric: str, user: str, thinking: bool) -> str:
     for messages in (both, merged):
         try:
             text: str = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=thinking,
+                **dated(tokenizer),
             )
         except Exception as error:  # jinja2 raises what the template author chose to raise
             refused = str(error)

@@ -67,6 +67,10 @@ class RewardJudge(BaseJudge):
         if self._scorer is None:
             self._open()
 
+    def depends_on(self) -> tuple[str, ...]:
+        """Its model."""
+        return (self.model,)
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair; too long an answer is an error, not a label."""
         if not pairs:

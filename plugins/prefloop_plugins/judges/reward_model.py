@@ -20,6 +20,7 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
+from prefloop.beginning import dated, placed
 from prefloop.model.mlx_lm_internals import (
     download_model,
     model_classes,
@@ -152,7 +153,7 @@ class Scorer:
 
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         plain = [dict(message) for message in messages]
-        text: str = self.tokenizer.apply_chat_template(plain, tokenize=False)
+        text: str = self.tokenizer.apply_chat_template(plain, tokenize=False, **dated(self.tokenizer))
         return text
 
     def _plain(self, text: str) -> list[int]:
@@ -208,7 +209,7 @@ def _quantize(trunk: nn.Module, config: Mapping[str, Any], quantize: Quantize) -
 
 def _folder(path: str) -> Path:
     try:
-        local = Path(path).expanduser()
+        local = placed(Path(path).expanduser())
     except RuntimeError as error:  # the home of a user who is not there
         raise UserError(f"reward model '{path}': {error}.") from error
     if local.exists():

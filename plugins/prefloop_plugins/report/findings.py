@@ -63,11 +63,13 @@ def finished(run: RunFiles) -> Finding:
     reason = str(run.about("reason") or "").rstrip(".")
     why = f": {reason}" if reason else ""
     if run.status == "running":
-        why = "; it is still going on, or was killed"
+        why = "; it is still going on"
+    elif run.status == "interrupted":
+        why = "; it was killed"
     return Finding(
         "warning",
         "The run is not finished",
-        f"Its status is {run.status} after {how_far}{why}. What is below is what was there until then.",
+        f"Its status is {run.status} after {how_far}{why}. The numbers are those until then.",
     )
 
 

@@ -196,8 +196,18 @@ def provenance(run: RunFiles) -> list[Row]:
     commit = run.about("git", "commit")
     dirty = " (with changes that were not committed)" if run.about("git", "dirty") else ""
     found |= {"git commit": f"{commit}{dirty}" if commit else None}
+    machine = run.about("machine")
+    found |= {k: v for k, v in machine.items() if k not in found} if isinstance(machine, Mapping) else {}
     found |= {"started (UTC)": run.about("started"), "ended (UTC)": run.about("ended")}
-    return [(name, str(value)) for name, value in found.items() if value is not None]
+    rows = [(name, str(value)) for name, value in found.items() if value is not None]
+    return [*rows, *_changes(run)]
+
+
+def _changes(run: RunFiles) -> Iterator[Row]:
+    """What the run depends on that was changed when it went on; of contents, the first digits of the hash."""
+    for made in run.about("changes") or ():
+        before, after = (str(made.get(side))[:24] for side in ("before", "after"))
+        yield f"changed after step {made.get('step')}", f"{made.get('what')}, from {before} to {after}"
 
 
 def commands(run: RunFiles) -> str:
