@@ -219,7 +219,12 @@ class Loop:
 
     def _total_prompts(self) -> int:
         if self.training.epochs is not None:
-            return round(self.training.epochs * len(self.prompts))
+            total = round(self.training.epochs * len(self.prompts))
+            if not total:
+                raise UserError(
+                    f"training.epochs: {self.training.epochs:g} of a pass over the prompts is none."
+                )
+            return total
         return (self.training.iters or DEFAULT_ITERS) * self.batch_size
 
     def _next_prompts(self) -> list[Prompt]:

@@ -157,7 +157,9 @@ class TrainingConfig:
     iters: int | None = setting(
         None, f"Steps of the run; null is {DEFAULT_ITERS} unless epochs is given.", optional(ge(1))
     )
-    epochs: float | None = setting(None, "Passes over the prompts, instead of iters.", optional(gt(0)))
+    epochs: float | None = setting(
+        None, "Passes over the prompts, instead of iters.", optional([gt(0), le(1e9)])
+    )
     learning_rate: float = setting(1e-5, "Learning rate at the end of the warm-up.", gt(0))
     optimizer: OptimizerConfig = setting(
         Factory(OptimizerConfig),
