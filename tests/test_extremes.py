@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables of extremes)
 """Runs with extreme settings, two steps long: each ends well with finite weights, or says in a line why not.
 
 The default run takes a few; ``pytest -m slow tests/test_extremes.py -s`` takes 500 and counts.
@@ -21,7 +22,6 @@ from prefloop.cli import main
 from prefloop.config.yaml_nodes import dump
 from prefloop.optim import optimizer_classes
 
-REFUSALS: Any = Counter()
 LOSSES = ("sigmoid", "hinge", "ipo", "dpop")
 JUDGES: list[Any] = [
     *[{"use": "rule", "length": "longer"}] * 3,
@@ -62,7 +62,10 @@ class Extremes:
             loss |= self.some(0.3, label_smoothing=[0.0, 0.1, 0.49], soft_labels=[True])
         if loss["use"] == "dpop":
             loss |= self.some(0.4, delta=[0.0, 5.0, 1e6, 1e38], penalty=["inside", "outside"])
-        kl = {"use": "kl", **self.some(0.7, alpha=[0.0, *sizes, [1.0, 1e6]], estimator=["exact", "k2", "sampled"])}
+        kl = {
+            "use": "kl",
+            **self.some(0.7, alpha=[0.0, *sizes, [1.0, 1e6]], estimator=["exact", "k2", "sampled"]),
+        }
         optimism = {"use": "optimism", **self.some(0.7, alpha=[0.0, *sizes])}
         training = {
             "batch_size": dice.choice([1, 1, 2, 3]), "iters": 2, "seed": dice.choice([0, seed, 2**32 - 1]),
@@ -73,7 +76,7 @@ class Extremes:
                                        {"use": "exponential_decay", "decay_rate": 1e30},
                                        {"use": "cosine_decay", "warmup": 1, "warmup_init": 1e6}]),
             **self.some(0.3, gradient_accumulation=[1, 2], max_grad_norm=[1e-30, 1e6, 1e300, None],
-                        gradient_checkpointing=[True], micro_batch_size=[1, 10**6], memory_limit_gb=[0, 1e-9, 1e9],
+                        gradient_checkpointing=[True], micro_batch_size=[1, 10**6], memory_limit_gb=[0, 0, 1e-9, 1e9],
                         save_every=[0, 1], keep_last=[1, None], max_skipped=[1, 10**9], evaluate_every=[0, 1]),
         }  # fmt: skip
         sampler: dict[str, Any] = {
@@ -89,7 +92,7 @@ class Extremes:
         return {
             "model": {"path": "embedded:policy", **self.some(0.3, quantize=["none", "4bit", "8bit"],
                                                              dtype=["float32", "float16", "bfloat16"])},
-            "prompts": {"path": "embedded:prompts", "limit": dice.choice([2, 8]),
+            "prompts": {"path": "embedded:prompts", "limit": dice.choice([6, 20]),
                         **self.some(0.1, max_length=[30, 10**9], system=["", "x" * 200, "\U0001f600\u2028"])},
             "judge": dice.choice(JUDGES),
             "loss": loss,
@@ -97,7 +100,7 @@ class Extremes:
             "bonuses": bonuses,
             "adapter": adapter,
             "training": training,
-            "judging": self.some(0.3, ties=["drop", "half", "keep"], window=[0, 1, 10**9], max_errors=[0.0, 1.0]),
+            "judging": self.some(0.3, ties=["drop", "half", "half", "keep"], window=[0, 1, 10**9], max_errors=[0.0, 1.0]),
             "evaluation": dice.choice([{"held_out": 0}, {"held_out": 0}, {"held_out": 2}]),
             "output": {"path": str(folder), "report": dice.random() < 0.2},
             **self.some(0.2, algorithm=["online_dpo", "xpo", "iterative_dpo"], reference=["base", "start"]),
@@ -122,7 +125,6 @@ def outcome(folder: Path, seed: int) -> str:
     if done.exit_code == 2:
         assert said, "exit code 2, and nothing said"
         assert not (run / "run.json").exists(), "exit code 2 after the run began"
-        if REFUSALS is not None: REFUSALS[said[0][:200]] += 1
         return "refused"
     manifest = json.loads((run / "run.json").read_text("utf-8"))
     weights = [mx.load(str(path)) for path in run.rglob("*.safetensors")]
@@ -141,7 +143,7 @@ def outcome(folder: Path, seed: int) -> str:
     return "finished"
 
 
-@pytest.mark.parametrize("runs", [4, 30, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [4, pytest.param(500, marks=pytest.mark.slow)])
 def test_extreme_settings_end_well_or_say_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
 ) -> None:
@@ -156,6 +158,4 @@ def test_extreme_settings_end_well_or_say_why(
         except AssertionError as error:
             faults.append(f"seed {seed}: {str(error).splitlines()[0]}")
     print(f"{runs} runs: " + ", ".join(f"{count} {end}" for end, count in sorted(ends.items())))
-    for k, v in REFUSALS.most_common(25): print(v, k)
-    print("\n".join(faults))
     assert faults == []

@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",
     "prompts": {"path": "embedded:prompts", "limit": 40},
     "judge": "human",
-    # Nobody is asked about equal answers. At this temperature two are equal once in 10^20 pairs; at 1.2 in 50.
+    # Nobody is asked about equal answers: two in 100 at a temperature of 1.2, and none in 10^20 at this one.
     "sampler": {"max_completion_length": 12, "temperature": 5.0, "top_p": 1.0},
     "adapter": {"rank": 2, "layers": 1},
     "training": {"batch_size": 4, "iters": 2},

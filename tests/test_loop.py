@@ -387,6 +387,11 @@ def test_an_iterator_of_prompts_has_no_epochs(model_folder: ModelFolder) -> None
         streaming(policy, iter(prompts_of(policy)), epochs=1.0)
 
 
+def test_a_run_of_no_prompt_is_refused(model_folder: ModelFolder) -> None:
+    with pytest.raises(UserError, match=r"^training\.epochs: 0\.01 of a pass over the prompts is none\.$"):
+        make_loop(Policy.load(str(model_folder("qwen3"))), training={"iters": None, "epochs": 0.01})
+
+
 def test_a_finished_loop_takes_no_further_step(model_folder: ModelFolder) -> None:
     loop = make_loop(Policy.load(str(model_folder("qwen3"))), training={"iters": 1})
     loop.step()

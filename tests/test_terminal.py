@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
 from rich.console import Console
 
 from prefloop import Evaluation, Progress, Step, Verdict
@@ -159,6 +160,14 @@ def observing(file: io.StringIO, now: list[float], *, terminal: bool = False) ->
     observer.console = Console(file=file, force_terminal=terminal, soft_wrap=True, get_time=lambda: now[0])
     observer.run_started(started())
     return observer
+
+
+def test_a_judge_that_goes_by_place_is_said_at_the_first_evaluation() -> None:
+    """In training it may be asked in one order only, which shows nothing."""
+    alarms = Alarms()
+    first = evaluation(0, 0.8)
+    (text,) = alarms.evaluated(evolve(first, metrics={**first.metrics, "position_gap": 0.9}))
+    assert text.startswith("the judge goes by place: its probabilities in the two orders lie 0.90 apart")
 
 
 def shown(*events: Any) -> str:

@@ -157,7 +157,9 @@ class TrainingConfig:
     iters: int | None = setting(
         None, f"Steps of the run; null is {DEFAULT_ITERS} unless epochs is given.", optional(ge(1))
     )
-    epochs: float | None = setting(None, "Passes over the prompts, instead of iters.", optional(gt(0)))
+    epochs: float | None = setting(
+        None, "Passes over the prompts, instead of iters.", optional([gt(0), le(1e9)])
+    )
     learning_rate: float = setting(1e-5, "Learning rate at the end of the warm-up.", gt(0))
     optimizer: OptimizerConfig = setting(
         Factory(OptimizerConfig),
@@ -248,6 +250,12 @@ class JudgingConfig:
         50,
         "Steps in a row without a label after which the run stops; null is never.",
         _at_least_one(None, "never"),
+    )
+    timeout: float | None = setting(
+        3600.0,
+        "Seconds that a verdict may take, after which the run stops as failed; a batch whose verdicts come "
+        "together may take so many for each. null is for ever. A person is not hurried.",
+        optional(gt(0)),
     )
 
 

@@ -38,7 +38,7 @@ WORSE = 4.0
 """How many times as bad something has to be to be said again."""
 
 ADVICE = (
-    "Look at the answers in judgements.jsonl. To go back, start a new run from an earlier checkpoint "
+    "Look at the answers in judgements.jsonl. To go back, start a run from an earlier checkpoint "
     "(adapter.resume_from) with a lower training.learning_rate, a higher loss.beta or another judge."
 )
 Means = Mapping[str, float]
@@ -51,6 +51,8 @@ class Alarm:
 
     severity: float
     text: str
+    advice: str = ADVICE
+    """What to do, which is said once."""
 
 
 def repetition(first: Means, now: Means) -> Alarm | None:
@@ -58,24 +60,24 @@ def repetition(first: Means, now: Means) -> Alarm | None:
     if not {"distinct_2"} <= first.keys() & now.keys():
         return None
     before, after = first["distinct_2"], now["distinct_2"]
-    text = f"answers repeat themselves: distinct-2 fell from {before:.2f} in the first steps to {after:.2g}"
-    return Alarm(HALVED * before / max(after, 1e-9), f"{text}. {ADVICE}")
+    text = f"answers repeat themselves: distinct-2 fell from {before:.2f} in the first steps to {after:.2g}."
+    return Alarm(HALVED * before / max(after, 1e-9), text)
 
 
 def longer(first: Means, now: Means) -> Alarm | None:
     """Answers that grow without end."""
     before, after = first["completion_length"], now["completion_length"]
-    text = (
-        f"answers grew from {before:.0f} to {after:.0f} tokens. Judges tend to like length: see whether they "
-        "say more, and consider a judge that controls for it."
+    text = f"answers grew from {before:.0f} to {after:.0f} tokens."
+    advice = (
+        "Judges tend to like length: see whether they say more, and consider a judge that controls for it."
     )
-    return Alarm(after / (DOUBLED * before), text)
+    return Alarm(after / (DOUBLED * before), text, advice)
 
 
 def shorter(first: Means, now: Means) -> Alarm | None:
     """Answers that wither."""
     before, after = first["completion_length"], now["completion_length"]
-    text = f"answers shrank from {before:.0f} to {after:.0f} tokens. {ADVICE}"
+    text = f"answers shrank from {before:.0f} to {after:.0f} tokens."
     return Alarm(HALVED * before / after, text)
 
 
@@ -84,11 +86,9 @@ def cut(first: Means, now: Means) -> Alarm | None:
     before, after = first["stop_rate"], now["stop_rate"]
     both = (before * first["pairs"] + after * now["pairs"]) / (first["pairs"] + now["pairs"])
     error = math.sqrt(both * (1 - both) * (1 / first["pairs"] + 1 / now["pairs"]) / 2)  # two answers a pair
-    text = (
-        f"{1 - after:.0%} of the answers are cut at the length limit, {1 - before:.0%} in the first steps. "
-        "Raise sampler.max_completion_length in a new run, or let the judge prefer answers that end."
-    )
-    return Alarm((before - after) / max(STOPPING, CERTAIN * error), text)
+    text = f"{1 - after:.0%} of the answers are cut at the length limit, {1 - before:.0%} in the first steps."
+    advice = "Raise sampler.max_completion_length in a new run, or let the judge prefer answers that end."
+    return Alarm((before - after) / max(STOPPING, CERTAIN * error), text, advice)
 
 
 def distance(first: Means, now: Means) -> Alarm | None:
@@ -96,7 +96,7 @@ def distance(first: Means, now: Means) -> Alarm | None:
     if "kl" not in now:
         return None
     limit = max(FAR, FAR_PER_TOKEN * now["completion_length"])
-    return Alarm(now["kl"] / limit, f"the policy lies {now['kl']:.0f} nats from its reference. {ADVICE}")
+    return Alarm(now["kl"] / limit, f"the policy lies {now['kl']:.0f} nats from its reference.")
 
 
 def place(first: Means, now: Means) -> Alarm | None:
@@ -104,21 +104,22 @@ def place(first: Means, now: Means) -> Alarm | None:
     if "position_gap" not in now:
         return None
     gap = now["position_gap"]
-    text = (
-        f"the judge goes by place: its probabilities in the two orders lie {gap:.2f} apart, so some labels "
-        "mean little. A larger model or a clearer rubric may help; prefloop judge tries them out."
+    text = f"the judge goes by place: its probabilities in the two orders lie {gap:.2f} apart on average."
+    advice = (
+        "Such labels mean little. A larger model or a clearer rubric may help; prefloop judge tries them out."
     )
-    return Alarm(gap / GAP, text)
+    return Alarm(gap / GAP, text, advice)
 
 
 def failing(first: Means, now: Means) -> Alarm | None:
     """A judge that mostly fails."""
     share, pairs = now["errors"], now["pairs"]
     text = f"the judge failed on {share:.0%} of the latest {pairs:.0f} pairs, which teach nothing."
-    return Alarm(share / FAILING, text)
+    return Alarm(share / FAILING, text, "Mend it, or stop here.")
 
 
-SIGNS: tuple[Callable[[Means, Means], Alarm | None], ...] = (
+Sign = Callable[[Means, Means], Alarm | None]
+SIGNS: tuple[Sign, ...] = (
     repetition,
     longer,
     shorter,
@@ -156,21 +157,25 @@ class Alarms:
             self._latest.popleft()
         if _pairs(self._latest) < STRETCH:
             return
-        first, now = _means(self._first), _means(self._latest)
-        for sign in SIGNS:
-            alarm = sign(first, now)
-            if alarm and alarm.severity >= 1 and self._is_news(sign.__name__, alarm.severity):
-                yield alarm.text
+        yield from self._told(SIGNS, _means(self._first), _means(self._latest))
 
     def evaluated(self, evaluation: Evaluation) -> Iterator[str]:
         """What the report's checks find in an evaluation beside the first one."""
         yield from self.judged(evaluation.verdicts)
         self._start = self._start or evaluation
+        yield from self._told((distance, place), self._start.metrics, evaluation.metrics)
         so_far = RunFiles("", evaluations=(self._start, evaluation))
         for check in (length, collapse, right_answers):
             for text in warnings(so_far, check):
                 if self._is_news(f"check {check.__name__}", 1.0):
                     yield text
+
+    def _told(self, signs: Sequence[Sign], first: Means, now: Means) -> Iterator[str]:
+        for sign in signs:
+            alarm = sign(first, now)
+            if alarm and alarm.severity >= 1 and self._is_news(sign.__name__, alarm.severity):
+                advised = self._is_news(alarm.advice, 1.0)
+                yield f"{alarm.text} {alarm.advice}" if advised else alarm.text
 
     def forget(self) -> None:
         """Let everything be news again, as for whoever takes up a run."""

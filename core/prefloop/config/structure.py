@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from prefloop.config.components import ComponentLookup
 
 Hook = Callable[[Node, Any], Any]
+FLOAT32_MAX = 3.4028234663852886e38
+"""What is larger is infinite where mlx computes with it."""
 
 
 class Structurer:
@@ -167,6 +169,10 @@ class Structurer:
         shown = shortened(node.spelling or str(value))
         if hint is float and not math.isfinite(value):
             raise InvalidError.at(node, f"must be a finite number, not {shown}.")
+        if hint is float and abs(value) > FLOAT32_MAX:
+            raise InvalidError.at(
+                node, f"must be at most {FLOAT32_MAX:.1e}, as float32 holds it, not {shown}."
+            )
         if hint is int and abs(value) >= 2**63:
             raise InvalidError.at(node, f"must be a whole number of at most 64 bits, not {shown}.")
         return value

@@ -54,7 +54,8 @@ def evaluate(
     the run that matter here, such as evaluation.temperature, or those of the judge. Everything is written
     to a file in RUN/evaluations.
 
-    Exits with 0, with 130 when the judge or the keyboard stopped it, and with 2 when something is wrong.
+    Exits with 0, with 130 when the judge or the keyboard stopped it, with 1 when the judge failed, and with 2
+    when something is wrong.
     """
     configure_process()
     from prefloop_plugins.commands.evaluating import load_evaluation
@@ -109,7 +110,7 @@ def _evaluate(run: Path, loaded: LoadedEvaluation) -> Evaluation:
     except (StopRun, KeyboardInterrupt) as stop:
         reason = stop.reason if isinstance(stop, StopRun) else "interrupted from the keyboard"
         click.echo(f"Stopped: {printable(reason)}. The same command goes on from here.", err=True)
-        sys.exit(130)
+        sys.exit(1 if isinstance(stop, StopRun) and stop.failed else 130)
     finally:
         judge.close()
 

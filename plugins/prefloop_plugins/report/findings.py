@@ -69,7 +69,7 @@ def finished(run: RunFiles) -> Finding:
     return Finding(
         "warning",
         "The run is not finished",
-        f"Its status is {run.status} after {how_far}{why}. What is below is what was there until then.",
+        f"Its status is {run.status} after {how_far}{why}. The numbers are those until then.",
     )
 
 
