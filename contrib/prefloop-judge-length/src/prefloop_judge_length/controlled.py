@@ -95,6 +95,10 @@ class LengthControlled(BaseJudge):
     def close(self) -> None:
         adapt(self.inner, BaseJudge).close()
 
+    def depends_on(self) -> Sequence[str]:
+        """What the inner judge depends on."""
+        return adapt(self.inner, BaseJudge).depends_on()
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair. Raises `StopRun` and `UserError` as the inner judge does."""
         return [verdict for _, verdict in sorted(dict(self.answers(pairs)).items(), key=itemgetter(0))]

@@ -118,6 +118,10 @@ class BestOfN(BaseSampler):
         """Close the ranking judge."""
         adapt(self.judge, BaseJudge).close()
 
+    def depends_on(self) -> Sequence[str]:
+        """What the ranking judge depends on."""
+        return adapt(self.judge, BaseJudge).depends_on()
+
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         """One pair per prompt, in the order of `prompts`."""
         self.prepare()
