@@ -1,7 +1,7 @@
 # ruff: noqa: E501 (tables of extremes)
 """Runs with extreme settings, two steps long: each ends well with finite weights, or says in a line why not.
 
-The default run takes a few; ``pytest -m slow tests/test_extremes.py -s`` takes 500 and counts.
+The default run takes a few, CI a hundred; ``pytest -m campaign tests/test_extremes.py -s`` takes 500 and counts.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def hopeless(prompt, a, b):
 def constant(prompt, a, b):
     return 1.0
 """
+
+
+CAMPAIGN = [pytest.mark.slow, pytest.mark.campaign]
 
 
 class Extremes:
@@ -143,7 +146,9 @@ def outcome(folder: Path, seed: int) -> str:
     return "finished"
 
 
-@pytest.mark.parametrize("runs", [4, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "runs", [4, pytest.param(100, marks=pytest.mark.slow), pytest.param(500, marks=CAMPAIGN)]
+)
 def test_extreme_settings_end_well_or_say_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
 ) -> None:

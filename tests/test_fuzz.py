@@ -210,6 +210,9 @@ def test_ten_thousand_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert sum(counts.total() for counts in found.values()) >= 10_000
 
 
+CAMPAIGN = [pytest.mark.slow, pytest.mark.campaign]
+
+
 def assert_said(error: UserError) -> None:
     """A few lines, none of them long, that steer no terminal."""
     assert 0 < len(error.problems) <= 21
@@ -273,7 +276,9 @@ def campaigns(folder: Path, share: int) -> dict[str, Counter[str]]:
 
 
 @pytest.mark.filterwarnings("ignore::prefloop.deprecated.FormerKeyWarning")
-@pytest.mark.parametrize("share", [100, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "share", [100, pytest.param(10, marks=pytest.mark.slow), pytest.param(1, marks=CAMPAIGN)]
+)
 def test_campaigns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
     monkeypatch.chdir(tmp_path)
     for kind, counts in campaigns(tmp_path, share).items():

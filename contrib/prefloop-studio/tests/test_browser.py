@@ -291,12 +291,21 @@ def test_what_a_model_writes_is_never_more_than_text(studio: Studio) -> None:
             assert "<script>" in text and "U+001B" in text and "U+202E" in text
 
 
+@pytest.fixture(scope="module")
+def looking(trained: Path, chromium: Any) -> Iterator[Studio]:
+    """A server for tests that change nothing."""
+    made = Studio(trained, chromium)
+    yield made
+    made.stop()
+    assert made.errors == []
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize(
     "where", ["train", "runs", "run/first", "label/first", "arena/first", "judge", "compare/first/first"]
 )
-def test_pages_fit_their_screen_and_can_be_named(studio: Studio, where: str, width: int) -> None:
-    page = studio.page(f"#/{where}", viewport={"width": width, "height": 800})
+def test_pages_fit_their_screen_and_can_be_named(looking: Studio, where: str, width: int) -> None:
+    page = looking.page(f"#/{where}", viewport={"width": width, "height": 800})
     page.wait_for_selector("main h1")
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
