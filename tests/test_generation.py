@@ -71,6 +71,12 @@ def test_the_same_seed_gives_the_same_completions(policy: Policy, prompts: list[
 
 
 GREEDY = Sampling(temperature=0.0, max_tokens=14)
+
+
+def never(row: Sequence[int]) -> bool:
+    return False
+
+
 ROOM = 1 << 30
 RAGGED = [tuple(range(7, 7 + count)) for count in (5, 1, 19, 12, 5, 3)]
 ENGINES = {"one pool": sample_pool, "pools of equal length": _by_length, "one by one": _one_by_one}
@@ -85,7 +91,7 @@ def test_greedy_pool_sampling_equals_the_model_alone(model_folder: ModelFolder, 
     expected = _greedy_by_hand(policy, twice, GREEDY.max_tokens, {stop})
     assert len(set(map(len, expected))) > 1  # some rows leave early
     generator = Generator(policy.model, policy.tokenizer)
-    assert generator._sample(twice, GREEDY, {stop}, 0) == expected
+    assert generator._sample(twice, GREEDY, lambda row: row[-1] == stop, 0) == expected
     assert generator._engines[0] is ENGINES[TRAITS[family].sampling]
 
 
@@ -94,7 +100,7 @@ def test_greedy_pool_sampling_equals_the_model_alone(model_folder: ModelFolder, 
 def test_every_engine_gives_the_same_greedy_completions(policy: Policy, engine: Any, room: int) -> None:
     expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
     ended: list[int] = []
-    request = Request(RAGGED, TokenSampler(GREEDY, 0), set(), room, ended.append)
+    request = Request(RAGGED, TokenSampler(GREEDY, 0), never, room, ended.append)
     assert engine(policy.model, request) == expected
     assert sum(ended) == len(RAGGED)
     assert len(ended) >= GREEDY.max_tokens  # it hears of every token
@@ -143,7 +149,7 @@ def test_equal_prompts_are_read_once_and_finished_rows_leave_the_batch(policy: P
     stop = _stop_for_some(policy, asked)
     model = Counting(policy.model)
     twice = [prompt for prompt in asked for _ in range(2)]
-    rows = sample_pool(model, Request(twice, TokenSampler(GREEDY, 0), {stop}, ROOM))
+    rows = sample_pool(model, Request(twice, TokenSampler(GREEDY, 0), lambda row: row[-1] == stop, ROOM))
     prefills = [shape for shape in model.asked if shape[1] > 1]
     assert sorted(prefills) == [(1, len(RAGGED[0]) - 1), (1, len(RAGGED[2]) - 1)]
     steps = [shape[0] for shape in model.asked if shape[1] == 1 and shape[0] > 1]
@@ -153,7 +159,7 @@ def test_equal_prompts_are_read_once_and_finished_rows_leave_the_batch(policy: P
 
 def test_more_rows_than_fit_are_sampled_in_parts(policy: Policy, prompts: list[Prompt]) -> None:
     model = Counting(policy.model)
-    sample_pool(model, Request(RAGGED, TokenSampler(GREEDY, 0), set(), 1))
+    sample_pool(model, Request(RAGGED, TokenSampler(GREEDY, 0), never, 1))
     assert max(shape[0] for shape in model.asked) == 1
     narrow = Generator(policy.model, policy.tokenizer, pool_bytes=1)
     assert [len(c.tokens) > 0 for c in narrow(prompts, LONG, seed=0)] == [True] * 3
@@ -175,7 +181,7 @@ def test_a_wrongly_broadcast_attention_mask_is_detected(model_folder: ModelFolde
     policy = Policy.load(str(model_folder("gemma2")))
     two = [RAGGED[0], RAGGED[2]]
     with pytest.raises(ValueError, match="rows of unequal length disturb each other"):
-        sample_pool(policy.model, Request(two, TokenSampler(GREEDY, 0), set(), ROOM))
+        sample_pool(policy.model, Request(two, TokenSampler(GREEDY, 0), never, ROOM))
 
 
 class Unbatchable:

@@ -329,7 +329,9 @@ def test_a_chat_template_s_refusal_names_the_row_and_the_reason(tmp_path: Path) 
     write(tmp_path / "p.jsonl", {"prompt": "a"}, {"prompt": [{"role": "system", "content": "b"}, CHAT[0]]})
     with pytest.raises(UserError) as caught:
         load_prompts(PromptsConfig(path="p.jsonl"), gemma)
-    assert caught.value.problems == ("p.jsonl:2 is refused by the model's chat template: No system role.",)
+    assert caught.value.problems == (
+        "p.jsonl:2 does not go through the model's chat template: No system role.",
+    )
 
 
 def test_rows_of_folders_are_named_by_index(tmp_path: Path, refuse: Any) -> None:

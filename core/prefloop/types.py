@@ -48,6 +48,8 @@ class Sampling:
     top_k: int = 0
     min_p: float = 0.0
     max_tokens: int = 512
+    stop: tuple[str | int, ...] = ()
+    """Texts and token ids at which a completion ends, besides the model's stop tokens."""
 
 
 @frozen

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from attrs.validators import ge, gt, le
 
 from prefloop import BaseSampler, Pair, Progress, Prompt, Sampling
@@ -14,9 +14,15 @@ from prefloop_plugins.judging.pair_files import labelled_pairs
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from prefloop import Policy
+    from prefloop import Completion, Policy
 
 MAX_LENGTH_HELP = "A completion is cut after this many tokens."
+STOP_HELP = "Texts and token ids at which a completion ends, besides the model's stop tokens."
+
+
+def _nameable(_: Any, attribute: Attribute[Any], value: tuple[str | int, ...]) -> None:
+    if any(one == "" or isinstance(one, bool) or (isinstance(one, int) and one < 0) for one in value):
+        raise ValueError(f"'{attribute.name}' takes texts and token ids, not {[*value]!r}")
 
 
 @frozen
@@ -38,11 +44,13 @@ class _Options(BaseSampler):
         metadata={"help": "Leave out tokens below this share of the likeliest one's probability; 0 is off."},
     )
     max_completion_length: int = field(default=512, validator=gt(0), metadata={"help": MAX_LENGTH_HELP})
+    stop: tuple[str | int, ...] = field(default=(), validator=_nameable, metadata={"help": STOP_HELP})
 
     @property
     def sampling(self) -> Sampling:
         """The same settings as the record that `Policy.generate` takes."""
-        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, self.max_completion_length)
+        length = self.max_completion_length
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, length, self.stop)
 
 
 @frozen
@@ -103,18 +111,23 @@ class DatasetSampler(BaseSampler):
     """
 
     max_completion_length: int = field(default=512, validator=gt(0), metadata={"help": MAX_LENGTH_HELP})
+    stop: tuple[str | int, ...] = field(default=(), validator=_nameable, metadata={"help": STOP_HELP})
 
     @property
     def sampling(self) -> Sampling:
         """How the policy is sampled where it is evaluated; what it is trained on is not sampled."""
-        return Sampling(max_tokens=self.max_completion_length)
+        return Sampling(max_tokens=self.max_completion_length, stop=self.stop)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raises `UserError` where rows hold no two completions, for the first few together."""
         labelled_pairs(prompts)
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
-        limit = self.max_completion_length
         pairs = [row.pair for row in labelled_pairs(prompts, seed=progress.seed)]
-        answers = [[policy.completion(c.text, max_tokens=limit) for c in (p.first, p.second)] for p in pairs]
-        return [Pair(p, *both) for p, both in zip(prompts, answers, strict=True)]
+        return [
+            Pair(p.prompt, *(self._encoded(policy, p.prompt, c) for c in (p.first, p.second))) for p in pairs
+        ]
+
+    def _encoded(self, policy: Policy, prompt: Prompt, answer: Completion) -> Completion:
+        limit = self.max_completion_length
+        return policy.completion(answer.text, prompt=prompt, max_tokens=limit, stop=self.stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,10 @@ from prefloop.model.loading import LoadedModel, load_model
 from prefloop.model.mlx_lm_internals import limit_vocabulary, path_without_pattern
 from prefloop.model.split import inference_attention
 from prefloop.model.weight_sharing import arrays, view
+from prefloop.prompts.chat import encode_answer, encode_prompt, end_of_turn
 from prefloop.sampling import Generator
 from prefloop.sampling.pool import Told, ignore
+from prefloop.sampling.stops import Stops
 from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
@@ -159,27 +161,37 @@ class Policy:
             )
 
     def encode(self, text: str, *, system: str | None = None, thinking: bool = False) -> Prompt:
-        """A prompt of one user turn, through the chat template where the tokenizer has one."""
+        """A prompt of one user turn, through the chat template where the tokenizer has one.
+
+        Raises `UserError` where the template refuses it or leaves out a part of it.
+        """
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": text})
-        if not self.tokenizer.has_chat_template:
-            return Prompt(tuple(self.tokenizer.encode(text)), text)
-        ids = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, enable_thinking=thinking
-        )
-        return Prompt(tuple(ids), text, tuple(messages))
+        try:
+            ids = encode_prompt(self.tokenizer, messages, thinking=thinking)
+        except ValueError as error:
+            raise UserError(f"the prompt does not go through the model's chat template: {error}") from error
+        return Prompt(ids, text, tuple(messages))
 
-    def completion(self, text: str, *, max_tokens: int | None = None) -> Completion:
+    def completion(
+        self,
+        text: str,
+        *,
+        prompt: Prompt | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str | int] = (),
+    ) -> Completion:
         """An answer that was not sampled, in the policy's tokens, with the stop token that ends a turn.
 
-        No token stands before the text, as the chat template's own are part of the prompt. What follows a
-        stop token in the text is cut off, and so is what is longer than `max_tokens`, as sampling would have
-        cut it.
+        After a `prompt` these are the tokens that its chat template writes there; where the template opens a
+        thought for the answer, the text follows as the thought. What follows a stop token in the text is cut
+        off, and so is what is longer than `max_tokens`, as sampling would have cut it. `stop` is that of
+        `Sampling`. Where nothing stops the model, the answer just ends.
         """
-        stops = {int(i) for i in self.tokenizer.eos_token_ids}
-        tokens = [int(i) for i in self.tokenizer.encode(text, add_special_tokens=False)]
+        stops = Stops.of(self.tokenizer, stop).ids
+        tokens = encode_answer(self.tokenizer, prompt or Prompt((), ""), text, stops)
         end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
-        whole = (*tokens[:end], self._end_of_turn(stops))
+        whole = (*tokens[:end], *(tokens[end : end + 1] or self._end_of_turn(stops)))
         stopped = max_tokens is None or len(whole) <= max_tokens
         return Completion(whole[:max_tokens], text, stopped, source="file")
 
@@ -226,15 +238,10 @@ class Policy:
             limit_vocabulary(reduced, ours)
         return reduced
 
-    def _end_of_turn(self, stops: set[int]) -> int:
-        """The stop token that the chat template puts after an answer, or else the tokenizer's own."""
-        if self.tokenizer.has_chat_template:
-            turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-            for token in reversed(list(self.tokenizer.apply_chat_template(turns))):
-                if token in stops:
-                    return int(token)
-        own = self.tokenizer.eos_token_id
-        return int(own) if own in stops else min(stops)
+    def _end_of_turn(self, stops: Set[int]) -> list[int]:
+        """The stop token that the chat template puts after an answer, or else the tokenizer's own, or any."""
+        ends = (*end_of_turn(self.tokenizer), self.tokenizer.eos_token_id, *sorted(stops))
+        return [int(token) for token in ends if token in stops][:1]
 
 
 def _naming_dtype(config: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
-from prefloop.beginning import dated
 from prefloop.errors import UserError, first_few, guess
+from prefloop.prompts.chat import encode_prompt, transcript
 from prefloop.prompts.rows import read_rows, type_in_words
 from prefloop.text import SURROGATE
 from prefloop.types import Prompt
@@ -114,19 +114,10 @@ def _prompt(
 
 
 def _encode(messages: Sequence[Message], config: PromptsConfig, tokenizer: Any) -> tuple[int, ...]:
-    """Through the chat template, or, where the model has none, as plain text after the system's."""
-    if not tokenizer.has_chat_template:
-        system = [str(m["content"]) for m in messages if m["role"] == "system"]
-        return tuple(tokenizer.encode("\n\n".join([*system, transcript(messages)])))
     try:
-        # Left out, enable_thinking would be true for every model that can think.
-        tokens = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, enable_thinking=config.thinking, **dated(tokenizer)
-        )
-    except Exception as error:  # a template is a program that came with the model
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise RowError(f"is refused by the model's chat template: {reason}") from error
-    return tuple(tokens)
+        return encode_prompt(tokenizer, messages, thinking=config.thinking)
+    except ValueError as error:
+        raise RowError(f"does not go through the model's chat template: {error}") from error
 
 
 def _json_like(value: object) -> Any:
@@ -194,14 +185,6 @@ def check_text(text: str, where: str) -> None:
     """Raises `RowError` for a lone surrogate, which no tokenizer encodes."""
     if SURROGATE.search(text):
         raise RowError(f"has half a character (a lone surrogate) in {where}")
-
-
-def transcript(messages: Sequence[Message]) -> str:
-    """`Prompt.text`: one turn as it is, several with their speakers, never the system message."""
-    turns = [m for m in messages if m["role"] != "system"]
-    if len(turns) == 1:
-        return str(turns[0]["content"])
-    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
 
 
 def each_row(found: RowSet, read: Callable[[Row], T]) -> list[T]:

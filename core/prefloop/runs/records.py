@@ -14,7 +14,8 @@ from typing import Any, TypeVar, get_args
 
 from attrs import asdict, frozen
 
-from prefloop.prompts.loading import RowError, check_text, messages_of, transcript
+from prefloop.prompts.chat import transcript
+from prefloop.prompts.loading import RowError, check_text, messages_of
 from prefloop.prompts.rows import type_in_words
 from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Status, Verdict
 

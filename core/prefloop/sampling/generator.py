@@ -17,7 +17,8 @@ from mlx_lm.generate import generate_step
 
 from prefloop.errors import StopRun
 from prefloop.model.adapters import fuse_adapters
-from prefloop.sampling.pool import Request, Tokens, TokenSampler, Told, ignore, sample_pool
+from prefloop.sampling.pool import Ends, Request, Tokens, TokenSampler, Told, ignore, sample_pool
+from prefloop.sampling.stops import Stops
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
@@ -60,22 +61,24 @@ class Generator:
         if not prompts:
             return []
         self.model.eval()
-        stop = {int(i) for i in self.tokenizer.eos_token_ids}
-        rows = self._sample([p.tokens for p in prompts], sampling, stop, seed, told=told)
-        return [self._completion(row, stop, source) for row in rows]
+        stops = Stops.of(self.tokenizer, sampling.stop)
+        rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed, told=told)
+        return [Completion(row, stops.text(row), stops.ends(row), source) for row in rows]
 
     def likeliest(self, prompt: Prompt, count: int) -> tuple[Completion, mx.array]:
         """The `count` likeliest tokens one after another, and the logits ``[count, V]`` that gave them."""
         self.model.eval()
         recorder = _Recorder(Sampling(temperature=0.0, max_tokens=count), 0)
-        (row,) = self._sample([prompt.tokens], recorder.sampling, set(), 0, lambda *_: recorder.start())
-        return self._completion(row, set(), "policy"), mx.concatenate(recorder.logits[:count])
+        (row,) = self._sample(
+            [prompt.tokens], recorder.sampling, lambda _: False, 0, lambda *_: recorder.start()
+        )
+        return Completion(row, "", stopped=False), mx.concatenate(recorder.logits[:count])
 
     def _sample(
         self,
         prompts: list[Tokens],
         sampling: Sampling,
-        stop: set[int],
+        ends: Ends,
         seed: int,
         make_sampler: Callable[[Sampling, int], TokenSampler] = TokenSampler,
         told: Told = ignore,
@@ -83,7 +86,7 @@ class Generator:
         model = fuse_adapters(self.model)
         while True:
             sampler = make_sampler(sampling, seed)
-            request = Request(prompts, sampler, stop, self.pool_bytes, told)
+            request = Request(prompts, sampler, ends, self.pool_bytes, told)
             try:
                 rows = self._engines[0](model, request)
                 if not sampler.sound.item():
@@ -94,11 +97,6 @@ class Generator:
                 if len(self._engines) == 1:
                     raise
                 self._engines.pop(0)
-
-    def _completion(self, tokens: Tokens, stop: set[int], source: Source) -> Completion:
-        stopped = tokens[-1] in stop
-        text = self.tokenizer.decode(list(tokens[:-1] if stopped else tokens), skip_special_tokens=True)
-        return Completion(tokens, text, stopped, source)
 
 
 class _Recorder(TokenSampler):
@@ -133,7 +131,7 @@ def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
         ):
             row.append(int(token))
             request.told(0)
-            if row[-1] in request.stop:
+            if request.ends(row):
                 break
         rows.append(tuple(row))
         request.told(1)

@@ -9,7 +9,7 @@ Shapes: ``R`` rows, ``V`` tokens in the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -27,6 +27,8 @@ from prefloop.model.mlx_lm_internals import CACHE_BLOCK, Caches
 from prefloop.types import Sampling
 
 Tokens = tuple[int, ...]
+Ends = Callable[[Sequence[int]], bool]
+"""Whether a row ends with the last of its tokens."""
 
 PREFILL_STEP = 2048
 """Tokens of a prompt that pass through the model at a time."""
@@ -83,7 +85,7 @@ class Request:
 
     prompts: Sequence[Tokens]
     sampler: TokenSampler
-    stop: Set[int]
+    ends: Ends
     pool_bytes: int
     told: Told = ignore
 
@@ -137,7 +139,7 @@ class _Pool:
             read: Any = tokens.tolist()
             for position, (row, token) in enumerate(zip(self.rows, read, strict=True)):
                 self.written[row].append(token)
-                if left and token not in self.request.stop:
+                if left and not self.request.ends(self.written[row]):
                     going_on.append(position)
             self.request.told(len(self.rows) - len(going_on))
             if not going_on:

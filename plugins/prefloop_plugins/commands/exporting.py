@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import field, frozen
 
 from prefloop.errors import UserError, guess_neighbour
-from prefloop.prompts.loading import transcript
+from prefloop.prompts.chat import transcript
 from prefloop.runs.records import Judgement, latest
 from prefloop.types import Completion
 from prefloop_plugins.judging.pair_files import ledger_of, read_ledger

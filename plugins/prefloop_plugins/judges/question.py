@@ -10,7 +10,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from prefloop.beginning import dated
+from prefloop.prompts.chat import beginning, render
 from prefloop_plugins.questions import fence_for, user_message
 
 _MARK = "\ue000{}\ue001"  # private-use characters stand for the quoted texts in the template
@@ -36,7 +36,7 @@ def encode_question(
     texts = {"prompt": prompt, "first": first, "second": second}
     user = user_message(*map(_MARK.format, texts), labels=labels, fence=fence_for(*texts.values()))
     template = _render(tokenizer, rubric, user, thinking) + reply
-    ids = _start(tokenizer)
+    ids = [*beginning(tokenizer)]
     for piece in _MARKED.split(template):
         quoted = _MARKED.fullmatch(piece)
         if quoted:
@@ -52,21 +52,14 @@ def _render(tokenizer: Any, rubric: str, user: str, thinking: bool) -> str:
         return f"{rubric}\n\n{user}\nAnswer:"
     both = [{"role": "system", "content": rubric}, {"role": "user", "content": user}]
     merged = [{"role": "user", "content": f"{rubric}\n\n{user}"}]
-    refused = "it leaves out the rubric or the question"
+    refused = ""
     for messages in (both, merged):
         try:
-            text: str = tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=thinking,
-                **dated(tokenizer),
-            )
-        except Exception as error:  # jinja2 raises what the template author chose to raise
+            text = render(tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking)
+        except ValueError as error:
             refused = str(error)
             continue
-        if rubric.strip() in text and user in text:
-            return text if thinking else _close_thinking(tokenizer, text)
+        return text if thinking else _close_thinking(tokenizer, text)
     raise ValueError(f"its chat template does not take the judge's question: {refused}")
 
 
@@ -75,14 +68,6 @@ def _close_thinking(tokenizer: Any, text: str) -> str:
     if tokenizer.has_thinking and text.rstrip().endswith(tokenizer.think_start):
         return f"{text.rstrip()}\n\n{tokenizer.think_end}\n\n"
     return text
-
-
-def _start(tokenizer: Any) -> list[int]:
-    """The ids that begin every text: a chat template writes its own."""
-    if tokenizer.has_chat_template or tokenizer.bos_token_id is None:
-        return []
-    begins: bool = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
-    return [tokenizer.bos_token_id] if begins else []
 
 
 def encode_quoted(tokenizer: Any, text: str) -> list[int]:

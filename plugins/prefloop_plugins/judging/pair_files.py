@@ -11,13 +11,13 @@ from attrs import evolve, frozen
 
 from prefloop import embedded
 from prefloop.errors import UserError, first_few
+from prefloop.prompts.chat import transcript
 from prefloop.prompts.loading import (
     RowError,
     check_text,
     conversation,
     each_row,
     messages_of,
-    transcript,
 )
 from prefloop.prompts.rows import Row, RowSet, read_rows, type_in_words
 from prefloop.runs.records import Judgement, is_judgement, judgement_from_json, latest

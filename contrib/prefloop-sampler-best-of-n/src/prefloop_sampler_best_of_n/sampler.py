@@ -101,12 +101,17 @@ class BestOfN(BaseSampler):
     max_completion_length: int = field(
         default=512, validator=gt(0), metadata={"help": "A completion is cut after this many tokens."}
     )
+    stop: tuple[str | int, ...] = field(
+        default=(),
+        metadata={"help": "Texts and token ids at which a completion ends, besides the model's stop tokens."},
+    )
     _prepared: bool = field(default=False, init=False, eq=False, repr=False)
 
     @property
     def sampling(self) -> Sampling:
         """The sampling options as the record that `Policy.generate` takes."""
-        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, self.max_completion_length)
+        length = self.max_completion_length
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, length, self.stop)
 
     def prepare(self) -> None:
         """Prepare the ranking judge, once. Raises `UserError` where it does."""

@@ -1,0 +1,141 @@
+"""Conversations as the token ids that a model reads and writes, through its chat template."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from prefloop.beginning import dated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence, Set
+
+    from prefloop.types import Message, Prompt
+
+
+def encode_prompt(tokenizer: Any, messages: Sequence[Message], *, thinking: bool = False) -> tuple[int, ...]:
+    """What the model reads before it answers; `tokenizer` is mlx-lm's wrapper.
+
+    Without a chat template that is the text of the system and then that of the others, after what the
+    tokenizer puts in front of every text; nothing ends it. Raises `ValueError` where the template refuses
+    the messages or leaves out the text of one.
+    """
+    if tokenizer.has_chat_template:
+        return _ids(tokenizer, _asked(tokenizer, messages, thinking))
+    system = [str(m["content"]) for m in messages if m["role"] == "system"]
+    text = "\n\n".join([*system, transcript(messages)])
+    begins = tokenizer.bos_token and text.startswith(tokenizer.bos_token)
+    return (*(() if begins else beginning(tokenizer)), *_ids(tokenizer, text))
+
+
+def encode_answer(tokenizer: Any, prompt: Prompt, text: str, stops: Set[int]) -> tuple[int, ...]:
+    """What the chat template writes after `prompt` for an answer, its end of turn included where that is one
+    of `stops`.
+
+    Some tokenizers write a text otherwise after a prompt than on its own. A template that opens a thought for
+    the answer, or that drops one from it, would write other texts: the answer then follows the prompt as
+    it is, as it does without a template.
+    """
+    thoughts = (False, True) if prompt.messages and tokenizer.has_chat_template else ()
+    for thinking in thoughts:
+        with suppress(ValueError):
+            asked = _asked(tokenizer, prompt.messages, thinking)
+            before = _ids(tokenizer, asked)
+            if before[-len(prompt.tokens) :] != prompt.tokens:  # of a long prompt only the end is left
+                continue
+            messages = [*prompt.messages, {"role": "assistant", "content": text}]
+            whole = render(tokenizer, messages, enable_thinking=thinking)
+            after = _after(before, _ids(tokenizer, whole))
+            if after and text.strip() in whole and not stops.isdisjoint(after):
+                return after
+            if after := _after(before, _ids(tokenizer, asked + text)):
+                return after
+    return _ids(tokenizer, text)
+
+
+def end_of_turn(tokenizer: Any) -> tuple[int, ...]:
+    """The added tokens that the chat template writes after an answer, in their order; none without one."""
+    if not tokenizer.has_chat_template:
+        return ()
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    try:
+        after = render(tokenizer, turns).rpartition("answer")[2]
+    except ValueError:
+        return ()
+    added = set(tokenizer.get_added_vocab().values())
+    return tuple(i for i in _ids(tokenizer, after) if i in added)
+
+
+def render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
+    """The text that the chat template makes of `messages`, with every turn's own text in it.
+
+    Templates of models that see pictures may take contents only as a list of parts. Raises `ValueError`
+    where the template refuses the messages or leaves out the text of one.
+    """
+    problems = []
+    in_parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    for form in ([dict(m) for m in messages], in_parts):
+        try:
+            text: str = tokenizer.apply_chat_template(
+                form, tokenize=False, **options, **dated(tokenizer)
+            )
+        except Exception as error:  # a template is a program that came with the model
+            problems.append(next(iter(str(error).splitlines()), type(error).__name__))
+            continue
+        if not (lost := _lost(messages, text)):
+            return text
+        problems.append(f"it leaves out the text of the {lost} turn")
+    raise ValueError(problems[0])
+
+
+def beginning(tokenizer: Any) -> tuple[int, ...]:
+    """The ids that begin every text: a chat template writes its own."""
+    if tokenizer.has_chat_template:
+        return ()
+    whole, own = tuple(tokenizer.encode("a")), _ids(tokenizer, "a")
+    before = next((k for k in range(len(whole)) if whole[k : k + len(own)] == own), 0)
+    return whole[:before]
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """`Prompt.text`: one turn as it is, several with their speakers, never the system message."""
+    turns = [m for m in messages if m["role"] != "system"]
+    if len(turns) == 1:
+        return str(turns[0]["content"])
+    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
+
+
+def _asked(tokenizer: Any, messages: Sequence[Message], thinking: bool) -> str:
+    # Left out, enable_thinking would be true for every model that can think.
+    return render(tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking)
+
+
+def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _after(before: tuple[int, ...], ids: tuple[int, ...]) -> tuple[int, ...]:
+    """What follows `before` in `ids`; nothing where they do not begin with it."""
+    return ids[len(before) :] if ids[: len(before)] == before else ()
+
+
+def _lost(messages: Sequence[Message], text: str) -> str | None:
+    """The role of the first turn whose text is not in `text`, of the others in their order.
+
+    A template may drop earlier thoughts, move the system's words, and quote what a tool said as JSON.
+    """
+    place = 0
+    for message in messages:
+        content = str(message["content"])
+        if message["role"] == "assistant":
+            content = content.rpartition("</think>")[2]
+        content = content.strip()
+        forms = (content, json.dumps(content, ensure_ascii=False)[1:-1])
+        start = 0 if message["role"] == "system" else place
+        found = next(((at, form) for form in forms if (at := text.find(form, start)) >= 0), None)
+        if found is None:
+            return str(message["role"])
+        if message["role"] != "system":
+            place = found[0] + len(found[1])
+    return None

@@ -1,0 +1,216 @@
+"""Conversations in tokens: nothing of a text is lost, and an answer is what the template would have written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefloop import Policy, Prompt, UserError
+from prefloop.config import PromptsConfig
+from prefloop.prompts.chat import encode_answer, encode_prompt, end_of_turn, render
+from prefloop.prompts.loading import load_prompts
+from prefloop_plugins.judges.question import encode_question
+from support.tiny_models import ModelFolder
+from support.tiny_tokenizer import CHATML, END, PAD, TURN, build_tokenizer
+
+Chat = list[dict[str, Any]]
+ASKED: Chat = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What does a cow say?"},
+]
+IN_PARTS = (
+    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
+    "{%- for part in m.content %}{%- if part.type == 'text' %}{{- part.text }}{%- endif %}{%- endfor %}"
+    "{{- '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+"""As of models that see pictures: an element of text is no part, and nothing of it is written."""
+WITHOUT_SYSTEM = CHATML.replace("messages %}", "messages if message.role != 'system' %}")
+LAST_ONLY = CHATML.replace("in messages", "in messages[-1:]")
+
+
+def text(tokenizer: Any, ids: Sequence[int]) -> str:
+    said: str = tokenizer.decode(list(ids))
+    return said
+
+
+def test_contents_are_given_as_parts_where_the_template_takes_nothing_else(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path, chat_template=IN_PARTS)
+    expected = "".join(f"{TURN}{m['role']}\n{m['content']}{END}\n" for m in ASKED) + f"{TURN}assistant\n"
+    assert text(tokenizer, encode_prompt(tokenizer, ASKED)) == expected
+    question = encode_question(tokenizer, rubric="Be just.", prompt="Cow?", first="moo", second="woof")
+    assert "Be just." in text(tokenizer, question)
+    assert "woof" in text(tokenizer, question)
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "role"),
+    [
+        (WITHOUT_SYSTEM, ASKED, "system"),
+        (LAST_ONLY, [{"role": "user", "content": "One?"}, *ASKED[1:]], "user"),
+        (LAST_ONLY, [*ASKED[1:], *ASKED[1:]], "user"),  # said twice and kept once
+        (LAST_ONLY, [{"role": "assistant", "content": "<think>Hm.</think> Hello."}, *ASKED[1:]], "assistant"),
+    ],
+)
+def test_a_template_that_leaves_out_a_turn_is_refused(
+    tmp_path: Path, template: str, messages: Chat, role: str
+) -> None:
+    tokenizer = build_tokenizer(tmp_path / "model", chat_template=template)
+    with pytest.raises(ValueError, match=f"it leaves out the text of the {role} turn"):
+        encode_prompt(tokenizer, messages)
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": messages}))
+    with pytest.raises(
+        UserError, match=rf"p.jsonl:1 does not go through .* leaves out the text of the {role}"
+    ):
+        load_prompts(PromptsConfig(path=str(tmp_path / "p.jsonl")), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "content"),
+    [
+        (
+            CHATML.replace("message.content", "message.content.split('</think>')[-1] | trim"),
+            "<think>Hm</think>\n A",
+        ),
+        (CHATML.replace("message.content", "message.content | tojson"), 'It says "moo"\nand {"a": 1}.'),
+    ],
+    ids=["thoughts are dropped", "texts become JSON"],
+)
+def test_what_a_template_may_do_to_a_text_is_no_loss(tmp_path: Path, template: str, content: str) -> None:
+    tokenizer = build_tokenizer(tmp_path, chat_template=template)
+    assert render(tokenizer, [*ASKED, {"role": "assistant", "content": content}, ASKED[1]])
+
+
+def test_a_policy_refuses_a_system_prompt_that_its_template_drops(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    policy.tokenizer.chat_template = WITHOUT_SYSTEM
+    with pytest.raises(
+        UserError, match=r"the prompt does not go through .* leaves out the text of the system"
+    ):
+        policy.encode("Hi", system="Be brief.")
+
+
+def framed(folder: Path, first: str | None, last: str | None) -> Any:
+    """A tokenizer without chat template that puts special tokens around every text."""
+    from mlx_lm.utils import load_tokenizer
+
+    build_tokenizer(folder, chat_template=None)
+    file = folder / "tokenizer.json"
+    data = json.loads(file.read_text())
+    ids = {token["content"]: token["id"] for token in data["added_tokens"]}
+    around = [{"SpecialToken": {"id": name, "type_id": 0}} if name else None for name in (first, last)]
+    single = [piece for piece in (around[0], {"Sequence": {"id": "A", "type_id": 0}}, around[1]) if piece]
+    special = {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (first, last) if name}
+    pair = [*single, {"Sequence": {"id": "B", "type_id": 0}}]
+    data["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": pair,
+        "special_tokens": special,
+    }
+    file.write_text(json.dumps(data))
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"bos_token": first}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said", "expected"),
+    [
+        (TURN, END, "Cow?", f"{TURN}Cow?"),
+        (None, END, "Cow?", "Cow?"),
+        (PAD, None, "Cow?", f"{PAD}Cow?"),
+        (PAD, None, f"{PAD}Q: Cow? A:", f"{PAD}Q: Cow? A:"),
+        (END, END, "Cow?", f"{END}Cow?"),  # one token for both, as of gpt2
+        (None, None, "Cow?", "Cow?"),
+    ],
+)
+def test_without_a_template_a_text_begins_once_and_does_not_end(
+    tmp_path: Path, first: str | None, last: str | None, said: str, expected: str
+) -> None:
+    tokenizer = framed(tmp_path, first, last)
+    assert text(tokenizer, encode_prompt(tokenizer, [{"role": "user", "content": said}])) == expected
+
+
+def test_without_a_template_the_text_of_the_system_comes_first(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path, chat_template=None)
+    assert text(tokenizer, encode_prompt(tokenizer, ASKED)) == "Be brief.\n\nWhat does a cow say?"
+
+
+INST = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+)
+ZEPHYR = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def sentencepiece_like(folder: Path, scheme: str, template: str) -> Any:
+    """A tokenizer that writes a space in front of words, and perhaps of the first."""
+    from mlx_lm.tokenizer_utils import load
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    if scheme == "legacy":
+        bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        bpe.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=False)
+    bpe.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+    bpe.train_from_iterator(["moo and so on. A cow says moo."] * 4, trainer)
+    fast: Any = PreTrainedTokenizerFast
+    made = fast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", chat_template=template)
+    made.save_pretrained(folder)
+    return load(folder)
+
+
+@pytest.mark.parametrize("scheme", ["first", "legacy", "never"])
+@pytest.mark.parametrize("template", [INST, ZEPHYR], ids=["space", "line"])
+def test_an_answer_is_what_the_template_would_have_written(
+    tmp_path: Path, scheme: str, template: str
+) -> None:
+    tokenizer = sentencepiece_like(tmp_path, scheme, template)
+    asked, answer = ASKED[1:], {"role": "assistant", "content": "moo and so on."}
+    prompt = Prompt(encode_prompt(tokenizer, asked), "", tuple(asked))
+    whole = tuple(tokenizer.apply_chat_template([*asked, answer]))
+    ids = encode_answer(tokenizer, prompt, "moo and so on.", {tokenizer.eos_token_id})
+    assert prompt.tokens + ids == whole
+    short = Prompt(prompt.tokens[-3:], "", tuple(asked))  # a long prompt that was cut from the left
+    assert encode_answer(tokenizer, short, "moo and so on.", {tokenizer.eos_token_id}) == ids
+
+
+DROPS_THOUGHTS = CHATML.replace("message.content", "message.content.split('</think>')[-1]")
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("template", [CHATML, DROPS_THOUGHTS], ids=["kept", "dropped"])
+def test_a_thought_in_an_answer_is_kept(tmp_path: Path, template: str, thinking: bool) -> None:
+    tokenizer = build_tokenizer(tmp_path, chat_template=template)
+    prompt = Prompt(encode_prompt(tokenizer, ASKED, thinking=thinking), "", tuple(ASKED))
+    ids = encode_answer(tokenizer, prompt, "<think>\nHm.\n</think>\n\nMoo.", {tokenizer.eos_token_id})
+    assert text(tokenizer, ids).removesuffix(f"{END}\n") == "<think>\nHm.\n</think>\n\nMoo."
+
+
+def test_an_answer_ends_with_the_template_s_stop_token_or_none(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    prompt, end = policy.encode("Cow?"), policy.tokenizer.convert_tokens_to_ids(END)
+    moo = tuple(policy.tokenizer.encode("Moo."))
+    assert policy.completion("Moo.", prompt=prompt).tokens == (*moo, end)
+    policy.tokenizer.eos_token_ids = []
+    assert policy.completion("Moo.", prompt=prompt).tokens == moo
+    assert policy.completion("Moo.").tokens == moo
+    assert policy.completion("Moo.", prompt=prompt, stop=[END]).tokens == (*moo, end)
+
+
+def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path / "chat")
+    assert end_of_turn(tokenizer) == (tokenizer.eos_token_id,)
+    assert end_of_turn(build_tokenizer(tmp_path / "plain", chat_template=None)) == ()
