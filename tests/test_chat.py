@@ -1,19 +1,25 @@
-"""Conversations in tokens: nothing of a text is lost, and an answer is what the template would have written."""
+"""Conversations in tokens: no text is lost, and an answer is what the template would have written."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mlx.nn as nn
 import pytest
 
-from prefloop import Policy, Prompt, UserError
+from prefloop import Policy, Prompt, UserError, load_config
 from prefloop.config import PromptsConfig
+from prefloop.embedded import local_path
+from prefloop.model.limits import check_ids, embedded_ids, learned_positions, trained_length
 from prefloop.prompts.chat import encode_answer, encode_prompt, end_of_turn, render
 from prefloop.prompts.loading import load_prompts
+from prefloop.runs.preparation import prepare
 from prefloop_plugins.judges.question import encode_question
+from support.small_runs import settings_for
 from support.tiny_models import ModelFolder
 from support.tiny_tokenizer import CHATML, END, PAD, TURN, build_tokenizer
 
@@ -214,3 +220,67 @@ def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(tmp_path:
     tokenizer = build_tokenizer(tmp_path / "chat")
     assert end_of_turn(tokenizer) == (tokenizer.eos_token_id,)
     assert end_of_turn(build_tokenizer(tmp_path / "plain", chat_template=None)) == ()
+
+
+# What a model can read
+
+
+def test_ids_beyond_the_embedding_are_refused(model_folder: Any) -> None:
+    policy = Policy.load(str(model_folder("qwen3")))
+    rows = embedded_ids(policy.model)
+    assert rows == policy.model.args.vocab_size
+    check_ids(policy.model, range(rows), "a prompt")
+    for wrong in (rows, -1):
+        with pytest.raises(
+            UserError, match=f"a prompt has the token id {wrong}, and the model has embeddings"
+        ):
+            check_ids(policy.model, [0, wrong], "a prompt")
+
+
+def test_learned_positions_are_an_end_and_computed_ones_are_not(model_folder: Any, tmp_path: Path) -> None:
+    assert learned_positions(Policy.load(str(model_folder("qwen3"))).model) is None
+    gpt2 = nn.Module()
+    gpt2.wte, gpt2.wpe = nn.Embedding(50, 4), nn.Embedding(32, 4)
+    assert (embedded_ids(gpt2), learned_positions(gpt2)) == (50, 32)
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"n_positions": 1024}, 1024),
+        ({"text_config": {"max_position_embeddings": 512}}, 512),
+        ({"max_position_embeddings": None}, None),
+        ({}, None),
+    ],
+)
+def test_the_trained_length_of_a_configuration(config: dict[str, Any], length: int | None) -> None:
+    assert trained_length(config) == length
+
+
+def test_what_ends_no_completion_is_said_with_the_remedy(tmp_path: Path) -> None:
+    """A base model whose chat template ends turns with a token that does not stop it."""
+    folder = Path(shutil.copytree(local_path("embedded:policy"), tmp_path / "base"))
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+    def warnings_with(eos: int, **sampler: Any) -> str:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": eos}))
+        sampler = {"max_completion_length": 8, **sampler}
+        settings = settings_for(tmp_path / "run", model=str(folder), sampler=sampler)
+        return " ".join(prepare(load_config(settings)).plan.warnings)
+
+    own = Policy.load("embedded:policy").tokenizer
+    end = next(iter(own.eos_token_ids))
+    other = next(i for text, i in own.get_added_vocab().items() if i != end)
+    assert "stop" not in warnings_with(end)
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"eos_token": own.decode([other])}))
+    said = warnings_with(other)
+    assert f"ends a turn with '{own.decode([end])}', which is no stop token" in said
+    assert "stop" not in warnings_with(other, stop=[own.decode([end])])
+    with pytest.raises(UserError, match=r"sampler: stop has the token id 999999"):
+        warnings_with(end, stop=[999_999])
+    short = warnings_with(end, max_completion_length=100_000)
+    assert "texts can have 100," in short and "sampler.max_completion_length" in short

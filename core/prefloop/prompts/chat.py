@@ -77,9 +77,7 @@ def render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
     in_parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     for form in ([dict(m) for m in messages], in_parts):
         try:
-            text: str = tokenizer.apply_chat_template(
-                form, tokenize=False, **options, **dated(tokenizer)
-            )
+            text: str = tokenizer.apply_chat_template(form, tokenize=False, **options, **dated(tokenizer))
         except Exception as error:  # a template is a program that came with the model
             problems.append(next(iter(str(error).splitlines()), type(error).__name__))
             continue

@@ -232,6 +232,7 @@ class LlmJudge(BaseJudge):
 
     def _open(self) -> LabelReader | ReplyReader:
         from prefloop import load_model
+        from prefloop.model.limits import check_ids
         from prefloop.model.mlx_lm_internals import warn_of_window
 
         loaded = load_model(self.model, quantize=self.quantize, trust_remote_code=self.trust_remote_code)
@@ -240,6 +241,7 @@ class LlmJudge(BaseJudge):
             thinker = self._make_thinker(loaded) if self.thinking else None
         except ValueError as error:
             raise UserError(f"judge model '{self.model}': {error}.") from error
+        check_ids(loaded.model, reader.encode("a", "b", "c"), f"judge model '{self.model}': its question")
         self._limit = self._longest_question(loaded, thinker)
         longest = self._limit + (thinker.overhead if thinker else 0)
         warn_of_window(loaded.config, f"judge model '{self.model}'", longest)
@@ -273,7 +275,9 @@ class LlmJudge(BaseJudge):
 
     def _longest_question(self, loaded: Any, thinker: Thinker | None) -> int:
         """Tokens that a question may have, so that it fits the model together with its thought."""
-        trained_for: int | None = loaded.config.get("max_position_embeddings")
+        from prefloop.model.limits import trained_length
+
+        trained_for = trained_length(loaded.config)
         if not trained_for:
             return self.max_length
         left = trained_for - (thinker.overhead if thinker else 0)

@@ -21,6 +21,7 @@ from attrs import frozen
 
 from prefloop import UserError
 from prefloop.beginning import dated, placed
+from prefloop.model.limits import check_ids, trained_length
 from prefloop.model.mlx_lm_internals import (
     download_model,
     model_classes,
@@ -105,9 +106,12 @@ def load_scorer(path: str, *, quantize: Quantize, batch_size: int, max_length: i
             f"reward model '{path}': its tokenizer has no chat template, so how it wants to see a prompt "
             "and an answer is not known."
         )
-    longest = min(max_length, config.get("max_position_embeddings") or max_length)
+    longest = min(max_length, trained_length(config) or max_length)
     warn_of_window(config, f"reward model '{path}'", longest)
-    return Scorer(model, tokenizer, config.get("pad_token_id"), longest, batch_size)
+    scorer = Scorer(model, tokenizer, config.get("pad_token_id"), longest, batch_size)
+    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    check_ids(model, scorer.encode(probe), f"reward model '{path}': a conversation")
+    return scorer
 
 
 @frozen(eq=False)
