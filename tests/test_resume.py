@@ -66,10 +66,10 @@ def _command(run: Path) -> list[str]:
 
 
 def _kill_after(process: subprocess.Popen[bytes], run: Path, seconds: float) -> None:
-    """Let the process load, and kill it so long after it took the run up."""
+    """Let the process load, and kill it so long after it took the run up, which a finished one is not."""
     taken = run / ".lock"
     before = taken.stat().st_mtime_ns if taken.exists() else 0
-    _wait_for(lambda: taken.exists() and taken.stat().st_mtime_ns > before)
+    _wait_for(lambda: process.poll() is not None or (taken.exists() and taken.stat().st_mtime_ns > before))
     time.sleep(seconds)
     process.kill()
     process.wait()
