@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import prefloop.beginning
-from prefloop import StopRun, UserError, load_config, open_run, resume, train
+from prefloop import BaseJudge, StopRun, UserError, adapt, load_config, open_run, resume, train
 from prefloop.beginning import Beginning, begun, dated
 from prefloop.cli import main
 from prefloop.embedded import local_path
@@ -98,6 +98,20 @@ def test_a_change_is_refused_and_goes_on_where_it_is_accepted(project: Path, wha
     assert change["before"] != change["after"] == open_run(run).manifest["depends_on"][what]
     assert datetime.fromisoformat(change["at"])
     assert resume(run, overrides=["training.iters=4"]).status == "finished", "it is the run's own now"
+
+
+def test_another_model_is_not_evaluated_under_the_adapters_of_a_run(project: Path) -> None:
+    stopped()
+    flip("policy/model.safetensors")
+    done = CliRunner().invoke(main, ["eval", "run"])
+    assert done.exit_code == 2
+    assert "model './policy' is no longer what 'run' was trained with" in done.stderr
+
+
+def test_judges_that_are_made_of_judges_depend_on_what_those_do(project: Path) -> None:
+    members = ["./judge", {"use": "function", "call": "cows:taste"}, "label"]
+    config = load_config(settings(judge={"use": "committee", "members": members}))
+    assert adapt(config.judge, BaseJudge).depends_on() == ["./judge", str(project / "cows.py")]
 
 
 def test_swapped_answers_of_an_offline_run_are_noticed(project: Path) -> None:

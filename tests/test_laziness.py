@@ -21,6 +21,7 @@ CONTRIB = sorted((ROOT / "contrib").glob("*/src/*"))
 HEAVY = {"mlx", "mlx_lm", "transformers", "datasets", "huggingface_hub", "numpy", "matplotlib", "jinja2"}
 PUBLIC_MODULES = {
     "prefloop.beginning",
+    "prefloop.components",
     "prefloop.errors",
     "prefloop.hooks",
     "prefloop.text",

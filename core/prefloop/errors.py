@@ -69,15 +69,6 @@ def first_few(problems: Sequence[str], shown: int = 5) -> Sequence[str]:
     return problems if more <= 0 else [*problems[:shown], f"… and {more:,} more"]
 
 
-def check_count(judge: str, given: int, pairs: int) -> None:
-    """Raises `UserError` where `judge`, a name, gave another number of verdicts than it was shown pairs."""
-    if given != pairs:
-        raise UserError(
-            f"judge '{judge}' gave {given} verdicts for {pairs} pairs; "
-            "it must give one for each, in their order."
-        )
-
-
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names where none is close, to end a message with."""
     names = sorted(known)

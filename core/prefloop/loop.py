@@ -29,8 +29,10 @@ from prefloop.components import (
     Observer,
     Sampler,
     adapt,
+    check_pairs,
+    check_verdicts,
 )
-from prefloop.errors import StopRun, UserError, check_count
+from prefloop.errors import StopRun, UserError
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.model.mlx_lm_internals import checkpoint_layers, not_finite
 from prefloop.model.policy import Policy
@@ -83,6 +85,8 @@ class Loop:
         self.sampler = adapt(sampler or _default("sampler"), BaseSampler)
         self.loss = adapt(loss or _default("loss"), BaseLoss)
         self.bonuses = tuple(adapt(bonus, BaseBonus) for bonus in bonuses)
+        if not isinstance(training, TrainingConfig | None):
+            raise UserError(f"training: {training!r} is no TrainingConfig, such as TrainingConfig(iters=9).")
         self.training = training or TrainingConfig()
         self.ties: Ties = ties
         self.observers = tuple(adapt(observer, Observer) for observer in observers)
@@ -238,17 +242,18 @@ class Loop:
         half = -(-len(prompts) // 2) if submit else len(prompts)
         parts = [part for part in (prompts[:half], prompts[half:]) if part]
         pairs: list[Pair] = []
-        pending: list[Callable[[], list[Verdict]]] = []
+        pending: list[tuple[int, Callable[[], list[Verdict]]]] = []
         for place, part in enumerate(parts):
             with clock("sampling"):
                 # The step's seeds are small numbers: high bits tell its parts apart.
                 seeded = evolve(progress, seed=progress.seed + (place << 48))
                 drawn = self.sampler.sample(self.policy, part, seeded)
+            check_pairs(type(self.sampler).__name__, drawn, len(part))
             pairs += drawn
-            pending.append(submit(drawn).result if submit else partial(self.judge.judge, drawn))
+            result = submit(drawn).result if submit else partial(self.judge.judge, drawn)
+            pending.append((len(drawn), result))
         with clock("judging"):
-            verdicts = _collect(pending)
-        check_count(type(self.judge).__name__, len(verdicts), len(pairs))
+            verdicts = _collect(type(self.judge).__name__, pending)
         return pairs, verdicts
 
     def _update(
@@ -330,15 +335,21 @@ def pairs_at_once(pairs: int, tokens: int) -> int:
     return -(-pairs // max(1, parts))
 
 
-def _collect(pending: Sequence[Callable[[], list[Verdict]]]) -> list[Verdict]:
-    """All verdicts. Where one part stops the run, the others, which may cost money, are still waited for."""
+def _collect(judge: str, pending: Sequence[tuple[int, Callable[[], list[Verdict]]]]) -> list[Verdict]:
+    """All verdicts, of as many pairs as each part says.
+
+    Where one part stops the run, the others, which may cost money, are still waited for.
+    """
     verdicts: list[Verdict] = []
     stopped: StopRun | None = None
-    for result in pending:
+    for pairs, result in pending:
         try:
-            verdicts += result()
+            given = result()
         except StopRun as stop:
             stopped = stopped or stop
+        else:
+            check_verdicts(judge, given, pairs)
+            verdicts += given
     if stopped:
         raise stopped
     return verdicts

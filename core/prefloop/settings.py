@@ -251,6 +251,12 @@ class JudgingConfig:
         "Steps in a row without a label after which the run stops; null is never.",
         _at_least_one(None, "never"),
     )
+    timeout: float | None = setting(
+        3600.0,
+        "Seconds that a verdict may take, after which the run stops as failed; a batch whose verdicts come "
+        "together may take so many for each. null is for ever. A person is not hurried.",
+        optional(gt(0)),
+    )
 
 
 @frozen

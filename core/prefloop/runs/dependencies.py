@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,14 @@ class Change:
 
 def dependencies(config: Config, training: Sequence[Prompt], held_out: Sequence[Prompt]) -> dict[str, str]:
     """The digest of everything that a run of `config` depends on, by the setting that names it."""
-    found = prompt_digests(training, held_out)
-    for setting, given in _files(config):
+    settings = [*settings_of_model(config), *_settings_of_components(config)]
+    return prompt_digests(training, held_out) | content_digests(settings)
+
+
+def content_digests(settings: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The digest of what each setting names, given with the path or Hub id that it has."""
+    found = {}
+    for setting, given in settings:
         name = Path(given).name if Path(given).is_absolute() else given  # the same in a copy elsewhere
         path = _found(given)
         found[f"{setting} '{name}'"] = content_digest(path) if path.exists() else "nothing"
@@ -101,13 +107,16 @@ def machine() -> dict[str, str]:
     return {"mlx": importlib.metadata.version("mlx"), "device": str(device), **blas.described()}
 
 
-def _files(config: Config) -> Iterator[tuple[str, str]]:
-    """Each setting whose content matters, with the path or Hub id that it has."""
+def settings_of_model(config: Config) -> Iterator[tuple[str, str]]:
+    """The settings that name what is trained, and what it is kept near, with what they name."""
     yield "model", config.model.path
     if config.reference not in ("base", "start", ""):
         yield "reference", config.reference
     if config.adapter.resume_from:
         yield "adapter.resume_from", config.adapter.resume_from
+
+
+def _settings_of_components(config: Config) -> Iterator[tuple[str, str]]:
     for key, component in _components(config):
         yield from ((key, given) for given in component.depends_on())
 

@@ -51,15 +51,14 @@ def read_lines(path: Path, record: Callable[[dict[str, Any]], T]) -> list[T]:
     """What `record` makes of the JSON lines of a file, none where it is not there.
 
     A torn last line is cut off the file, and a line that is there twice counts once. Raises `UserError` for
-    a line before that which is no JSON object, whose seal is broken or missing, or for which `record` raises
-    one of `DAMAGE`.
+    any other line that is no JSON object, whose seal is broken or missing, or for which `record` raises one
+    of `DAMAGE`; the file, which may be somebody's of another kind, is then left as it is.
     """
     if not path.exists():
         return []
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        rewrite(path, whole)
+    end = content.rfind(b"\n") + 1
+    whole = content if end == len(content) else content[:end] + _unless_torn(content[end:])
     records, before_it = [], LinesBefore()
     for number, line in enumerate(whole.splitlines(keepends=True), 1):
         try:
@@ -70,7 +69,18 @@ def read_lines(path: Path, record: Callable[[dict[str, Any]], T]) -> list[T]:
             raise UserError(
                 f"{path}:{number}: this line is damaged ({reason}); remove it to go on."
             ) from error
+    if whole != content:
+        rewrite(path, whole)
     return records
+
+
+def _unless_torn(last: bytes) -> bytes:
+    """A line that lacks nothing but its end, with that; nothing of any other."""
+    try:
+        json.loads(last)
+    except (ValueError, RecursionError):
+        return b""
+    return last + b"\n"
 
 
 def parse_line(line: bytes) -> dict[str, Any]:

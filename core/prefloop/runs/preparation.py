@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from attrs import evolve, frozen
 
-from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt
+from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt, check_verdicts
 from prefloop.config import Config, PromptsConfig
 from prefloop.errors import StopRun, UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
@@ -19,6 +19,7 @@ from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet, load_prompts
 from prefloop.prompts.order import split_held_out
+from prefloop.runs.asking import asked
 from prefloop.runs.dependencies import dependencies
 from prefloop.runs.guards import kind_of
 from prefloop.runs.plan import Division, Plan
@@ -187,7 +188,7 @@ def _try(config: Config, echo: Callable[[str], object]) -> None:
         echo("judge    a person, who is not asked now")
     else:
         with clock("judging"):
-            verdicts = loop.judge.judge(pairs)
+            verdicts = _verdicts(config, pairs)
         _try_judge(pairs, verdicts, echo)
     _prove_learning(loop, pairs, echo, clock)
     echo(f"time     {_time_words(prepared, len(pairs), clock.seconds)}")
@@ -281,6 +282,18 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
     result = loop.policy.reference_scorer.logprobs(lay_out(batch.prompts, batch.chosen))
     mx.eval(result)
     return result
+
+
+def _verdicts(config: Config, pairs: Sequence[Pair]) -> list[Verdict]:
+    """The judge's verdicts. Raises `UserError` where it stops the run instead."""
+    name = type(config.judge).__name__
+    try:
+        with asked(name, config.judging.timeout and config.judging.timeout * len(pairs)):
+            verdicts = adapt(config.judge, BaseJudge).judge(pairs)
+    except StopRun as stop:
+        raise UserError(stop.reason) from stop
+    check_verdicts(name, verdicts, len(pairs))
+    return verdicts
 
 
 def _verdict_words(verdict: Verdict) -> str:

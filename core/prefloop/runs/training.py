@@ -41,7 +41,10 @@ _MAY_CHANGE = (
     "iters epochs report_every evaluate_every save_every keep_last keep_best keep_spread early_stop "
     "min_delta load_best max_kl max_skipped memory_limit_gb"
 )
-MAY_CHANGE = frozenset(f"training.{name}" for name in _MAY_CHANGE.split()) | {"output.report"}
+MAY_CHANGE = frozenset(f"training.{name}" for name in _MAY_CHANGE.split()) | {
+    "judging.timeout",
+    "output.report",
+}
 LENGTH_KEYS = {"training.iters", "training.epochs"}
 
 
@@ -194,11 +197,14 @@ class _Session:
         loop, ledger = self.loop, self.run.ledger
         adapt(self.config.judge, BaseJudge).attach(self.run.path)
         identity = identify(self.config.judge, self.config.origins)
-        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
+        timeout = self.config.judging.timeout
+        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1, timeout=timeout)
         if self.evaluator:
             judge = self.evaluator.judge
             identity = identify(judge, self.config.origins)
-            judge = CachedJudge(judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
+            judge = CachedJudge(
+                judge, identity, ledger, lambda: loop.steps_taken, evaluation=True, timeout=timeout
+            )
             tell = partial(loop.notify, "evaluating")
             self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name, tell=tell)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prefloop.beginning import begun
 from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.errors import StopRun, UserError
 from prefloop.runs.view import EVALUATIONS, LEDGER
@@ -53,7 +54,8 @@ def evaluate(
     the run that matter here, such as evaluation.temperature, or those of the judge. Everything is written
     to a file in RUN/evaluations.
 
-    Exits with 0, with 130 when the judge or the keyboard stopped it, and with 2 when something is wrong.
+    Exits with 0, with 130 when the judge or the keyboard stopped it, with 1 when the judge failed, and with 2
+    when something is wrong.
     """
     configure_process()
     from prefloop_plugins.commands.evaluating import load_evaluation
@@ -65,7 +67,7 @@ def evaluate(
     loaded = load_evaluation(
         run, against=against, which=checkpoint, judge=given, prompts=prompts, overrides=rest
     )
-    with _written(run):
+    with _written(run), begun(loaded.began):  # a judge's questions may have a date as well
         evaluation = _evaluate(run, loaded)
         _write(file, loaded, evaluation)
     from prefloop_plugins.commands.eval_table import show
@@ -108,7 +110,7 @@ def _evaluate(run: Path, loaded: LoadedEvaluation) -> Evaluation:
     except (StopRun, KeyboardInterrupt) as stop:
         reason = stop.reason if isinstance(stop, StopRun) else "interrupted from the keyboard"
         click.echo(f"Stopped: {printable(reason)}. The same command goes on from here.", err=True)
-        sys.exit(130)
+        sys.exit(1 if isinstance(stop, StopRun) and stop.failed else 130)
     finally:
         judge.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from prefloop.beginning import beginning_of, begun
+from prefloop.beginning import Beginning, beginning_of, begun
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.load import parse_override
@@ -24,7 +24,7 @@ from prefloop.model.weight_sharing import view
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Origin
 from prefloop.runs.checkpoint import ranked
-from prefloop.runs.dependencies import changed, prompt_digests, recorded
+from prefloop.runs.dependencies import changed, content_digests, prompt_digests, recorded, settings_of_model
 from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of, judge_of
 from prefloop.runs.records import JudgeIdentity
 from prefloop.runs.run import check_config, identify
@@ -56,6 +56,8 @@ class LoadedEvaluation:
     """Where the prompts are from."""
     dropped: int
     """Prompts left out as the other model's tokenizer makes them too long."""
+    began: Beginning
+    """Where and when the run began."""
 
 
 def load_evaluation(
@@ -87,6 +89,7 @@ def load_evaluation(
     began = beginning_of(open_run(run).manifest)
     with begun(began):
         policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
+        _check_model(run, config)
     here = evolve(began, folder=Path.cwd())  # what was given now is meant from here
     with begun(here if prompts else began), said_of("--prompts") if prompts else nullcontext():
         held_out = _prompts(run, config, policy)
@@ -108,7 +111,16 @@ def load_evaluation(
         other,
     )
     source = config.evaluation.prompts or f"held out from {config.prompts.path}"
-    return LoadedEvaluation(evaluator, identity, snapshot, source, len(held_out) - len(shared))
+    return LoadedEvaluation(evaluator, identity, snapshot, source, len(held_out) - len(shared), began)
+
+
+def _check_model(run: Path, config: Config) -> None:
+    """Raises `UserError` where what the run's adapters belong to is no longer what it was."""
+    for change in changed(recorded(open_run(run)), content_digests(settings_of_model(config)), 0):
+        raise UserError(
+            f"{change.what} is no longer what '{run}' was trained with, so what it learnt does not belong to "
+            "it. Put it back as it was."
+        )
 
 
 def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:

@@ -152,6 +152,11 @@ class LlmJudge(BaseJudge):
     _loaded: Any = field(init=False, default=None, repr=False, eq=False)  # held: who loads it next shares it
     _limit: int = field(init=False, default=0, repr=False, eq=False)
 
+    @property
+    def pairs_per_call(self) -> int:
+        """As many pairs as fill a batch with their questions."""
+        return max(1, self.batch_size // (2 if self.orders == "both" else 1))
+
     def prepare(self) -> None:
         """Load the model. Raises `UserError` where it cannot be loaded or asked."""
         if self._reader is None:

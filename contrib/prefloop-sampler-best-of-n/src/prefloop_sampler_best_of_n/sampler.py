@@ -22,7 +22,8 @@ from prefloop import (
     Verdict,
     adapt,
 )
-from prefloop.errors import check_count, said_of
+from prefloop.components import check_verdicts
+from prefloop.errors import said_of
 from prefloop_sampler_best_of_n.tournament import (
     Match,
     Result,
@@ -117,6 +118,10 @@ class BestOfN(BaseSampler):
         """Close the ranking judge."""
         adapt(self.judge, BaseJudge).close()
 
+    def depends_on(self) -> Sequence[str]:
+        """What the ranking judge depends on."""
+        return adapt(self.judge, BaseJudge).depends_on()
+
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         """One pair per prompt, in the order of `prompts`."""
         self.prepare()
@@ -156,7 +161,7 @@ class BestOfN(BaseSampler):
         except StopRun as stop:  # its verdicts belong to other pairs than those of the step
             raise StopRun(f"sampler.judge: {stop.reason}", failed=stop.failed) from stop
         with said_of("sampler.judge"):
-            check_count(type(self.judge).__name__, len(verdicts), len(pairs))
+            check_verdicts(type(self.judge).__name__, verdicts, len(pairs))
         return verdicts
 
 

@@ -42,6 +42,13 @@ class Tally(BaseJudge):
     def attach(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def pairs_per_call(self) -> int | None:
+        return 4
+
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
