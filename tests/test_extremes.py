@@ -59,7 +59,7 @@ class Extremes:
 
     def settings(self, folder: Path, seed: int) -> dict[str, Any]:
         dice = self.dice
-        sizes = [1e-9, 1e-3, 0.1, 1.0, 100.0, 1e6, 1e9, 1e30, 1e38, 1e300]
+        sizes = [1e-9, 1e-3, 0.1, 1.0, 100.0, 1e6, 1e9, 1e30, 3e38]
         loss = {"use": dice.choice(LOSSES), **self.some(0.5, beta=sizes)}
         if loss["use"] == "sigmoid":
             loss |= self.some(0.3, label_smoothing=[0.0, 0.1, 0.49], soft_labels=[True])
@@ -70,22 +70,23 @@ class Extremes:
             **self.some(0.7, alpha=[0.0, *sizes, [1.0, 1e6]], estimator=["exact", "k2", "sampled"]),
         }
         optimism = {"use": "optimism", **self.some(0.7, alpha=[0.0, *sizes])}
+        held_out = dice.choice([0, 0, 2])
         training = {
             "batch_size": dice.choice([1, 1, 2, 3]), "iters": 2, "seed": dice.choice([0, seed, 2**32 - 1]),
-            "learning_rate": dice.choice([1e-30, 1e-9, 1e-5, 1e-3, 1.0, 1e3, 1e6, 1e30, 1e38, 1e300]),
+            "learning_rate": dice.choice([1e-30, 1e-9, 1e-5, 1e-3, 1.0, 1e3, 1e6, 1e30, 3e38]),
             **self.some(0.4, optimizer=[*sorted(optimizer_classes()), {"use": "adamw", "eps": 1e-30},
                                         {"use": "sgd", "momentum": 0.99}, {"use": "adam", "betas": [0.0, 0.0]}]),
             **self.some(0.3, schedule=["cosine_decay", "constant", {"use": "linear_schedule", "end": 1e30},
                                        {"use": "exponential_decay", "decay_rate": 1e30},
                                        {"use": "cosine_decay", "warmup": 1, "warmup_init": 1e6}]),
-            **self.some(0.3, gradient_accumulation=[1, 2], max_grad_norm=[1e-30, 1e6, 1e300, None],
+            **self.some(0.3, gradient_accumulation=[1, 2], max_grad_norm=[1e-30, 1e6, 3e38, None, 1e39],
                         gradient_checkpointing=[True], micro_batch_size=[1, 10**6], memory_limit_gb=[0, 0, 1e-9, 1e9],
-                        save_every=[0, 1], keep_last=[1, None], max_skipped=[1, 10**9], evaluate_every=[0, 1]),
+                        save_every=[0, 1], keep_last=[1, None], max_skipped=[1, 10**9], evaluate_every=[0, held_out // 2]),
         }  # fmt: skip
         sampler: dict[str, Any] = {
-            "max_completion_length": dice.choice([1, 2, 5, 8]),
-            **self.some(0.4, temperature=[0.0, 1e-6, 1e-30, 0.5, 1.0, 100.0, 1e30], top_p=[1e-9, 0.5, 1.0],
-                        min_p=[0.0, 0.5, 1.0], top_k=[0, 1, 2, 10**9]),
+            "max_completion_length": dice.choice([1, 3, 5, 8]),
+            **self.some(0.3, temperature=[0.0, 1e-6, 0.5, 1.0, 100.0, 1e30], top_p=[1e-9, 0.5, 0.9, 1.0],
+                        min_p=[0.0, 0.05, 0.1, 1.0], top_k=[0, 1, 3, 9, 10**9]),
         }  # fmt: skip
         bonuses = dice.choice([[], [], [kl], [kl], [optimism], [kl, optimism]])
         if optimism in bonuses or dice.random() < 0.1:
@@ -103,8 +104,8 @@ class Extremes:
             "bonuses": bonuses,
             "adapter": adapter,
             "training": training,
-            "judging": self.some(0.3, ties=["drop", "half", "half", "keep"], window=[0, 1, 10**9], max_errors=[0.0, 1.0]),
-            "evaluation": dice.choice([{"held_out": 0}, {"held_out": 0}, {"held_out": 2}]),
+            "judging": self.some(0.3, ties=["drop", "half", *["keep"] * ("soft_labels" in loss)], window=[0, 1, 10**9], max_errors=[0.0, 1.0]),
+            "evaluation": {"held_out": held_out},
             "output": {"path": str(folder), "report": dice.random() < 0.2},
             **self.some(0.2, algorithm=["online_dpo", "xpo", "iterative_dpo"], reference=["base", "start"]),
         }  # fmt: skip

@@ -200,6 +200,7 @@ loss: {use: sigmoid, beta: -1, penalty: between}
         ("training: {learning_rate: .nan}", "training.learning_rate: must be a finite number, not .nan."),
         ("training: {learning_rate: 1e39}",
          "training.learning_rate: must be at most 3.4e+38, as float32 holds it, not 1e39."),
+        ("bonuses: [{use: kl, alpha: .nan}]", "bonuses.0.alpha: must be a finite number, not .nan."),
         ("training: {epochs: 1e30}", "training.epochs: must be <= 1000000000.0, not 1e+30."),
         ("training: {learning_rate: true}", "training.learning_rate: must be a number, not true."),
         ("training: {iters: 10, epochs: 1}",

@@ -55,6 +55,10 @@ FLOAT32_MAX = 3.4028234663852886e38
 """What is larger is infinite where mlx computes with it."""
 
 
+class _MisfitError(InvalidError):
+    """A value of another type, as against one of the right type that is wrong in itself."""
+
+
 class Structurer:
     """Builds values of any type from nodes. `structure` raises `InvalidError` with every problem found.
 
@@ -155,7 +159,7 @@ class Structurer:
                 return self.structure(node, alternative)
             except InvalidError as error:
                 failures.append(error)
-        nearest = [f for f in failures if any(p.path != node.path for p in f.problems)]
+        nearest = [f for f in failures if not isinstance(f, _MisfitError)]
         if len(failures) == 1 or len(nearest) == 1:
             raise (nearest or failures)[0]
         raise _misfit(node, hint, _remedy(node, hint))
@@ -288,7 +292,7 @@ def _try_out(named: OptimizerConfig | ScheduleConfig, node: Node) -> None:
 
 
 def _misfit(node: Node, hint: Any, remedy: str = "") -> InvalidError:
-    return InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{remedy}")
+    return _MisfitError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{remedy}")
 
 
 def _missing(node: Node, option: Option) -> Problem:

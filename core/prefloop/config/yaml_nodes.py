@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from attrs import evolve, field, frozen
@@ -99,7 +99,7 @@ class InvalidError(Exception):
         self.problems = problems
 
     @classmethod
-    def at(cls, node: Node, message: str) -> InvalidError:
+    def at(cls, node: Node, message: str) -> Self:
         return cls(Problem(node.place, node.path, message))
 
 
