@@ -18,6 +18,8 @@ from prefloop.types import Completion, Pair, Prompt, Rate, Verdict
 
 Z = 1.959963984540054
 """Of a 95 % interval."""
+COLLAPSED = 0.5
+"""A policy that keeps less than this share of the distinct n-grams of its start has collapsed."""
 _ITERATIONS = 100
 _TOLERANCE = 1e-9
 

@@ -25,6 +25,7 @@ from mlx.utils import tree_unflatten
 
 from prefloop.components import Base
 from prefloop.errors import UserError
+from prefloop.evaluation.stats import COLLAPSED
 from prefloop.loop import Loop
 from prefloop.model.adapters import ADAPTERS
 from prefloop.model.mlx_lm_internals import not_finite
@@ -100,10 +101,6 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     loop.skipped = int(state.get("skipped", 0))
     mx.eval(model.trainable_parameters(), loop.optimizer.state)
     return [evaluation_from_state(found) for found in state["evaluations"]]
-
-
-COLLAPSED = 0.5
-"""A policy that keeps less than this share of the distinct bigrams of its start has collapsed."""
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

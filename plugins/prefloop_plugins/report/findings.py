@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prefloop.evaluation.stats import wilson
+from prefloop.evaluation.stats import COLLAPSED, wilson
 from prefloop.text import one_line
 from prefloop.types import Rate
 from prefloop_plugins.rates import interval
@@ -41,8 +41,6 @@ ERRORS = 0.05
 """Share of errors and abstentions that should be looked at."""
 IDLE = 0.1
 """Share of steps that may pass without an update."""
-DISTINCT = 0.5
-"""What share of its distinct n-grams a policy should keep."""
 SAME_ANSWER, SAME_ANSWER_PROMPTS = 0.3, 8
 """Share of prompts that get one and the same answer, of at least so many prompts."""
 SHRUNK = 0.5
@@ -244,7 +242,7 @@ def _distinct(run: RunFiles) -> Sign | None:
     if not found:
         return None
     changes = " and ".join(f"distinct-{n} went from {change(values, '.2f')}" for n, values in found.items())
-    bad = any(before > 0 and after < DISTINCT * before for before, after in found.values())
+    bad = any(before > 0 and after < COLLAPSED * before for before, after in found.values())
     hint = " (more text alone lowers it too)" if bad else ""
     return bad, f"Of held-out answers {changes}{hint}."
 
