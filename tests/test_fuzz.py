@@ -43,8 +43,9 @@ class Bytes:
     """A tokenizer to which a text is its bytes."""
 
     has_chat_template = False
+    bos_token: str | None = None
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
 
 

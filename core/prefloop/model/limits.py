@@ -14,8 +14,8 @@ _POSITIONS = ("wpe", "embed_positions", "position_embeddings")
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
-def embedded_ids(model: nn.Module) -> int | None:
-    """For how many token ids it has embeddings; None where they cannot be found."""
+def embedded_ids(model: Any) -> int | None:
+    """For how many token ids it has embeddings; None where they cannot be found, as of a stand-in."""
     return max((rows for name, rows in _embeddings(model) if name not in _POSITIONS), default=None)
 
 
@@ -31,7 +31,7 @@ def trained_length(config: Mapping[str, Any]) -> int | None:
     return next((length for length in found if isinstance(length, int) and length > 0), None)
 
 
-def check_ids(model: nn.Module, ids: Iterable[int], what: str) -> None:
+def check_ids(model: Any, ids: Iterable[int], what: str) -> None:
     """Raises `UserError` where `what`, in words, has token ids that the model has no embedding for."""
     size = embedded_ids(model)
     beyond = sorted({i for i in ids if i < 0 or (size is not None and i >= size)})
@@ -43,7 +43,7 @@ def check_ids(model: nn.Module, ids: Iterable[int], what: str) -> None:
         )
 
 
-def _embeddings(model: nn.Module) -> Iterable[tuple[str, int]]:
-    for path, module in model.named_modules():
+def _embeddings(model: Any) -> Iterable[tuple[str, int]]:
+    for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, nn.Embedding | nn.QuantizedEmbedding):
             yield path.rpartition(".")[2], int(module.weight.shape[0])
