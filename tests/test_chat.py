@@ -18,6 +18,7 @@ from prefloop.model.limits import check_ids, embedded_ids, learned_positions, tr
 from prefloop.prompts.chat import encode_answer, encode_prompt, end_of_turn, render
 from prefloop.prompts.loading import load_prompts
 from prefloop.runs.preparation import prepare
+from prefloop.sampling.stops import Stops
 from prefloop_plugins.judges.question import encode_question
 from support.small_runs import settings_for
 from support.tiny_models import ModelFolder
@@ -187,10 +188,10 @@ def test_an_answer_is_what_the_template_would_have_written(
     asked, answer = ASKED[1:], {"role": "assistant", "content": "moo and so on."}
     prompt = Prompt(encode_prompt(tokenizer, asked), "", tuple(asked))
     whole = tuple(tokenizer.apply_chat_template([*asked, answer]))
-    ids = encode_answer(tokenizer, prompt, "moo and so on.", {tokenizer.eos_token_id})
+    ids = encode_answer(tokenizer, prompt, "moo and so on.", Stops.of(tokenizer))
     assert prompt.tokens + ids == whole
     short = Prompt(prompt.tokens[-3:], "", tuple(asked))  # a long prompt that was cut from the left
-    assert encode_answer(tokenizer, short, "moo and so on.", {tokenizer.eos_token_id}) == ids
+    assert encode_answer(tokenizer, short, "moo and so on.", Stops.of(tokenizer)) == ids
 
 
 DROPS_THOUGHTS = CHATML.replace("message.content", "message.content.split('</think>')[-1]")
@@ -201,8 +202,31 @@ DROPS_THOUGHTS = CHATML.replace("message.content", "message.content.split('</thi
 def test_a_thought_in_an_answer_is_kept(tmp_path: Path, template: str, thinking: bool) -> None:
     tokenizer = build_tokenizer(tmp_path, chat_template=template)
     prompt = Prompt(encode_prompt(tokenizer, ASKED, thinking=thinking), "", tuple(ASKED))
-    ids = encode_answer(tokenizer, prompt, "<think>\nHm.\n</think>\n\nMoo.", {tokenizer.eos_token_id})
+    ids = encode_answer(tokenizer, prompt, "<think>\nHm.\n</think>\n\nMoo.", Stops.of(tokenizer))
     assert text(tokenizer, ids).removesuffix(f"{END}\n") == "<think>\nHm.\n</think>\n\nMoo."
+
+
+OPENS_THOUGHT = CHATML.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}").replace(
+    "is false", "is none"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Moo.", "\n</think>\n\nMoo."),
+        ("<think>\nHm.\n</think>\n\nMoo.", "Hm.\n</think>\n\nMoo."),
+        ("Hm.\n</think>\n\nMoo.", "Hm.\n</think>\n\nMoo."),
+    ],
+)
+def test_a_thought_that_the_prompt_opens_is_closed_before_the_answer(
+    tmp_path: Path, answer: str, expected: str
+) -> None:
+    tokenizer = build_tokenizer(tmp_path, chat_template=OPENS_THOUGHT)
+    prompt = Prompt(encode_prompt(tokenizer, ASKED), "", tuple(ASKED))
+    assert text(tokenizer, prompt.tokens).endswith("<think>\n")
+    ids = encode_answer(tokenizer, prompt, answer, Stops.of(tokenizer))
+    assert text(tokenizer, ids).removesuffix(f"{END}\n") == expected
 
 
 def test_an_answer_ends_with_the_template_s_stop_token_or_none(model_folder: ModelFolder) -> None:
@@ -218,8 +242,8 @@ def test_an_answer_ends_with_the_template_s_stop_token_or_none(model_folder: Mod
 
 def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(tmp_path / "chat")
-    assert end_of_turn(tokenizer) == (tokenizer.eos_token_id,)
-    assert end_of_turn(build_tokenizer(tmp_path / "plain", chat_template=None)) == ()
+    assert end_of_turn(tokenizer) == END
+    assert end_of_turn(build_tokenizer(tmp_path / "plain", chat_template=None)) == ""
 
 
 # What a model can read
@@ -251,6 +275,20 @@ def test_learned_positions_are_an_end_and_computed_ones_are_not(model_folder: An
         ({"n_positions": 1024}, 1024),
         ({"text_config": {"max_position_embeddings": 512}}, 512),
         ({"max_position_embeddings": None}, None),
+        (  # Qwen's way to stretch a model leaves its length unsaid
+            {
+                "max_position_embeddings": 32768,
+                "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768},
+            },
+            131072,
+        ),
+        (  # Llama's says it
+            {
+                "max_position_embeddings": 131072,
+                "rope_scaling": {"factor": 32.0, "original_max_position_embeddings": 8192},
+            },
+            131072,
+        ),
         ({}, None),
     ],
 )

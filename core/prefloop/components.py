@@ -132,6 +132,12 @@ class BaseSampler(Base):
         Called before anything is written. For a sampler that needs more of a prompt than its text.
         """
 
+    def check_policy(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        """Raise `UserError` where this policy cannot learn from what is drawn for the prompts of the run.
+
+        Called before anything is written. For a sampler whose completions the policy has not written.
+        """
+
     @property
     def sampling(self) -> Sampling:
         """How it draws: what evaluations and the memory plan go by."""

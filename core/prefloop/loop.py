@@ -94,6 +94,7 @@ class Loop:
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
         self.micro_batch = self.training.micro_batch_size or self.training.batch_size  # a plan may lower it
         self._check_prompts()
+        self.policy.check_reading(self.prompts, self.sampler.sampling)
         self.total = self._total_prompts()
         self.steps = -(-self.total // self.batch_size)
         self.optimizer: optim.Optimizer = build_optimizer(self.training, self.steps)

@@ -75,6 +75,12 @@ class Evaluator:
     batch_size: int = 8
     tell: Tell = _say_nothing
 
+    def __attrs_post_init__(self) -> None:
+        """Raises `UserError` where one of both sides cannot read the prompts."""
+        self.policy.check_reading(self.prompts, self.sampling)
+        if self.opponent is not None:
+            self.opponent.generator.check(self.opponent.prompts, self.sampling)
+
     def __call__(self, step: int) -> Evaluation:
         """One completion from each side for every prompt, judged and measured."""
         pairs = self.sample()

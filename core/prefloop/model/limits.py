@@ -28,7 +28,12 @@ def trained_length(config: Mapping[str, Any]) -> int | None:
     """Tokens of the longest text that it was trained for, as its ``config.json`` says."""
     config = config.get("text_config") or config
     found = (config.get(key) for key in _LENGTHS)
-    return next((length for length in found if isinstance(length, int) and length > 0), None)
+    length = next((length for length in found if isinstance(length, int) and length > 0), None)
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    factor = rope.get("factor")
+    if length and length == rope.get("original_max_position_embeddings") and isinstance(factor, int | float):
+        return int(length * factor)  # stretched, as Qwen does it: the configuration names the length before
+    return length
 
 
 def check_ids(model: Any, ids: Iterable[int], what: str) -> None:

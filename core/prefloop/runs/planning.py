@@ -157,13 +157,12 @@ def _endless(loop: Loop) -> str:
             "this model has no stop token, so completions always go on to sampler.max_completion_length. Name"
             " what ends them in sampler.stop."
         )
-    ends = end_of_turn(policy.tokenizer)
-    if not ends or not stops.ids.isdisjoint(ends) or stops.texts:
+    text = end_of_turn(policy.tokenizer)
+    if not text or stops.cut(policy.tokenizer.encode(text, add_special_tokens=False)):
         return ""
-    text = policy.tokenizer.decode(list(ends[:1]))
     return (
-        f"the chat template ends a turn with '{text}', which is no stop token of this model, so completions "
-        f"go on past it. Add it: sampler.stop: ['{text}']"
+        f"the chat template ends a turn with {text!r}, which is no stop token of this model, so completions "
+        f"go on past it. Add it: sampler.stop: [{text!r}]"
     )
 
 

@@ -14,7 +14,6 @@ from prefloop.errors import StopRun, UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
 from prefloop.metrics import Clock
-from prefloop.model.limits import check_ids, learned_positions
 from prefloop.model.mlx_lm_internals import not_finite
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
@@ -70,13 +69,8 @@ def prepare(config: Config) -> Prepared:
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     prompts = load_prompts(config.prompts, policy.tokenizer)
     training, held_out = held_out_of(config, policy, prompts)
-    sampling = adapt(config.sampler, BaseSampler).sampling
-    ids = (i for p in (*training, *held_out) for i in p.tokens)
-    check_ids(policy.model, ids, "prompts: one of them, in the policy's tokens,")
     with said_of("sampler"):
-        check_ids(policy.model, (i for i in sampling.stop if isinstance(i, int)), "stop")
         adapt(config.sampler, BaseSampler).check_prompts(training)
-    _check_positions(policy, max(len(p.tokens) for p in (*training, *held_out)), sampling.max_tokens)
     loop = Loop(
         policy,
         training,
@@ -87,20 +81,10 @@ def prepare(config: Config) -> Prepared:
         training=config.training,
         ties=config.judging.ties,
     )
+    loop.sampler.check_policy(policy, training)
     evaluator = _evaluator(config, policy, held_out)
     plan = make_plan(loop, prompts, held_out)
     return Prepared(config, prompts, loop, evaluator, plan)
-
-
-def _check_positions(policy: Policy, prompt: int, completion: int) -> None:
-    """Raises `UserError` where learned positions end before the longest text does."""
-    positions = learned_positions(policy.model)
-    if positions is not None and prompt + completion > positions:
-        raise UserError(
-            f"model: it has learned {positions:,} positions, and prompts of up to {prompt:,} tokens with "
-            f"completions of up to {completion:,} need {prompt + completion:,}. Lower "
-            "sampler.max_completion_length or prompts.max_length."
-        )
 
 
 def close_components(config: Config) -> None:

@@ -15,8 +15,9 @@ import mlx.nn as nn
 from attrs import evolve
 from mlx_lm.generate import generate_step
 
-from prefloop.errors import StopRun
+from prefloop.errors import StopRun, UserError
 from prefloop.model.adapters import fuse_adapters
+from prefloop.model.limits import check_ids, embedded_ids, learned_positions
 from prefloop.sampling.pool import Ends, Request, Tokens, TokenSampler, Told, ignore, sample_pool
 from prefloop.sampling.stops import Stops
 from prefloop.types import Completion, Prompt, Sampling, Source
@@ -64,6 +65,22 @@ class Generator:
         stops = Stops.of(self.tokenizer, sampling.stop)
         rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed, told=told)
         return [Completion(row, stops.text(row), stops.ends(row), source) for row in rows]
+
+    def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        """Raises `UserError` for prompts, completions and tokens to stop at that the model cannot read."""
+        known = embedded_ids(self.model)
+        for prompt in prompts:
+            if known is None or not all(0 <= token < known for token in prompt.tokens):
+                check_ids(self.model, prompt.tokens, f"prompts: {prompt.id or repr(prompt.text)}")
+        stop = (i for i in Stops.of(self.tokenizer, sampling.stop).ids - {*self.tokenizer.eos_token_ids})
+        check_ids(self.model, stop, "sampler: stop")
+        longest, positions = max((len(p.tokens) for p in prompts), default=0), learned_positions(self.model)
+        if positions is not None and longest + sampling.max_tokens > positions:
+            raise UserError(
+                f"model: it has learned {positions:,} positions, and prompts of up to {longest:,} tokens "
+                f"with completions of up to {sampling.max_tokens:,} need {longest + sampling.max_tokens:,}. "
+                "Lower sampler.max_completion_length or prompts.max_length."
+            )
 
     def likeliest(self, prompt: Prompt, count: int) -> tuple[Completion, mx.array]:
         """The `count` likeliest tokens one after another, and the logits ``[count, V]`` that gave them."""

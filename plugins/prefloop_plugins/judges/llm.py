@@ -241,8 +241,15 @@ class LlmJudge(BaseJudge):
             thinker = self._make_thinker(loaded) if self.thinking else None
         except ValueError as error:
             raise UserError(f"judge model '{self.model}': {error}.") from error
-        check_ids(loaded.model, reader.encode("a", "b", "c"), f"judge model '{self.model}': its question")
+        shortest = reader.encode("", "", "")
+        check_ids(loaded.model, shortest, f"judge model '{self.model}': its question")
         self._limit = self._longest_question(loaded, thinker)
+        if len(shortest) > self._limit:
+            raise UserError(
+                f"judge model '{self.model}': its question has {len(shortest)} tokens before anything is "
+                f"quoted in it, and 'max_length' and the texts that the model takes leave {self._limit}. "
+                f"Shorten 'system'{', or lower max_thinking' if self.thinking else ''}."
+            )
         longest = self._limit + (thinker.overhead if thinker else 0)
         warn_of_window(loaded.config, f"judge model '{self.model}'", longest)
         self._reader, self._thinker, self._loaded = reader, thinker, loaded

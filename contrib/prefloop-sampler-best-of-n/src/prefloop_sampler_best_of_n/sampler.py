@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import Attribute, define, field
+from attrs import Attribute, define, field, fields
 from attrs.validators import ge, gt, in_, le
 
 from prefloop import (
@@ -103,6 +103,7 @@ class BestOfN(BaseSampler):
     )
     stop: tuple[str | int, ...] = field(
         default=(),
+        validator=fields(Sampling).stop.validator,
         metadata={"help": "Texts and token ids at which a completion ends, besides the model's stop tokens."},
     )
     _prepared: bool = field(default=False, init=False, eq=False, repr=False)
