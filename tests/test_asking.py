@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -301,6 +302,7 @@ def test_what_a_judge_prints_stands_above_the_bar(here: Path) -> None:
     )
     assert person.wait() == 0
     person.close()
-    printed = person.text.count("A LINE OF THE JUDGE'S OWN")
-    whole = sum(line.strip() == "A LINE OF THE JUDGE'S OWN" for line in person.text.splitlines())
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", person.text)
+    printed = said.count("A LINE OF THE JUDGE'S OWN")
+    whole = sum(line.strip() == "A LINE OF THE JUDGE'S OWN" for line in said.splitlines())
     assert printed == whole == len(Path("asked.txt").read_text().splitlines())

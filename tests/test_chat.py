@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 import pytest
+from attrs import evolve
 
-from prefloop import Policy, Prompt, UserError, load_config
+from prefloop import Policy, Prompt, Sampling, UserError, load_config
 from prefloop.config import PromptsConfig
 from prefloop.embedded import local_path
 from prefloop.model.limits import check_ids, embedded_ids, learned_positions, trained_length
@@ -322,3 +324,76 @@ def test_what_ends_no_completion_is_said_with_the_remedy(tmp_path: Path) -> None
         warnings_with(end, stop=[999_999])
     short = warnings_with(end, max_completion_length=100_000)
     assert "texts can have 100," in short and "sampler.max_completion_length" in short
+
+
+def gpt2_folder(folder: Path, positions: int) -> Path:
+    """A model with learned positions, and the tokenizer of the embedded one."""
+    from mlx.utils import tree_flatten
+    from mlx_lm.models import gpt2
+
+    shutil.copytree(local_path("embedded:policy"), folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    config = {
+        "model_type": "gpt2",
+        "n_ctx": positions,
+        "n_positions": positions,
+        "n_embd": 32,
+        "n_head": 4,
+        "n_layer": 1,
+        "layer_norm_epsilon": 1e-5,
+        "vocab_size": size,
+        "eos_token_id": 2,
+    }
+    model = gpt2.Model(gpt2.ModelArgs.from_dict(config))
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_texts_beyond_learned_positions_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    model = str(gpt2_folder(tmp_path / "gpt2", positions=40))
+    changes = {"model": model, "adapter": {"keys": ["attn.c_attn"], "rank": 2}}
+    settings = settings_for(tmp_path / "run", **changes, sampler={"max_completion_length": 8})
+    assert prepare(load_config(settings)).plan.warnings == ()
+    settings["sampler"] = {"max_completion_length": 39}
+    with pytest.raises(UserError, match=r"it has learned 40 positions, and prompts of up to \d+ tokens"):
+        prepare(load_config(settings))
+
+
+# Where completions end
+
+
+@pytest.mark.parametrize("engine", [0, 2])
+def test_a_text_ends_a_completion_with_the_tokens_that_complete_it(engine: int) -> None:
+    policy = Policy.load("embedded:policy")
+    for generator in policy._generators.values():
+        generator._engines = generator._engines[engine:]
+    asked = ("What does a cow say?", "Name a fruit, please.", "Where does a king live?")
+    prompts = [policy.encode(text) for text in asked]
+    greedy = Sampling(temperature=0.0, max_tokens=24)
+    whole = policy.generate(prompts, greedy, seed=0)
+    stop = whole[0].text[5:11]
+    assert len(policy.tokenizer.encode(stop, add_special_tokens=False)) > 1
+    ended = policy.generate(prompts, evolve(greedy, stop=(stop,)), seed=0)
+    for before, after in zip(whole, ended, strict=True):
+        assert after.tokens == before.tokens[: len(after.tokens)]
+        if stop in before.text:
+            assert after.text == before.text.partition(stop)[0] and after.stopped
+            said = policy.tokenizer.decode(list(after.tokens))
+            assert stop in said and stop not in policy.tokenizer.decode(list(after.tokens[:-1]))
+        else:
+            assert after == before
+    assert ended[0].text == whole[0].text[:5]
+
+
+def test_a_token_ends_a_completion_by_its_id_or_its_text() -> None:
+    policy = Policy.load("embedded:policy")
+    prompt = policy.encode("What does a cow say?")
+    greedy = Sampling(temperature=0.0, max_tokens=24)
+    (whole,) = policy.generate([prompt], greedy, seed=0)
+    (ended,) = policy.generate([prompt], evolve(greedy, stop=(whole.tokens[3],)), seed=0)
+    first = whole.tokens.index(whole.tokens[3])
+    assert ended.tokens == whole.tokens[: first + 1] and ended.stopped
+    assert ended.text == policy.tokenizer.decode(list(whole.tokens[:first]))

@@ -143,7 +143,8 @@ def outcome(folder: Path, seed: int) -> str:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert not non_finite([lines, manifest]), "metrics are not finite"
     assert any(line.get("labelled", 1) for line in lines), "finished without having learnt from a pair"
-    assert all(line.get("loss", 0) is not None for line in lines if line.get("labelled")), "loss is null"
+    learnt = [line for line in lines if line.get("labelled") and not line["skipped"]]
+    assert all(line["loss"] is not None for line in learnt), "loss is null"
     return "finished"
 
 
