@@ -106,6 +106,15 @@ def test_a_file_s_answers_are_checked_before_anything_is_written(tmp_path: Path)
     assert len(prepare(config).loop.prompts) == 7
 
 
+def test_an_answer_does_not_end_with_a_stop_token_that_the_model_lacks(tmp_path: Path) -> None:
+    policy = Policy.load(str(build(tmp_path / "model")))
+    end, moo = policy.tokenizer.eos_token_id, tuple(policy.tokenizer.encode("Moo."))
+    policy.tokenizer.eos_token_ids = [99999, end]
+    assert policy.completion("Moo.").tokens == (*moo, end)
+    policy.tokenizer.eos_token_ids = [99999]
+    assert policy.completion("Moo.").tokens == moo
+
+
 def test_positions_that_were_not_learned_are_refused(tmp_path: Path) -> None:
     policy = Policy.load(str(gpt2(tmp_path / "model")), AdapterConfig(keys=("attn.c_attn",)))
     assert learned_positions(policy.model) == POSITIONS

@@ -15,7 +15,7 @@ import mlx.nn as nn
 from prefloop.errors import StopRun, UserError, said_of
 from prefloop.metrics import number
 from prefloop.model.adapters import check_origin, fused_copy, load_adapters, make_trainable, save_adapters
-from prefloop.model.limits import check_ids
+from prefloop.model.limits import check_ids, embedded_ids
 from prefloop.model.loading import LoadedModel, load_model
 from prefloop.model.mlx_lm_internals import limit_vocabulary, path_without_pattern
 from prefloop.model.split import inference_attention
@@ -247,7 +247,8 @@ class Policy:
     def _end_of_turn(self, stops: Stops) -> tuple[int, ...]:
         """What the chat template ends an answer with, or else the tokenizer's own stop token, or any."""
         written = self.tokenizer.encode(end_of_turn(self.tokenizer), add_special_tokens=False)
-        known = [i for i in (self.tokenizer.eos_token_id, *sorted(stops.ids)) if i in stops.ids]
+        own, rows = (self.tokenizer.eos_token_id, *sorted(stops.ids)), embedded_ids(self.model)
+        known = [i for i in own if i in stops.ids and (rows is None or i < rows)]
         return stops.cut(written) or tuple(known[:1])
 
 

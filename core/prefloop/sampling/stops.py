@@ -27,10 +27,6 @@ class Stops:
         ids = frozenset(int(i) for i in (*tokenizer.eos_token_ids, *known) if not isinstance(i, str))
         return cls(tokenizer, ids, tuple(text for text in known if isinstance(text, str)))
 
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self.ids or self.texts)
-
     def cut(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """`tokens` up to the first end in them, which is included; nothing where there is none."""
         ends = (k for k in range(1, len(tokens) + 1) if self.ends(tokens[:k]))
