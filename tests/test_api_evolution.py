@@ -83,6 +83,7 @@ CALLED_ON_PLUGINS = {
     "Observer.run_started": "self run",
     "Observer.pairs_judged": "self progress pairs verdicts",
     "Observer.step_finished": "self step",
+    "Observer.evaluating": "self phase done total",
     "Observer.evaluated": "self evaluation",
     "Observer.checkpoint_saved": "self step path",
     "Observer.run_finished": "self run",

@@ -12,6 +12,7 @@ from prefloop import UserError, load_config, resume, train
 from prefloop.runs.files import append_lines, read_lines
 from support.small_runs import settings_for
 
+LONGER = ["training.iters=6"]
 PROMPTS = [{"prompt": f"What does animal number {i} say?"} for i in range(30)]
 
 
@@ -42,9 +43,9 @@ def flip(path: Path, place: int) -> None:
 def test_one_changed_bit_of_a_checkpoint_is_noticed(copy: Path, name: str) -> None:
     flip(copy / "checkpoints" / "0000004" / name, -30)
     with pytest.raises(UserError, match=r"0000004' is damaged: .*SHA256SUMS lists\. Remove it to go on"):
-        resume(copy)
+        resume(copy, overrides=LONGER)
     shutil.rmtree(copy / "checkpoints" / "0000004")
-    assert resume(copy).status == "finished"
+    assert resume(copy, overrides=LONGER).status == "finished"
 
 
 def test_a_changed_label_is_noticed(copy: Path) -> None:
@@ -55,14 +56,14 @@ def test_a_changed_label_is_noticed(copy: Path) -> None:
     with pytest.raises(
         UserError, match=r"judgements.jsonl:2: this line is damaged \(its checksum does not fit"
     ):
-        resume(copy)
+        resume(copy, overrides=LONGER)
 
 
 def test_a_changed_configuration_is_noticed(copy: Path) -> None:
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace("beta: 0.1", "beta: 0.3"))
     with pytest.raises(UserError, match=r"config.yaml' was changed or damaged.*change settings with --set"):
-        resume(copy)
+        resume(copy, overrides=LONGER)
 
 
 def test_changed_prompts_are_noticed(run: Path, copy: Path) -> None:
@@ -70,11 +71,11 @@ def test_changed_prompts_are_noticed(run: Path, copy: Path) -> None:
     before = data.read_text()
     data.write_text(before.replace("number 7", "number seven"))
     try:
-        with pytest.raises(UserError, match="the prompts are not those that checkpoint"):
-            resume(copy)
+        with pytest.raises(UserError, match=r"what it depends on has changed: prompts\. Put it back"):
+            resume(copy, overrides=LONGER)
     finally:
         data.write_text(before)
-    assert resume(copy).status == "finished"
+    assert resume(copy, overrides=LONGER).status == "finished"
 
 
 @pytest.mark.parametrize("line", ["[]", "1", "null", '{"step": "one"}', "{}", "[" * 100_000])
@@ -82,7 +83,7 @@ def test_changed_prompts_are_noticed(run: Path, copy: Path) -> None:
 def test_a_line_that_is_no_record_is_named(copy: Path, name: str, line: str) -> None:
     (copy / name).write_text(line + "\n")
     with pytest.raises(UserError, match=rf"{name}:1: this line is damaged .*remove it to go on"):
-        resume(copy)
+        resume(copy, overrides=LONGER)
 
 
 def test_a_line_with_checksum_reads_as_it_was_written(tmp_path: Path) -> None:

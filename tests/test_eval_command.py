@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from click.testing import CliRunner, Result
 
-from prefloop import load_config, train
+from prefloop import Completion, Evaluation, Pair, Prompt, load_config, train
 from prefloop.cli import main
+from prefloop.evaluation.stats import completion_metrics, wilson
+from prefloop_plugins.commands.eval_table import checks
 from support.tiny_models import ModelFolder, build
 
 SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",
     "prompts": {"path": "prompts.jsonl"},
     "judge": {"use": "rule", "prefer": ["Sure", "hope"], "length": "longer"},
-    "sampler": {"max_completion_length": 8},
+    "sampler": {"max_completion_length": 8, "temperature": 1.2},
     "adapter": {"rank": 2, "layers": 1},
     "training": {"batch_size": 4, "iters": 2, "learning_rate": 0.01, "save_every": 1, "evaluate_every": 1},
     "evaluation": {"held_out": 6, "answer_column": "answer"},
@@ -266,3 +269,15 @@ def test_help_is_quick() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_checks_of_the_report_stand_below_the_table(here: Path) -> None:
+    """A policy that repeats itself has collapsed beside its start, and not beside another model."""
+    prompts = [Prompt((1,), str(i)) for i in range(8)]
+    great = Completion((5,) * 9, "great " * 9, stopped=False)
+    other = [Completion(tuple(range(9, 18)), "Fine.", stopped=False)] * 8
+    pairs = [Pair(prompt, great, answer) for prompt, answer in zip(prompts, other, strict=True)]
+    found = Evaluation(2, wilson(8, 8), completion_metrics([great] * 8), pairs)
+    (text,) = (said for said in checks(here / "run", found) if said.startswith("The policy may"))
+    assert "distinct-1 went from 0.12 to 0.01" in text and "given to 100% of the held-out prompts" not in text
+    assert not any("collapsed" in said for said in checks(here / "run", evolve(found, against="m/other")))

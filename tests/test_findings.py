@@ -74,23 +74,28 @@ def level_and_text(check: Callable[[RunFiles], Finding | None], found: RunFiles)
         (
             {"status": "stopped", "reason": "Ctrl-C.", "summary": {"steps": 4}, "plan": {"steps": 10}},
             "warning",
-            "Its status is stopped after 4 of 10 steps: Ctrl-C. What is below is what was there until then.",
+            "Its status is stopped after 4 of 10 steps: Ctrl-C. The numbers are those until then.",
         ),
         (
             {"status": "running", "summary": {}, "plan": {"steps": 10}},
             "warning",
             (
-                "Its status is running after 0 of 10 steps; it is still going on, or was killed. What is "
-                "below is what was there until then."
+                "Its status is running after 0 of 10 steps; it is still going on. The "
+                "numbers are those until then."
+            ),
+        ),
+        (
+            {"status": "interrupted", "summary": {}, "plan": {"steps": 10}},
+            "warning",
+            (
+                "Its status is interrupted after 0 of 10 steps; it was killed. The "
+                "numbers are those until then."
             ),
         ),
         (
             {"status": 7, "summary": {}, "plan": "none"},
             "warning",
-            (
-                "Its status is 7 after 0 of an unknown number of steps. What is below is what was there "
-                "until then."
-            ),
+            ("Its status is 7 after 0 of an unknown number of steps. The numbers are those until then."),
         ),
     ],
 )
@@ -249,8 +254,8 @@ def test_many_pairs_without_a_label_are_a_warning() -> None:
 @pytest.mark.parametrize(
     ("metric", "before", "enough", "too_far"),
     [
-        ("distinct_1", 0.5, 0.35, 0.349),
-        ("distinct_2", 0.5, 0.35, 0.349),
+        ("distinct_1", 0.5, 0.25, 0.249),
+        ("distinct_2", 0.5, 0.25, 0.249),
         ("completion_length", 20.0, 10.0, 9.9),
         ("stop_rate", 1.0, 0.91, 0.9),
     ],

@@ -1,27 +1,33 @@
 """Whatever a configuration or a data file holds, it is read as it is written, or refused in words.
 
-The default run takes a few hundred cases; ``pytest -m slow tests/test_fuzz.py -s`` takes 10,000 and counts.
+The default run takes a few hundred cases; ``pytest -m slow tests/test_fuzz.py -s`` takes 10,000 of hypothesis
+and 27,000 of `support.mutations`, and counts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from prefloop import UserError, load_config
+from prefloop.cli import main
 from prefloop.config import Config, dump_config
 from prefloop.config.yaml_nodes import Place, read_text
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Registry
 from prefloop.settings import OptimizerConfig, PromptsConfig, ScheduleConfig
+from prefloop.text import printable
 from support import fuzzing
+from support.mutations import Mutator
 
 REGISTRY = Registry()
 CASES = {
@@ -37,8 +43,9 @@ class Bytes:
     """A tokenizer to which a text is its bytes."""
 
     has_chat_template = False
+    bos_token: str | None = None
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
 
 
@@ -158,16 +165,15 @@ def texts_are_read(folder: Path, rows: list[dict[str, str]]) -> str:
     return "read"
 
 
-OPTIONS = st.sampled_from(
-    [
-        {},
-        {"column": "answer"},
-        {"limit": 1},
-        {"system": "Be kind."},
-        {"max_length": 5},
-        {"too_long": "truncate_left", "max_length": 2},
-    ]
-)
+OPTIONS_OF_PROMPTS: list[dict[str, Any]] = [
+    {},
+    {"column": "answer"},
+    {"limit": 1},
+    {"system": "Be kind."},
+    {"max_length": 5},
+    {"too_long": "truncate_left", "max_length": 2},
+]
+OPTIONS = st.sampled_from(OPTIONS_OF_PROMPTS)
 PROMPT = fuzzing.TEXT.filter(lambda text: text.strip())
 WRITTEN = st.lists(st.fixed_dictionaries({"prompt": PROMPT, "answer": fuzzing.TEXT}), min_size=1, max_size=3)
 
@@ -203,3 +209,80 @@ def test_ten_thousand_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for kind, counts in found.items():
         print(f"{kind}: {counts.total():,} cases, {counts['read']:,} read, {counts['refused']:,} refused")
     assert sum(counts.total() for counts in found.values()) >= 10_000
+
+
+CAMPAIGN = [pytest.mark.slow, pytest.mark.campaign]
+
+
+def assert_said(error: UserError) -> None:
+    """A few lines, none of them long, that steer no terminal."""
+    assert 0 < len(error.problems) <= 21
+    for problem in error.problems:
+        assert problem.strip()
+        assert len(problem) < 700
+        assert printable(problem) == problem
+        assert len(problem.splitlines()) == 1
+
+
+def campaign(seeds: range, check: Callable[[Mutator], str]) -> Counter[str]:
+    """What became of the case of each seed."""
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        try:
+            counts[check(Mutator(seed))] += 1
+        except UserError as error:
+            counts["refused"] += 1
+            assert_said(error)
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+    return counts
+
+
+def mutated_configuration(file: Path, mutator: Mutator) -> str:
+    content, overrides = mutator.configuration()
+    if not overrides:
+        return file_is_read(file, content)
+    file.write_bytes(content)
+    return _round_trip(load_config(file, overrides, registry=REGISTRY))
+
+
+def mutated_prompts(folder: Path, mutator: Mutator) -> str:
+    return data_are_read(folder, mutator.prompt_file(), mutator.dice.choice(OPTIONS_OF_PROMPTS))
+
+
+def mutated_command(folder: Path, mutator: Mutator) -> str:
+    """Exit code 0 or 2, with a message where it is 2: nothing but an error for people leaves a command."""
+    arguments = mutator.command(folder)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code in (0, 2), (arguments, done.exception)
+    if done.exit_code == 0:
+        return "read"
+    assert isinstance(done.exception, SystemExit), arguments
+    assert done.output.strip(), arguments
+    assert max(map(len, done.output.splitlines())) < 11_000, arguments
+    return "refused"
+
+
+def campaigns(folder: Path, share: int) -> dict[str, Counter[str]]:
+    os.mkfifo(folder / "fifo")
+    (folder / "folder").mkdir()
+    (folder / "good.yaml").write_text(fuzzing.TEXTS[0])
+    file = folder / "c.yaml"
+    return {
+        "configurations": campaign(range(20_000 // share), lambda m: mutated_configuration(file, m)),
+        "prompt files": campaign(range(5000 // share), lambda m: mutated_prompts(folder, m)),
+        "command lines": campaign(range(2000 // share), lambda m: mutated_command(folder, m)),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::prefloop.deprecated.FormerKeyWarning")
+@pytest.mark.parametrize(
+    "share", [100, pytest.param(10, marks=pytest.mark.slow), pytest.param(1, marks=CAMPAIGN)]
+)
+def test_campaigns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind, counts in campaigns(tmp_path, share).items():
+        print(f"{kind}: {counts.total():,} mutated, {counts['read']:,} read, {counts['refused']:,} refused")
+        assert counts["read"]
+        assert counts["refused"]

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
+from attrs import evolve
 
 from prefloop import Policy, Prompt, Sampling
 from prefloop.config import AdapterConfig
@@ -17,6 +18,7 @@ from prefloop.sampling.generator import _by_length, _one_by_one
 from prefloop.sampling.pool import Request, TokenSampler, sample_pool
 from support.family_traits import TRAITS
 from support.tiny_models import ModelFolder
+from support.tiny_tokenizer import TURN
 
 LONG = Sampling(temperature=1.0, top_p=1.0, max_tokens=12)
 
@@ -54,6 +56,59 @@ def test_the_stop_token_is_kept_and_the_text_is_without_it(policy: Policy, promp
         assert completion.tokens == (*said, stop)
         assert completion.stopped
         assert completion.text == "cow"
+
+
+@pytest.mark.parametrize("engine", [sample_pool, _by_length, _one_by_one])
+@pytest.mark.parametrize(
+    ("said", "stop", "kept", "text"),
+    [
+        ("A cow says moo. A dog", [" moo"], "A cow says moo", "A cow says"),
+        ("A cow says moo. A dog", ["says moo", "never"], "A cow says moo", "A cow "),
+        ("One.#Two", ["#", "e.#"], "One.#", "One."),
+        ("Oñ→ cow", ["→"], "Oñ→", "Oñ"),  # of three tokens, each a byte
+        ("A cow says moo", ["A cow says moo"], "A cow says moo", ""),
+        ("A cow<|im_start|> says", [TURN], f"A cow{TURN}", "A cow"),
+        ("A cow<|im_start|> says", [f"cow{TURN}"], f"A cow{TURN}", "A"),
+    ],
+)
+def test_a_row_ends_at_a_stop_text(
+    policy: Policy, prompts: list[Prompt], engine: Any, said: str, stop: list[str], kept: str, text: str
+) -> None:
+    tokens = policy.tokenizer.encode(said)
+    generator = Generator(Scripted(tokens, 400), policy.tokenizer)
+    generator._engines = [engine]
+    for completion in generator(prompts, Sampling(max_tokens=40, stop=tuple(stop)), seed=0):
+        assert completion.stopped
+        assert completion.text == text
+        assert policy.tokenizer.decode(list(completion.tokens)).startswith(kept)  # what was sampled is scored
+        assert completion.tokens == tuple(tokens[: len(completion.tokens)])
+        before = policy.tokenizer.decode(list(completion.tokens[:-1]))
+        assert not any(one in before for one in stop)  # it ends at once
+
+
+def test_a_row_ends_at_a_stop_id(policy: Policy, prompts: list[Prompt]) -> None:
+    cow = policy.tokenizer.encode("A cow says")
+    generator = Generator(Scripted(cow, 400), policy.tokenizer)
+    for completion in generator(prompts, Sampling(max_tokens=20, stop=(cow[2],)), seed=0):
+        assert (completion.tokens, completion.stopped) == (tuple(cow[:3]), True)
+        assert completion.text == policy.tokenizer.decode(cow[:2])
+
+
+def test_rows_that_end_at_a_stop_text_leave_the_others_as_they_were(policy: Policy) -> None:
+    prompts = [Prompt(tokens, "") for tokens in RAGGED]
+    free = policy.generate(prompts, GREEDY, seed=0)
+    stop = free[0].text[3:5]
+    stopped = policy.generate(prompts, evolve(GREEDY, stop=(stop,)), seed=0)
+    assert stopped[0].text == free[0].text.partition(stop)[0]
+    for whole, cut in zip(free, stopped, strict=True):
+        assert cut.tokens == whole.tokens[: len(cut.tokens)]
+        assert cut.text == whole.text.partition(stop)[0]
+
+
+@pytest.mark.parametrize("wrong", ["", -1, True])
+def test_what_cannot_be_a_stop_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="takes texts and token ids, not"):
+        Sampling(stop=("fine", wrong))
 
 
 def test_a_completion_at_the_limit_is_cut(policy: Policy, prompts: list[Prompt]) -> None:
@@ -99,7 +154,11 @@ def test_greedy_pool_sampling_equals_the_model_alone(model_folder: ModelFolder, 
 @pytest.mark.parametrize("room", [1, ROOM])
 def test_every_engine_gives_the_same_greedy_completions(policy: Policy, engine: Any, room: int) -> None:
     expected = _greedy_by_hand(policy, RAGGED, GREEDY.max_tokens, set())
-    assert engine(policy.model, Request(RAGGED, TokenSampler(GREEDY, 0), never, room)) == expected
+    ended: list[int] = []
+    request = Request(RAGGED, TokenSampler(GREEDY, 0), never, room, ended.append)
+    assert engine(policy.model, request) == expected
+    assert sum(ended) == len(RAGGED)
+    assert len(ended) >= GREEDY.max_tokens  # it hears of every token
 
 
 def _stop_for_some(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> int:

@@ -143,6 +143,8 @@ def test_a_person_is_not_asked_where_nothing_would_be_kept(no_terminal_needed: N
     [
         ("notes.txt", b"a torn last line would be cut off", "is there already and holds something else"),
         ("notes.jsonl", b'{"note": 1}\n', "is there already and holds something else"),
+        ("steps.jsonl", b'{"step": 1}', "steps.jsonl:1: this line is damaged"),
+        ("steps.jsonl", b'{"step": 1}\n{"step": 2', "steps.jsonl:1: this line is damaged"),
         ("judgements.jsonl", b"", "has the name of a run's own"),
         ("nowhere/mine.jsonl", None, "cannot be made: its folder is not there"),
         (".", None, "is no file that can be read and written"),

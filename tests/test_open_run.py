@@ -90,7 +90,7 @@ def test_a_run_that_was_killed_while_it_wrote(tmp_path: Path) -> None:
     new = run.metrics()
     assert steps_in(new.records) == [1, 2, 3, 4]
     assert list(open_run(run.path).checkpoints()) == [4]
-    assert (open_run(run.path).status, run.problems) == ("running", ())
+    assert (open_run(run.path).status, run.problems) == ("interrupted", ())
     assert metrics.read_bytes().endswith(b'\n{"step"')
     with metrics.open("ab") as file:
         file.write(b': 5, "loss": 0.5}\n')

@@ -18,7 +18,8 @@ import mlx.core as mx
 import pytest
 from attrs import evolve, field, frozen
 
-from prefloop import Pair, Run, StopRun, UserError, Verdict, load_config, resume, train
+from prefloop import Pair, Run, Step, StopRun, UserError, Verdict, load_config, resume, train
+from support.loops import Longer
 from support.small_runs import SETTINGS, StopsAfter, lines, outcome, settings_for, timeless
 
 
@@ -65,10 +66,10 @@ def _command(run: Path) -> list[str]:
 
 
 def _kill_after(process: subprocess.Popen[bytes], run: Path, seconds: float) -> None:
-    """Let the process load, and kill it so long after it took the run up."""
+    """Let the process load, and kill it so long after it took the run up, which a finished one is not."""
     taken = run / ".lock"
     before = taken.stat().st_mtime_ns if taken.exists() else 0
-    _wait_for(lambda: taken.exists() and taken.stat().st_mtime_ns > before)
+    _wait_for(lambda: process.poll() is not None or (taken.exists() and taken.stat().st_mtime_ns > before))
     time.sleep(seconds)
     process.kill()
     process.wait()
@@ -96,6 +97,42 @@ def test_a_signal_finishes_the_step_and_exits_with_130(
         assert (run / "adapters.safetensors").exists()
         resume(run)
     assert outcome(run) == uninterrupted
+
+
+@frozen
+class StopsEvaluating:
+    """Stops the run once so much of a phase is done, in the evaluation after so many steps."""
+
+    step: int
+    phase: str
+    done: int
+    steps: list[int] = field(factory=list)
+
+    def step_finished(self, step: Step) -> None:
+        self.steps.append(step.progress.step)
+
+    def evaluating(self, phase: str, done: int, total: int) -> None:
+        if len(self.steps) == self.step and phase == self.phase and done >= self.done:
+            raise StopRun("time for tea")
+
+
+@pytest.mark.parametrize(
+    ("step", "phase", "done"),
+    [(0, "sampled", 0), (0, "judged", 4), (3, "sampled", 3), (3, "measured", 1), (7, "judged", 0)],
+)
+def test_an_evaluation_that_is_stopped_is_made_again(
+    tmp_path: Path, uninterrupted: Any, step: int, phase: str, done: int
+) -> None:
+    """It leaves no record but the verdicts that were given, and nobody is asked for these again."""
+    stops = StopsEvaluating(step, phase, done)
+    stopped = train(load_config(settings_for(tmp_path / "run")), observers=[stops])
+    assert (stopped.status, stopped.manifest["reason"]) == ("stopped", "time for tea")
+    evaluated = [made.step for made in stopped.evaluations()]
+    assert evaluated == [number for number in (0, 3, 6) if number < step]
+    if step == 0:  # later ones may be about answers that were judged before
+        assert len(lines(stopped.path / "judgements.jsonl")) == (4 if phase == "judged" else 0)
+    assert resume(stopped.path).status == "finished"
+    assert outcome(stopped.path) == uninterrupted
 
 
 def _wait_for(condition: Any) -> None:
@@ -285,13 +322,14 @@ def test_dora_and_full_fine_tuning_resume_exactly(tmp_path: Path, kind: str) -> 
     assert adapters[0] == adapters[1]
 
 
-def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_the_newest_the_best_and_some_over_the_run_are_kept(tmp_path: Path) -> None:
     training = {"batch_size": 3, "iters": 8, "save_every": 1, "evaluate_every": 2, "keep_last": 2}
+    training["keep_spread"] = 1
     run = train(load_config(settings_for(tmp_path / "run", training=training)))
     kept = sorted(int(folder.name) for folder in (run.path / "checkpoints").iterdir())
     metrics = [m for m in timeless(run.path / "metrics.jsonl") if "evaluation" in m and m["step"] > 0]
     best = max(metrics, key=lambda m: m["evaluation"]["win_rate"]["rate"])["step"]
-    assert kept == sorted({7, 8, best})
+    assert kept == sorted({4, 7, 8, best})
 
 
 @frozen
@@ -308,7 +346,7 @@ class Explodes:
 def test_steps_with_an_undefined_gradient_are_left_out_and_end_the_run(tmp_path: Path) -> None:
     training = {"batch_size": 3, "iters": 20, "max_skipped": 3}
     config = load_config(settings_for(tmp_path / "run", training=training, evaluation={"held_out": 0}))
-    run = train(evolve(config, loss=Explodes()))
+    run = train(evolve(config, loss=Explodes(), judge=Longer()))  # it labels every pair
     assert run.status == "failed"
     assert "infinite or undefined for 3 steps in a row" in run.manifest["reason"]
     metrics = timeless(run.path / "metrics.jsonl")

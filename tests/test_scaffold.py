@@ -154,6 +154,13 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["judge", "sampler", "loss", "bonus"])
+def test_a_name_that_would_hide_its_own_base_class_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(UserError, match=f"would be the class Base{kind.capitalize()}, as prefloop's own is"):
+        write(kind, "base", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bundled_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is a bundled loss 'ipo', and bundled names win"):
         write("loss", "ipo", tmp_path)

@@ -27,8 +27,8 @@ LOSSES = (
 )
 
 
-@click.command(help="Kill, fill and damage; print what was lost.")
-@click.option("--kills", default=100, show_default=True, help="Processes to kill.")
+@click.command(help="Interrupt, kill, fill and damage; print what was lost.")
+@click.option("--kills", default=100, show_default=True, help="Signals to send.")
 @click.option("--damages", default=90, show_default=True, help="Files to damage.")
 @click.option("--disks", default=10, show_default=True, help="Disks to fill.")
 @click.option("--seed", default=0, show_default=True)

@@ -14,7 +14,7 @@ from attrs import field, frozen
 SETTINGS: dict[str, Any] = {
     "model": "embedded:policy",
     "prompts": {"path": "embedded:prompts", "limit": 40},
-    "judge": {"use": "rule", "prefer": ["Sure", "hope"], "avoid": ["Really"], "length": "longer"},
+    "judge": {"use": "llm", "model": "embedded:judge", "batch_size": 4},
     "sampler": {"max_completion_length": 8},
     "adapter": {"rank": 2, "layers": 1},
     "training": {

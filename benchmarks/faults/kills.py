@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of real training processes, which are resumed until they are done."""
+"""Signals at random moments of real training processes, which are resumed until they are done."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ KINDS = {
     "SIGKILL at a random moment of training": 3,
     "SIGKILL when a temporary file is seen": 3,
     "SIGKILL at a random file operation": 3,
+    "SIGINT": 2,
+    "SIGTERM": 2,
+    "SIGINT twice": 1,
 }
-"""The kinds of kill, with how often each is drawn."""
+"""The kinds of signal, with how often each is drawn."""
 KILLS_A_RUN = 8
 OPERATIONS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 PATIENCE = 300.0
@@ -70,11 +73,13 @@ def kill_run(run: Path, twin: Twin, budget: Budget, dice: random.Random) -> list
     outcomes: list[Outcome] = []
     judged = b""
     while len(outcomes) < KILLS_A_RUN and (kind := budget.take()):
-        if not _kill(kind, run, dice):
-            budget.kills.append(kind)  # it was done before that; this kill is still to come
+        fault = _kill(kind, run, dice)
+        if fault is None:
+            budget.kills.append(kind)  # it was done before that; this signal is still to come
             break
         now = (run / "judgements.jsonl").read_bytes() if (run / "judgements.jsonl").exists() else b""
         lost = Counter({"unreadable": len(unreadable(run)), "labels lost": int(not now.startswith(judged))})
+        lost.update(fault)
         judged = now[: now.rfind(b"\n") + 1]
         outcomes.append(Outcome(kind, losses=+lost))
     finished = subprocess.run(_command(run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
@@ -94,12 +99,17 @@ def _arguments(run: Path) -> list[str]:
     return ["train", "--resume", str(run)] if started else ["train", str(run.with_suffix(".yaml"))]
 
 
-def _kill(kind: str, run: Path, dice: random.Random) -> bool:
-    """Take the run up and kill the process in the way of `kind`; False where it was done before that."""
+def _kill(kind: str, run: Path, dice: random.Random) -> list[str] | None:
+    """Take the run up and end the process in the way of `kind`; None where it was done before that.
+
+    What was wrong with its end: a traceback, or an exit code of another end.
+    """
     if "file operation" in kind:
         operation = str(dice.randint(1, 120))
         command = [sys.executable, "-m", __name__, operation, str(run), *_arguments(run)]
-        return _start(command).wait(PATIENCE) == -signal.SIGKILL
+        return [] if _start(command).wait(PATIENCE) == -signal.SIGKILL else None
+    if "SIGKILL" not in kind:
+        return _interrupt(kind, run, dice)
     before = _taken(run)
     process = _start(_command(run))
     if "starts" in kind:
@@ -113,7 +123,24 @@ def _kill(kind: str, run: Path, dice: random.Random) -> bool:
         else:
             time.sleep(dice.uniform(0.0, 2.0))
     process.kill()
-    return process.wait() == -signal.SIGKILL
+    return [] if process.wait() == -signal.SIGKILL else None
+
+
+def _interrupt(kind: str, run: Path, dice: random.Random) -> list[str] | None:
+    """Send what a terminal or a system sends, once or twice: evaluations and loading are met as well."""
+    number = signal.SIGTERM if "SIGTERM" in kind else signal.SIGINT
+    said = run.with_suffix(".err")
+    with said.open("wb") as errors:
+        process = subprocess.Popen(_command(run), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
+    time.sleep(dice.uniform(0.0, 6.0))
+    for _ in range(2 if "twice" in kind else 1):
+        process.send_signal(number)
+        time.sleep(dice.uniform(0.0, 0.3))
+    code = process.wait(PATIENCE)
+    if code == 0:
+        return None
+    wrong = ["traceback"] if b"Traceback" in said.read_bytes() else []
+    return wrong + ([] if code in (130, -number) else ["not resumed"])
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:

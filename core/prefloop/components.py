@@ -98,6 +98,13 @@ class Base:
     def close(self) -> None:
         """Give back what is held. Called when the run has ended."""
 
+    def depends_on(self) -> Sequence[str]:
+        """Files, folders and Hub ids of models, as its options name them, whose content decides what it does.
+
+        A run does not go on unasked where one of them has changed.
+        """
+        return ()
+
     def state(self) -> Mapping[str, mx.array]:
         """What the next step depends on besides options, arguments, the step's number and its seed.
 
@@ -123,6 +130,12 @@ class BaseSampler(Base):
         """Raise `UserError` where the prompts of the run will not do.
 
         Called before anything is written. For a sampler that needs more of a prompt than its text.
+        """
+
+    def check_policy(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        """Raise `UserError` where this policy cannot learn from what is drawn for the prompts of the run.
+
+        Called before anything is written. For a sampler whose completions the policy has not written.
         """
 
     @property
@@ -151,7 +164,8 @@ class BaseJudge(Base):
     """``submit(pairs)`` returns at once something whose ``result()`` waits for the verdicts.
 
     For a judge that answers elsewhere, such as on a server. It gets each half of a step's pairs as soon as
-    they are sampled, so that it works while the other half is sampled.
+    they are sampled, so that it works while the other half is sampled. Of one that has `answers` too, a run
+    calls that instead, for each half in a thread of its own.
     """
 
     def attach(self, folder: Path) -> None:
@@ -160,6 +174,14 @@ class BaseJudge(Base):
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in the order of `pairs`."""
         raise NotImplementedError
+
+    @property
+    def pairs_per_call(self) -> int | None:
+        """How many pairs at most a run shows it in one call of `judge`; None is all that there are.
+
+        The verdicts of a call are written down before the next: a run that is killed loses one call's.
+        """
+        return None
 
     @property
     def symmetric(self) -> bool:
@@ -244,6 +266,14 @@ class Observer:
     def step_finished(self, step: Step) -> None:
         """A step was taken."""
 
+    def evaluating(self, phase: str, done: int, total: int) -> None:
+        """Part of an evaluation is done: so many of its answers are ``sampled``, of its pairs ``judged`` or
+        of its answers ``measured``, as `phase` says.
+
+        It comes often, once for each token that is sampled. Where `StopRun` is raised the evaluation is given
+        up and is made again by a resumed run, which asks for no verdict twice.
+        """
+
     def evaluated(self, evaluation: Evaluation) -> None:
         """The policy was compared with the start of the run."""
 
@@ -310,8 +340,32 @@ _REQUIRED: dict[type, str] = {
 
 def _shown(component: object) -> str:
     """A component in words: what was given where that is short, else its class."""
-    short = isinstance(component, _PLAIN_VALUES) and len(repr(component)) <= 60
+    short = isinstance(component, (*_PLAIN_VALUES, type(None))) and len(repr(component)) <= 60
     return repr(component) if short else getattr(component, "__qualname__", type(component).__name__)
+
+
+def check_verdicts(judge: str, verdicts: Any, pairs: int) -> None:
+    """Raises `UserError` where what `judge`, a name, gave is not one `Verdict` for each pair it was shown."""
+    _check_given(f"judge '{judge}'", verdicts, Verdict, pairs, "pairs")
+
+
+def check_pairs(sampler: str, pairs: Any, prompts: int) -> None:
+    """Raises `UserError` where what `sampler`, a name, gave is not one `Pair` for each prompt."""
+    _check_given(f"sampler '{sampler}'", pairs, Pair, prompts, "prompts")
+
+
+def _check_given(who: str, given: Any, kind: type, wanted: int, of: str) -> None:
+    name = kind.__name__
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise UserError(f"{who} gave {_shown(given)}, not a list with a {name} for each of {wanted} {of}.")
+    for one in given:
+        if not isinstance(one, kind):
+            raise UserError(f"{who} gave {_shown(one)} where a {name} belongs.")
+    if len(given) != wanted:
+        raise UserError(
+            f"{who} gave {len(given)} {name.lower()}s for {wanted} {of}; "
+            "it must give one for each, in their order."
+        )
 
 
 def shorthand_of(cls: Any) -> str | None:

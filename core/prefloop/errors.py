@@ -33,15 +33,24 @@ class Notice(UserWarning):
 class StopRun(Exception):  # noqa: N818 (a request, not an error)
     """Raised by a judge or an observer to end the run cleanly: it is saved and can be resumed.
 
-    `failed` says that something is wrong, rather than that somebody wants to stop.
+    `failed` says that something is wrong, rather than that somebody wants to stop, and `resumable` whether
+    the run could go on from its last checkpoint without meeting the same again.
 
     `verdicts` are those already given, for the first pairs of the batch under judgement, in their order.
     """
 
-    def __init__(self, reason: str, verdicts: Sequence[Verdict] = (), *, failed: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        verdicts: Sequence[Verdict] = (),
+        *,
+        failed: bool = False,
+        resumable: bool = True,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.failed = failed
+        self.resumable = resumable
         self.verdicts = tuple(verdicts)
 
 
@@ -58,15 +67,6 @@ def first_few(problems: Sequence[str], shown: int = 5) -> Sequence[str]:
     """The first problems, and how many more there are."""
     more = len(problems) - shown
     return problems if more <= 0 else [*problems[:shown], f"… and {more:,} more"]
-
-
-def check_count(judge: str, given: int, pairs: int) -> None:
-    """Raises `UserError` where `judge`, a name, gave another number of verdicts than it was shown pairs."""
-    if given != pairs:
-        raise UserError(
-            f"judge '{judge}' gave {given} verdicts for {pairs} pairs; "
-            "it must give one for each, in their order."
-        )
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

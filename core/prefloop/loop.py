@@ -29,10 +29,12 @@ from prefloop.components import (
     Observer,
     Sampler,
     adapt,
+    check_pairs,
+    check_verdicts,
 )
-from prefloop.errors import StopRun, UserError, check_count
+from prefloop.errors import StopRun, UserError
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
-from prefloop.model.mlx_lm_internals import checkpoint_layers
+from prefloop.model.mlx_lm_internals import checkpoint_layers, not_finite
 from prefloop.model.policy import Policy
 from prefloop.optim import build_optimizer
 from prefloop.prompts.order import PromptOrder
@@ -40,6 +42,10 @@ from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 from prefloop.settings import DEFAULT_ITERS, TrainingConfig
 from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
 
+LOWER_RATE = (
+    "Resuming would meet that again: start a new run with a lower training.learning_rate or "
+    "training.max_grad_norm, from a checkpoint of this one (adapter.resume_from) or afresh."
+)
 TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
 """More tokens in a micro-batch only cost memory. The figure for a CPU is measured, that for a GPU a guess."""
 
@@ -79,6 +85,8 @@ class Loop:
         self.sampler = adapt(sampler or _default("sampler"), BaseSampler)
         self.loss = adapt(loss or _default("loss"), BaseLoss)
         self.bonuses = tuple(adapt(bonus, BaseBonus) for bonus in bonuses)
+        if not isinstance(training, TrainingConfig | None):
+            raise UserError(f"training: {training!r} is no TrainingConfig, such as TrainingConfig(iters=9).")
         self.training = training or TrainingConfig()
         self.ties: Ties = ties
         self.observers = tuple(adapt(observer, Observer) for observer in observers)
@@ -86,6 +94,7 @@ class Loop:
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
         self.micro_batch = self.training.micro_batch_size or self.training.batch_size  # a plan may lower it
         self._check_prompts()
+        self.policy.check_reading(self.prompts, self.sampler.sampling)
         self.total = self._total_prompts()
         self.steps = -(-self.total // self.batch_size)
         self.optimizer: optim.Optimizer = build_optimizer(self.training, self.steps)
@@ -143,12 +152,19 @@ class Loop:
 
     def _guard(self, peak_memory_gb: float) -> None:
         """Raises `StopRun` where going on makes no sense."""
+        if wrong := not_finite(self.policy.trainable()):
+            raise StopRun(
+                f"the update of step {self.steps_taken} made trained weights NaN or infinite, '{wrong[0]}' "
+                f"for one. {LOWER_RATE}",
+                failed=True,
+                resumable=False,
+            )
         if self.skipped >= self.training.max_skipped:
             raise StopRun(
-                f"the gradient was infinite or undefined for {self.skipped} steps in a row; they were left "
-                "out. Resuming would meet them again: start a new run with a lower training.learning_rate or "
-                "training.max_grad_norm, from these adapters (adapter.resume_from) or afresh.",
+                f"the loss or its gradient was infinite or undefined for {self.skipped} steps in a row; they "
+                f"were left out. {LOWER_RATE}",
                 failed=True,
+                resumable=False,
             )
         limit = self.training.memory_limit_gb
         if limit and peak_memory_gb > limit:
@@ -204,7 +220,12 @@ class Loop:
 
     def _total_prompts(self) -> int:
         if self.training.epochs is not None:
-            return round(self.training.epochs * len(self.prompts))
+            total = round(self.training.epochs * len(self.prompts))
+            if not total:
+                raise UserError(
+                    f"training.epochs: {self.training.epochs:g} of a pass over the prompts is none."
+                )
+            return total
         return (self.training.iters or DEFAULT_ITERS) * self.batch_size
 
     def _next_prompts(self) -> list[Prompt]:
@@ -222,23 +243,27 @@ class Loop:
         half = -(-len(prompts) // 2) if submit else len(prompts)
         parts = [part for part in (prompts[:half], prompts[half:]) if part]
         pairs: list[Pair] = []
-        pending: list[Callable[[], list[Verdict]]] = []
+        pending: list[tuple[int, Callable[[], list[Verdict]]]] = []
         for place, part in enumerate(parts):
             with clock("sampling"):
                 # The step's seeds are small numbers: high bits tell its parts apart.
                 seeded = evolve(progress, seed=progress.seed + (place << 48))
                 drawn = self.sampler.sample(self.policy, part, seeded)
+            check_pairs(type(self.sampler).__name__, drawn, len(part))
             pairs += drawn
-            pending.append(submit(drawn).result if submit else partial(self.judge.judge, drawn))
+            result = submit(drawn).result if submit else partial(self.judge.judge, drawn)
+            pending.append((len(drawn), result))
         with clock("judging"):
-            verdicts = _collect(pending)
-        check_count(type(self.judge).__name__, len(verdicts), len(pairs))
+            verdicts = _collect(type(self.judge).__name__, pending)
         return pairs, verdicts
 
     def _update(
         self, batch: PreferenceBatch, progress: Progress, clock: Clock
     ) -> tuple[Mapping[str, float], float]:
-        """One optimizer step on the labelled pairs; nothing moves where there are none."""
+        """One optimizer step on the labelled pairs, and its gradient's norm; without any, nothing moves.
+
+        A loss that is not finite moves nothing either, whatever its gradient, and its norm is NaN.
+        """
         gradient: Any = None
         sums: dict[str, mx.array] = {}
         with clock("scoring"):
@@ -250,9 +275,10 @@ class Loop:
                 del part_gradient  # or it would be held while the next one is made, and during the update
         if gradient is None:
             return {}, 0.0
+        found = {name: number(value) for name, value in sums.items()}
         with clock("update"):
-            norm = self._apply(gradient)
-        return {name: number(value) for name, value in sums.items()}, norm
+            norm = self._apply(gradient) if math.isfinite(found["loss"]) else math.nan
+        return found, norm
 
     def _micro_batches(self, batch: PreferenceBatch) -> Iterator[PreferenceBatch]:
         """What is scored at once. Where a batch is divided, pairs of similar length stay together."""
@@ -310,15 +336,21 @@ def pairs_at_once(pairs: int, tokens: int) -> int:
     return -(-pairs // max(1, parts))
 
 
-def _collect(pending: Sequence[Callable[[], list[Verdict]]]) -> list[Verdict]:
-    """All verdicts. Where one part stops the run, the others, which may cost money, are still waited for."""
+def _collect(judge: str, pending: Sequence[tuple[int, Callable[[], list[Verdict]]]]) -> list[Verdict]:
+    """All verdicts, of as many pairs as each part says.
+
+    Where one part stops the run, the others, which may cost money, are still waited for.
+    """
     verdicts: list[Verdict] = []
     stopped: StopRun | None = None
-    for result in pending:
+    for pairs, result in pending:
         try:
-            verdicts += result()
+            given = result()
         except StopRun as stop:
             stopped = stopped or stop
+        else:
+            check_verdicts(judge, given, pairs)
+            verdicts += given
     if stopped:
         raise stopped
     return verdicts

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
 
 import mlx.core as mx
 
-from prefloop.types import Pair, Progress, Scores, Verdict
+from prefloop.types import Completion, Pair, Progress, Scores, Verdict
 
 
 class Clock:
@@ -68,6 +68,7 @@ def step_metrics(
     return {
         "epoch": progress.epoch,
         **_means(sums, reward_scale, with_bonus),
+        **_divergence(pairs, sums),
         **_sampled(pairs),
         **verdict_metrics(verdicts),
         "learning_rate": learning_rate,
@@ -100,13 +101,37 @@ def _means(sums: Mapping[str, float], reward_scale: float, with_bonus: bool) -> 
     return {"labelled": pairs, **means, **rewards}
 
 
+def _divergence(pairs: Sequence[Pair], sums: Mapping[str, float]) -> dict[str, float]:
+    """The KL divergence from the reference in nats a completion, where the policy drew both of every pair.
+
+    The mean log-ratio of the labelled pairs' completions: unbiased at temperature 1 without truncation.
+    """
+    drawn = all(c.source == "policy" for pair in pairs for c in (pair.first, pair.second))
+    if not drawn or "log_ratio_chosen" not in sums:
+        return {}
+    return {"kl": (sums["log_ratio_chosen"] + sums["log_ratio_rejected"]) / (2 * sums["pairs"])}
+
+
 def _sampled(pairs: Sequence[Pair]) -> dict[str, float]:
     completions = [c for p in pairs for c in (p.first, p.second)]
+    variety = distinct(completions, 2)
     return {
         "pairs": float(len(pairs)),
         "completion_length": fmean(len(c.tokens) for c in completions),
         "stop_rate": fmean(c.stopped for c in completions),
+        **({} if math.isnan(variety) else {"distinct_2": variety}),
     }
+
+
+def distinct(completions: Iterable[Completion], n: int) -> float:
+    """Different n-grams over all n-grams of the completions (Li et al. 2016, arXiv 1510.03055).
+
+    Of tokens, so that it means the same in every script; the stop token does not count. NaN where there are
+    none.
+    """
+    texts = [c.tokens[:-1] if c.stopped else c.tokens for c in completions]
+    grams = [text[i : i + n] for text in texts for i in range(len(text) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else math.nan
 
 
 def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:

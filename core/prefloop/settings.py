@@ -157,7 +157,9 @@ class TrainingConfig:
     iters: int | None = setting(
         None, f"Steps of the run; null is {DEFAULT_ITERS} unless epochs is given.", optional(ge(1))
     )
-    epochs: float | None = setting(None, "Passes over the prompts, instead of iters.", optional(gt(0)))
+    epochs: float | None = setting(
+        None, "Passes over the prompts, instead of iters.", optional([gt(0), le(1e9)])
+    )
     learning_rate: float = setting(1e-5, "Learning rate at the end of the warm-up.", gt(0))
     optimizer: OptimizerConfig = setting(
         Factory(OptimizerConfig),
@@ -180,8 +182,9 @@ class TrainingConfig:
         2, "How many of the newest checkpoints are kept; null is all.", _at_least_one(None, "all")
     )
     keep_best: int = setting(
-        1, "How many checkpoints with the highest win rate are kept besides the newest.", ge(0)
+        1, "How many checkpoints with the best evaluations are kept besides the newest.", ge(0)
     )
+    keep_spread: int = setting(2, "How many checkpoints are kept besides, spread evenly over the run.", ge(0))
     early_stop: int | None = setting(
         None,
         "Evaluations without a better win rate after which the run ends; null is never.",
@@ -191,7 +194,15 @@ class TrainingConfig:
         0.0, "A win rate is better for early_stop where it is more than this above the best.", ge(0), lt(1)
     )
     load_best: bool = setting(
-        False, "End with the adapters of the best evaluation instead of those of the last step."
+        False,
+        "End with the adapters of the best evaluation instead of those of the last step. One in which less "
+        "than half of the start's distinct bigrams are left has collapsed, and is not the best.",
+    )
+    max_kl: float | None = setting(
+        None,
+        "The run stops where the KL divergence from the reference, in nats a completion and as the mean of "
+        "the last 10 steps, is more than this; null is never.",
+        optional(gt(0)),
     )
     max_skipped: int = setting(
         5, "Steps in a row with an infinite or undefined gradient after which the run stops.", ge(1)
@@ -222,18 +233,29 @@ class JudgingConfig:
         "of one half, for a loss with soft labels.",
     )
     window: int = setting(
-        100, "How many of the latest verdicts are looked at, once there are so many; 0 is none.", ge(0)
+        100, "How many of the latest verdicts are looked at; 0 is none, and the judge is not watched.", ge(0)
     )
     max_errors: float = setting(
         0.5, "The run stops where a larger share of them than this are errors.", ge(0), le(1)
     )
     max_same_outcome: float = setting(
         0.95,
-        "The run stops where a larger share of them than this are ties, or went to whichever answer was "
-        "shown first, or second.",
+        "The run stops where a larger share of them than this are ties, are about two equal answers, or go "
+        "by which answer was shown first.",
         ge(0),
         le(1),
         formerly="max_one_kind",
+    )
+    max_unlabelled: int | None = setting(
+        50,
+        "Steps in a row without a label after which the run stops; null is never.",
+        _at_least_one(None, "never"),
+    )
+    timeout: float | None = setting(
+        3600.0,
+        "Seconds that a verdict may take, after which the run stops as failed; a batch whose verdicts come "
+        "together may take so many for each. null is for ever. A person is not hurried.",
+        optional(gt(0)),
     )
 
 

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from typing import Any
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character: no file, terminal or tokenizer takes one."""
 _JOINER = "\u200c\u200d"
 """Zero-width non-joiner and joiner: Persian words and emoji families fall apart without them."""
 _STRAY_JOINER = re.compile(rf"(?<![^\s{_JOINER}])[{_JOINER}]|[{_JOINER}](?![^\s{_JOINER}])")
@@ -33,7 +35,8 @@ def in_a_line(text: str, most: int = 600) -> str:
     steers a terminal, as escapes. Of more than `most` characters the middle is left out.
     """
     line = "".join(c if c in _JOINER or (c.isprintable() and _is_printable(c)) else _escaped(c) for c in text)
-    return line if len(line) <= most else f"{line[: most * 2 // 3]}…{line[-most // 3 :]}"
+    line = line if len(line) <= most else f"{line[: most * 2 // 3]}…{line[-most // 3 :]}"
+    return _STRAY_JOINER.sub(lambda found: _escaped(found[0]), line)
 
 
 def _escaped(character: str) -> str:
@@ -48,3 +51,11 @@ def one_line(text: str, width: int = 100) -> str:
     """`text` printable, on one line, cut with an ellipsis after `width` characters."""
     flat = " ".join(printable(text).split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -38,6 +38,12 @@ class Prompt:
     """The other columns of its row, for judges that check an answer."""
 
 
+def _texts_or_ids(_: object, __: object, value: tuple[str | int, ...]) -> None:
+    wrong = [one for one in value if one == "" or isinstance(one, bool) or (isinstance(one, int) and one < 0)]
+    if wrong:
+        raise ValueError(f"takes texts and token ids, not {wrong[0]!r}.")
+
+
 @frozen
 class Sampling:
     """How tokens are drawn; the meanings are those of mlx-lm's ``make_sampler``."""
@@ -48,7 +54,7 @@ class Sampling:
     top_k: int = 0
     min_p: float = 0.0
     max_tokens: int = 512
-    stop: tuple[str | int, ...] = ()
+    stop: tuple[str | int, ...] = field(default=(), validator=_texts_or_ids)
     """Texts and token ids at which a completion ends, besides the model's stop tokens."""
 
 

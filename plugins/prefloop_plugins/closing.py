@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from prefloop.embedded import PREFIX, resolve
 from prefloop.text import in_a_line, one_line, printable
 from prefloop.types import Rate
+from prefloop_plugins.report.findings import CHECKS, finished, warnings
+from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.words import right_answers_sentence, win_rate_sentences
 
 if TYPE_CHECKING:
@@ -20,18 +22,19 @@ if TYPE_CHECKING:
 def closing_words(run: RunView) -> str:
     """What changed, a few answers before and after, where the run is, and what to type next."""
     if run.status != "finished":
-        return f"\n{_unfinished(run)}"
+        return "\n" + "\n\n".join([*_warnings(run), _unfinished(run)])
     summary = run.summary
-    parts = [*_early(run), *_win_rate(summary), *_right_answers(summary), *_examples(summary), _next(run)]
+    results = [*_early(run), *_win_rate(summary), *_right_answers(summary), *_examples(summary)]
+    parts = [*results, *_warnings(run), _next(run)]
     return "\n" + "\n\n".join(parts)
 
 
 def _unfinished(run: RunView) -> str:
-    path = str(run.path)
+    path, resumable = str(run.path), run.manifest.get("resumable", True)
     return (
         f"{run.status.capitalize()} after {run.summary['steps']} of {run.manifest['plan']['steps']} steps: "
-        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}.\n"
-        f"To go on:\n  prefloop train --resume {quote(path)}"
+        f"{printable(run.manifest['reason']).rstrip('.')}. Everything so far is saved in {in_a_line(path)}."
+        + (f"\nTo go on:\n  prefloop train --resume {quote(path)}" if resumable else "")
     )
 
 
@@ -53,6 +56,17 @@ def _win_rate(summary: Mapping[str, Any]) -> Iterator[str]:
 def _right_answers(summary: Mapping[str, Any]) -> Iterator[str]:
     if "after" in summary.get("accuracy", ()):
         yield right_answers_sentence(summary["accuracy"]["before"], summary["accuracy"]["after"])
+
+
+def _warnings(run: RunView) -> Iterator[str]:
+    """What the report's validity checks warn of. That a run is not finished stands here anyway."""
+    try:
+        found = warnings(read_run(run.path), *(check for check in CHECKS if check is not finished))
+    except Exception as error:  # a run that has ended has ended, whatever can be read of it
+        yield f"The validity checks could not be made: {one_line(str(error)) or type(error).__name__}"
+        return
+    if found:
+        yield "\n".join(["Before you rely on it:", *(f"  {text}" for text in found)])
 
 
 def _examples(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from attrs import Attribute, field, frozen
+from attrs import field, fields, frozen
 from attrs.validators import ge, gt, le
 
 from prefloop import BaseSampler, Pair, Progress, Prompt, Sampling
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 MAX_LENGTH_HELP = "A completion is cut after this many tokens."
 STOP_HELP = "Texts and token ids at which a completion ends, besides the model's stop tokens."
-
-
-def _nameable(_: Any, attribute: Attribute[Any], value: tuple[str | int, ...]) -> None:
-    if any(one == "" or isinstance(one, bool) or (isinstance(one, int) and one < 0) for one in value):
-        raise ValueError(f"'{attribute.name}' takes texts and token ids, not {[*value]!r}")
+_STOPS = fields(Sampling).stop.validator
 
 
 @frozen
@@ -44,7 +40,7 @@ class _Options(BaseSampler):
         metadata={"help": "Leave out tokens below this share of the likeliest one's probability; 0 is off."},
     )
     max_completion_length: int = field(default=512, validator=gt(0), metadata={"help": MAX_LENGTH_HELP})
-    stop: tuple[str | int, ...] = field(default=(), validator=_nameable, metadata={"help": STOP_HELP})
+    stop: tuple[str | int, ...] = field(default=(), validator=_STOPS, metadata={"help": STOP_HELP})
 
     @property
     def sampling(self) -> Sampling:
@@ -111,7 +107,7 @@ class DatasetSampler(BaseSampler):
     """
 
     max_completion_length: int = field(default=512, validator=gt(0), metadata={"help": MAX_LENGTH_HELP})
-    stop: tuple[str | int, ...] = field(default=(), validator=_nameable, metadata={"help": STOP_HELP})
+    stop: tuple[str | int, ...] = field(default=(), validator=_STOPS, metadata={"help": STOP_HELP})
 
     @property
     def sampling(self) -> Sampling:
@@ -121,6 +117,16 @@ class DatasetSampler(BaseSampler):
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raises `UserError` where rows hold no two completions, for the first few together."""
         labelled_pairs(prompts)
+
+    def check_policy(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        """Raises `UserError` for an answer that the policy cannot read."""
+        from prefloop.model.limits import embedded_ids
+
+        known, ids = embedded_ids(policy.model), policy.tokenizer.get_vocab().values()
+        if known is not None and max(ids) >= known:
+            for row in labelled_pairs(prompts):  # of a tokenizer that fits the model no answer has such ids
+                for answer in (row.pair.first, row.pair.second):
+                    self._encoded(policy, row.pair.prompt, answer)
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         pairs = [row.pair for row in labelled_pairs(prompts, seed=progress.seed)]

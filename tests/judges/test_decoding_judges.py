@@ -146,9 +146,9 @@ def test_the_thinking_must_fit_the_context_of_the_model(writing: Any) -> None:
     writing(lambda question, written: {"A": 1.0}, max_position_embeddings=1000)
     with pytest.raises(UserError, match="a thought of 1024 tokens leaves no room"):
         LlmJudge(thinking=True).prepare()
-    (verdict,) = LlmJudge(thinking=True, max_thinking=900).judge([pair("p", "x", "word " * 30)])
+    (verdict,) = LlmJudge(thinking=True, max_thinking=700).judge([pair("p", "x", "word " * 30)])
     assert verdict.reason is not None
-    assert verdict.reason.endswith("more than 96")
+    assert verdict.reason.endswith("more than 296")
 
 
 # --- replies ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from transformers import AutoTokenizer
 
 from prefloop import Completion, Pair, Prompt, UserError
 from prefloop.config import load_config
@@ -141,6 +142,42 @@ def test_too_long_an_answer_is_an_error_for_its_pair_alone(tmp_path: Path) -> No
     (verdict,) = RewardJudge(str(tmp_path)).judge([pair("p", "x", "y")])
     assert verdict.reason is not None
     assert verdict.reason.endswith("more than 3")
+
+
+def test_ids_outside_its_embedding_are_refused(tmp_path: Path) -> None:
+    save(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<|end|>"], special_tokens=True)
+    plain = tokenizer.chat_template
+    tokenizer.save_pretrained(tmp_path, save_jinja_files=False)
+    judge = RewardJudge(str(tmp_path))
+    judge.prepare()  # nothing uses the token
+    assert judge.judge([pair("p", "x", "<|end|>")])[0].status == "ok"  # no text becomes a special token
+    tokenizer.chat_template = plain.replace("<|im_end|>", "<|end|>")
+    tokenizer.save_pretrained(tmp_path, save_jinja_files=False)
+    with pytest.raises(UserError, match=rf"a conversation has the token id {rows}, and"):
+        RewardJudge(str(tmp_path)).prepare()
+
+
+def test_a_template_that_leaves_out_a_part_is_refused_or_an_error(tmp_path: Path) -> None:
+    save(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    plain = tokenizer.chat_template
+    without_system = "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + plain
+    tokenizer.chat_template = without_system
+    tokenizer.save_pretrained(tmp_path, save_jinja_files=False)
+    messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Cow?"})
+    asked = Pair(Prompt((), "Cow?", messages), Completion((), "moo"), Completion((), "woof"))
+    (verdict,) = RewardJudge(str(tmp_path)).judge([asked])
+    assert (verdict.status, verdict.reason) == (
+        "error",
+        "its chat template does not take the conversation: it leaves out the text of the system turn",
+    )
+    tokenizer.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    tokenizer.save_pretrained(tmp_path, save_jinja_files=False)
+    with pytest.raises(UserError, match=r"its chat template takes no answer: it leaves out .* the assistant"):
+        RewardJudge(str(tmp_path)).prepare()
 
 
 def test_backbones_are_quantized_and_score_heads_are_not(tmp_path: Path) -> None:

@@ -254,6 +254,18 @@ COMPONENTS = [
 ]
 MODELS = [
     Mistake(
+        "a stop token that the model does not have",
+        "sampler: stop has the token id 99999, and the model has embeddings for 0 to 319: tokens were added "
+        "to its tokenizer and the model was not resized. Use the tokenizer that it came with, or resize its "
+        "embedding.",
+        "sampler: {max_completion_length: 4, stop: [99999]}",
+    ),
+    Mistake(
+        "an empty text to stop at",
+        "my.yaml:1: sampler.stop: takes texts and token ids, not ''.",
+        "sampler: {max_completion_length: 4, stop: ['']}",
+    ),
+    Mistake(
         "a model folder that is not there",
         "model './modle': there is no such folder. Did you mean 'model'?",
         "model: ./modle",

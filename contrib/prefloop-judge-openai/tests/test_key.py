@@ -147,3 +147,31 @@ def test_the_usual_key_does_not_travel_unencrypted(key: str, monkeypatch: pytest
         ("NOT_SET", "http://192.0.2.7/v1", "none"),
     ):
         assert Key.from_environment(name, url).reveal() == sent
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {"api_key": SECRET},
+        {"extra_headers": {"Authorization": "Bearer abcdefghijkl"}},
+        {"extra_headers": {"X-Api-Key": "anything"}},
+        {"metadata": [{"note": f"use {SECRET}"}]},
+        {"auth_token": "x"},
+        {"extra_body": {"password": "hunter2"}},
+    ],
+)
+def test_a_key_among_the_request_s_fields_is_refused_and_not_shown(request_fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"looks like a key or a password.*'api_key_env'") as refused:
+        OpenAiJudge(model="m", request=request_fields)
+    assert hidden(str(refused.value)) and "hunter2" not in str(refused.value)
+
+
+def test_ordinary_fields_of_a_request_are_no_secrets() -> None:
+    ordinary = {
+        "max_completion_tokens": 9,
+        "user": "me",
+        "seed": 1,
+        "stop_token": None,
+        "prompt_cache_key": None,
+    }
+    assert OpenAiJudge(model="m", request={**ordinary, "extra_body": {"top_k": 1}}).request["seed"] == 1

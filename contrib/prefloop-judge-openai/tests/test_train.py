@@ -17,12 +17,17 @@ import prefloop
 SECRET = "sk-proj-0123456789abcdefABCDEF"
 
 
+def larger(first: str, second: str) -> bool:
+    """Whether the first is longer, or as long and later in the alphabet: different texts never tie."""
+    return (len(first), first) > (len(second), second)
+
+
 def prefers_the_longer(request: Request) -> Response:
     """Every seventh question is answered with an error that repeats the key."""
     if request.number % 7 == 0:
         return failure(400, f"who is {request.authorization}?")
     _, first, second = request.quoted
-    a = 0.8 if len(first) > len(second) else 0.2
+    a = 0.8 if larger(first, second) else 0.2
     return completion("A" if a > 0.5 else "B", likely(A=a, B=1 - a))
 
 
@@ -32,7 +37,11 @@ def config(url: str, folder: Path, **judge: Any) -> dict[str, Any]:
         "prompts": "embedded:prompts",
         "judge": {"use": "openai", "model": "m", "base_url": url, "backoff": 0.01} | judge,
         "evaluation": {"held_out": 8},
-        "sampler": {"max_completion_length": 12},
+        "sampler": {
+            "max_completion_length": 12,
+            "temperature": 5.0,
+            "top_p": 1.0,
+        },  # no two answers are equal
         "training": {"batch_size": 8, "iters": 2},
         "output": {"path": str(folder / "run")},
     }
@@ -59,8 +68,8 @@ def test_two_steps_from_the_command_line(serve: Any, tmp_path: Path) -> None:
     judged = judgements(run)
     assert len(judged) >= 16
     for row in (row for row in judged if row["status"] == "ok"):
-        longer = len(row["first"]["text"]) > len(row["second"]["text"])
-        assert row["probability"] == pytest.approx(0.8 if longer else 0.2)
+        preferred = larger(row["first"]["text"], row["second"]["text"])
+        assert row["probability"] == pytest.approx(0.8 if preferred else 0.2)
     reasons = {row["reason"] for row in judged if row["status"] == "error"}
     assert reasons == {"the server answered 400: 'who is Bearer [key]?'"}
 

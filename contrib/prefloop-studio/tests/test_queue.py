@@ -49,9 +49,10 @@ def test_a_run_starts_goes_on_stops_and_is_resumed(client: TestClient, runs: Pat
     entry = client.post("/api/runs", json={"config": DRAFT.replace("ITERS", "3000"), "name": "mine"}).json()
     second = client.post("/api/runs", json={"config": DRAFT.replace("ITERS", "2")}).json()
     assert second["run"] == "online_dpo-policy-1"
+    assert (entry["run"], entry["state"]) == ("mine", "waiting")
     wait_for(lambda: card(client, "mine").get("step"))
-    queue = client.get("/api/queue").json()
-    assert [(e["run"], e["state"]) for e in queue] == [("online_dpo-policy-1", "waiting")], entry
+    (waiting,) = wait_for(lambda: [e for e in [client.get("/api/queue").json()] if len(e) == 1])
+    assert [(e["run"], e["state"]) for e in waiting] == [("online_dpo-policy-1", "waiting")]
     run = card(client, "mine")
     assert run["alive"] and run["status"] == "running"
     assert client.delete("/api/runs/mine").status_code == 400  # it is going on

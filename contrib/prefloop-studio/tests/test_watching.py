@@ -30,7 +30,7 @@ def test_a_run_has_its_plan_and_configuration(client: TestClient) -> None:
     run = client.get("/api/runs/first").json()
     assert run["settings"]["training"]["iters"] == 3
     assert dict(run["plan"])["steps"].startswith("3 of 4 prompts")
-    assert run["checkpoints"] == [2, 3] and run["problems"] == []
+    assert run["checkpoints"] == [1, 2, 3] and run["problems"] == []
 
 
 def test_the_newest_runs_come_first_and_a_damaged_one_says_so(client: TestClient, runs: Path) -> None:

@@ -21,7 +21,17 @@ from prefloop.text import in_a_line
 
 
 class Main(PluggedGroup):
-    """Prints a `UserError` as one line for each problem, with exit code 2, and one for each warning."""
+    """Prints a `UserError` as one line for each problem, with exit code 2, and one for each warning.
+
+    Ctrl-C ends a command with 130, as it does in a shell; click's 1 is that of a run which failed.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nStopped.", err=True)
+            sys.exit(130)
 
     def main(self, *args: Any, **settings: Any) -> Any:
         try:

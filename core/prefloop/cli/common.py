@@ -1,12 +1,15 @@
-"""What commands share, those of plugins too: the ``--set`` option, and how a process that computes begins."""
+"""What commands share, those of plugins too: the ``--set`` option, paths, how a computing process begins."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import click
 
 from prefloop.cpu import blas
+from prefloop.embedded import local_path
 
 set_option = click.option(
     "--set",
@@ -15,6 +18,23 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override one setting, such as judge.temperature=0.2. May be given several times.",
 )
+
+accept_option = click.option(
+    "--accept-change",
+    is_flag=True,
+    help="Go on although the model, prompts or judge changed; the run's record says so.",
+)
+
+
+class PathOnDisk(click.Path):
+    """A path, there or not. Raises `UserError` for one that no file could have."""
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        local_path(os.fsdecode(value))
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
 
 
 def configure_process() -> str | None:

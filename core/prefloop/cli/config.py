@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from prefloop.cli.common import set_option
+from prefloop.cli.common import PathOnDisk, set_option
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.text import in_a_line
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", type=PathOnDisk())
 
 
 @click.group(cls=PluggedGroup)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from prefloop.cli.common import set_option
+from prefloop.cli.common import PathOnDisk, accept_option, set_option
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
@@ -22,7 +22,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@click.argument("folder", default="runs", type=PathOnDisk())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default: runs)."""
@@ -37,23 +37,28 @@ def list_runs(folder: Path, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
-    click.echo(printable_json(open_run(run).manifest))
+    found = open_run(run)
+    click.echo(printable_json({**found.manifest, "status": found.status}))
+    for damage in found.check():
+        click.echo(printable(damage.text), err=True)
 
 
 @runs.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 @set_option
-def resume(run: Path, overrides: tuple[str, ...]) -> None:
+@accept_option
+def resume(run: Path, overrides: tuple[str, ...], accept_change: bool) -> None:
     """Go on with RUN from its last checkpoint; the same as `prefloop train --resume RUN`."""
-    run_on(run, overrides)
+    run_on(run, overrides, accept_change)
 
 
 def _manifest(run: Path) -> dict[str, Any]:
     try:
-        return open_run(run).manifest
+        found = open_run(run)
+        return {**found.manifest, "status": found.status}
     except UserError as error:
         return {"status": "damaged", "summary": {}, "plan": {"steps": "?"}, "reason": str(error)}
 
@@ -61,7 +66,7 @@ def _manifest(run: Path) -> dict[str, Any]:
 def _line(run: Mapping[str, Any]) -> str:
     try:
         steps, planned = run["summary"].get("steps", "?"), run["plan"]["steps"]
-        return f"{run['run']:<40} {run['status']:<9} {steps}/{planned} steps  {_rate(run['summary'])}"
+        return f"{run['run']:<40} {run['status']:<11} {steps}/{planned} steps  {_rate(run['summary'])}"
     except (LookupError, TypeError, ValueError, AttributeError):  # edited, or of another version
         return f"{run['run']:<40} damaged"
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import configure_process, set_option
+from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
 from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import StopRun, UserError
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
+from prefloop.runs.view import open_run
 from prefloop.types import Evaluation, Step
 
 if TYPE_CHECKING:
@@ -28,11 +29,14 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 
 
 @click.command()
-@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.argument("config", required=False, type=PathOnDisk())
 @set_option
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a stopped run.")
-def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None) -> None:
+@click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run.")
+@accept_option
+def train(
+    config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None, accept_change: bool
+) -> None:
     """Train with CONFIG, or run the quick start where none is given.
 
     Exits with 0 when the run finished, 130 when it was stopped, 1 when it gave up, and 2 when something
@@ -40,8 +44,10 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
     """
     if resume and (config or dry_run):
         raise UserError("--resume takes its configuration from the run: leave out CONFIG and --dry-run.")
+    if accept_change and not resume:
+        raise UserError("--accept-change goes with --resume: a new run has nothing that could have changed.")
     if resume:
-        run_on(resume, overrides)
+        run_on(resume, overrides, accept_change)
         return
     library = configure_process()
     settings = load_config(config or resolve("embedded:quickstart"), overrides)
@@ -56,14 +62,18 @@ def train(config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume
         _end(train_from_start(settings, observers=_observers(settings)))
 
 
-def run_on(path: Path, overrides: Sequence[str]) -> None:
+def run_on(path: Path, overrides: Sequence[str], accept_change: bool) -> None:
     """Go on with the run in `path`."""
     library = configure_process()
-    from prefloop.runs.training import resume, saved_config
+    from prefloop.runs.training import is_complete, resume, saved_config
 
     settings = saved_config(path, overrides)
+    if is_complete(open_run(path), settings):
+        click.echo(f"'{path}' is finished: nothing is left to do. --set training.iters=N makes it longer.")
+        return
     _say_blas(library)
-    _end(resume(path, overrides=overrides, observers=_observers(settings)))
+    run = resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
+    _end(run)
 
 
 def _observers(settings: Config) -> list[object]:
@@ -87,7 +97,7 @@ def _say_blas(library: str | None) -> None:
 
 
 class Interrupts(Observer):
-    """Ctrl-C and SIGTERM end the run after the step it is in; a second one ends it at once.
+    """Ctrl-C and SIGTERM end the run after the step it is in, or in an evaluation; a second one at once.
 
     What is on the disk is whole at any moment.
     """
@@ -100,6 +110,9 @@ class Interrupts(Observer):
         self._previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def step_finished(self, step: Step) -> None:
+        self._stop_if_asked()
+
+    def evaluating(self, phase: str, done: int, total: int) -> None:
         self._stop_if_asked()
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -117,4 +130,4 @@ class Interrupts(Observer):
         self.received = signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        click.echo("Finishing this step, then stopping. Once more to leave at once.", err=True)
+        click.echo("Stopping after this step, or in this evaluation. Once more to leave at once.", err=True)

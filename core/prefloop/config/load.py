@@ -204,7 +204,7 @@ class _Loading:
     def _override(self, key: str, preset: Mapping[str, Node] = {}) -> None:
         """Put the overrides below `key` in. An index may point into what the preset sets."""
         overrides = [override for override in self.overrides if override.path[0] == key]
-        if preset and any(override.has_index for override in overrides):
+        if key in preset and any(override.has_index for override in overrides):
             self._overlay(key, preset)
         for override in overrides:
             with collected(self.problems):

@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     from prefloop.config.components import ComponentLookup
 
 Hook = Callable[[Node, Any], Any]
+FLOAT32_MAX = 3.4028234663852886e38
+"""What is larger is infinite where mlx computes with it."""
+
+
+class _MisfitError(InvalidError):
+    """A value of another type, as against one of the right type that is wrong in itself."""
 
 
 class Structurer:
@@ -153,7 +159,7 @@ class Structurer:
                 return self.structure(node, alternative)
             except InvalidError as error:
                 failures.append(error)
-        nearest = [f for f in failures if any(p.path != node.path for p in f.problems)]
+        nearest = [f for f in failures if not isinstance(f, _MisfitError)]
         if len(failures) == 1 or len(nearest) == 1:
             raise (nearest or failures)[0]
         raise _misfit(node, hint, _remedy(node, hint))
@@ -167,6 +173,10 @@ class Structurer:
         shown = shortened(node.spelling or str(value))
         if hint is float and not math.isfinite(value):
             raise InvalidError.at(node, f"must be a finite number, not {shown}.")
+        if hint is float and abs(value) > FLOAT32_MAX:
+            raise InvalidError.at(
+                node, f"must be at most {FLOAT32_MAX:.1e}, as float32 holds it, not {shown}."
+            )
         if hint is int and abs(value) >= 2**63:
             raise InvalidError.at(node, f"must be a whole number of at most 64 bits, not {shown}.")
         return value
@@ -282,7 +292,7 @@ def _try_out(named: OptimizerConfig | ScheduleConfig, node: Node) -> None:
 
 
 def _misfit(node: Node, hint: Any, remedy: str = "") -> InvalidError:
-    return InvalidError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{remedy}")
+    return _MisfitError.at(node, f"must be {describe(hint)}, not {in_words(node)}.{remedy}")
 
 
 def _missing(node: Node, option: Option) -> Problem:

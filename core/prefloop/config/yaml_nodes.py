@@ -11,17 +11,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from attrs import evolve, field, frozen
 
 from prefloop.errors import UserError
+from prefloop.text import SURROGATE
 
 KeyPath = tuple[str, ...]
 DEPTH = 50
 """How deeply values may be nested."""
-ALIASED = 100_000
+ALIASED = 20_000
 """How many values the aliases of a file may stand for; a few lines of them could stand for billions."""
 
 
@@ -98,7 +99,7 @@ class InvalidError(Exception):
         self.problems = problems
 
     @classmethod
-    def at(cls, node: Node, message: str) -> InvalidError:
+    def at(cls, node: Node, message: str) -> Self:
         return cls(Problem(node.place, node.path, message))
 
 
@@ -134,7 +135,7 @@ def from_plain(value: Any, place: Place, path: KeyPath = ()) -> Node:
 
 
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return not SURROGATE.search(text)
 
 
 def in_words(node: Node) -> str:
@@ -170,6 +171,8 @@ def plain_message(error: Exception) -> str:
 HALF = "holds half a character (a lone surrogate), which no text can."
 _FOREIGN_BREAK = re.compile("[\x85\u2028\u2029]")
 """Line breaks to PyYAML, which folds them, but not to YAML 1.2: as escapes they are what they are."""
+_OPEN_STREAM = re.compile(r"/dev/stdin|/dev/fd/|/proc/self/fd/")
+"""Pipes that a shell has opened for us already."""
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 _FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
@@ -231,14 +234,16 @@ def read_file(path: Path) -> tuple[Node, list[Problem]]:
     Raises `UserError` where the file cannot be read as one YAML mapping at all.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir() and not _OPEN_STREAM.match(str(path)):
+            raise UserError(f"{path}: is a pipe or a device, not a file.")  # reading it may never end
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text: {error.reason} at byte {error.start}. Save the file as UTF-8."
         raise UserError(f"{path}: {message}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # a name with a zero byte in it
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}.") from None
     root, problems = read_text(text, Place(str(path), 1))
     if root.value is None:
         raise UserError(f"{path}:1: the file is empty. `prefloop config init` writes one to start from.")

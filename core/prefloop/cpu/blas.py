@@ -21,6 +21,7 @@ _SYSTEM = ("openblas", "mkl_rt", "blis")
 _WHEEL = "faiss-cpu"
 # What such an OpenBLAS needs from the folder it lies in.
 _COMPANIONS = ("libquadmath", "libgfortran", "libgomp")
+_in_use: dict[str, ctypes.CDLL] = {}
 
 
 def uses_linux_cpu_backend() -> bool:
@@ -55,7 +56,24 @@ def _load(library: str) -> bool:
         loaded = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     except OSError:
         return False
-    return hasattr(loaded, "cblas_sgemm")
+    if not hasattr(loaded, "cblas_sgemm"):
+        return False
+    _in_use[library] = loaded
+    return True
+
+
+def described() -> dict[str, str]:
+    """The BLAS in the place of mlx's own, its kernel and its threads; empty on other back ends."""
+    if not uses_linux_cpu_backend():
+        return {}
+    for library, loaded in _in_use.items():
+        told = {"blas": Path(library).name}
+        with suppress(AttributeError):  # only an OpenBLAS tells
+            loaded.openblas_get_corename.restype = ctypes.c_char_p
+            told["kernel"] = loaded.openblas_get_corename().decode()
+            told["threads"] = str(loaded.openblas_get_num_threads())
+        return told
+    return {"blas": "mlx's own"}
 
 
 def _candidates() -> Iterator[str]:

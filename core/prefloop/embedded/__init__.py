@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from prefloop.beginning import placed
 from prefloop.errors import UserError, did_you_mean
 
 PREFIX = "embedded:"
@@ -37,10 +38,12 @@ def resolve(path: str) -> str:
 def local_path(given: str) -> Path:
     """The path that a setting names, ``embedded:NAME`` and ``~`` resolved; nothing need be there.
 
+    While a run goes on, a relative path is meant from where the run began, if something is there.
+
     Raises `UserError` where no file could have that path, or where it is in a closed folder.
     """
     try:
-        path = Path(resolve(given)).expanduser()
+        path = placed(Path(resolve(given)).expanduser())
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return path

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from prefloop.components import BaseJudge, BaseSampler, Judge, Sampler, adapt
 from prefloop.errors import StopRun
 from prefloop.evaluation import stats
 from prefloop.model.policy import Policy
 from prefloop.sampling import Generator
+from prefloop.sampling.pool import Told, ignore
 from prefloop.scoring.scorer import lay_out
 from prefloop.types import Completion, Evaluation, Pair, Prompt, Sampling, Verdict
 
 # Apart from every step's seed, so that evaluating does not repeat what training drew.
 _SEED = 2**62
+
+
+JUDGED_AT_ONCE = 32
+"""Pairs that a judge is asked about together. An evaluation can be stopped between them."""
+
+Tell = Callable[[str, int, int], object]
+"""Hears of a phase of an evaluation how much is done, and of how much. What it raises ends the evaluation."""
+
+
+def _say_nothing(phase: str, done: int, total: int) -> None:
+    pass
+
+
+@define
+class _Count:
+    """Adds up what is done of a phase. Rows that had to be sampled again in another way count once."""
+
+    tell: Tell
+    phase: str
+    total: int
+    done: int = 0
+
+    def add(self, count: int) -> None:
+        self.done = min(self.done + count, self.total)
+        self.tell(self.phase, self.done, self.total)
 
 
 @frozen(eq=False)
@@ -34,7 +60,8 @@ class Evaluator:
     """Compares the live policy with `opponent`, by default with the start of the run.
 
     `answer` names the column whose text a right completion contains; its share becomes ``accuracy``.
-    `judge_name` is the judge's qualified name, and `batch_size` that of scoring.
+    `judge_name` is the judge's qualified name, and `batch_size` that of scoring. `tell` hears how far it is:
+    what `Observer.evaluating` does.
     """
 
     policy: Policy
@@ -46,6 +73,13 @@ class Evaluator:
     judge_name: str = ""
     opponent: Opponent | None = None
     batch_size: int = 8
+    tell: Tell = _say_nothing
+
+    def __attrs_post_init__(self) -> None:
+        """Raises `UserError` where one of both sides cannot read the prompts."""
+        self.policy.check_reading(self.prompts, self.sampling)
+        if self.opponent is not None:
+            self.opponent.generator.check(self.opponent.prompts, self.sampling)
 
     def __call__(self, step: int) -> Evaluation:
         """One completion from each side for every prompt, judged and measured."""
@@ -54,26 +88,38 @@ class Evaluator:
 
     def sample(self) -> list[Pair]:
         """The policy's completion of each prompt, and the other side's; the same ones for the same seed."""
-        other = self._against()
-        ours = self.policy.generate(self.prompts, self.sampling, seed=_SEED + 2 * self.seed)
-        theirs = other.generator(other.prompts, self.sampling, seed=_SEED + 2 * self.seed + 1)
+        other, seed = self._against(), _SEED + 2 * self.seed
+        told = _Count(self.tell, "sampled", len(self.prompts) + len(other.prompts)).add
+        ours = self.policy.generate(self.prompts, self.sampling, seed=seed, told=told)
+        theirs = other.generator(other.prompts, self.sampling, seed=seed + 1, told=told)
         return [Pair(*row) for row in zip(self.prompts, ours, theirs, strict=True)]
 
     def ask(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """The judge's verdicts, in which the place of an answer does not count."""
-        return judge_both_orders(self.judge, pairs)
+        """The judge's verdicts, in which the place of an answer does not count.
+
+        It is asked about some pairs at a time; a person, who can go back to earlier pairs, about all.
+        """
+        size = len(pairs) if adapt(self.judge, BaseJudge).interactive else JUDGED_AT_ONCE
+        count = _Count(self.tell, "judged", len(pairs))
+        verdicts: list[Verdict] = []
+        for start in range(0, len(pairs), size):
+            count.add(0)
+            verdicts += judge_both_orders(self.judge, pairs[start : start + size])
+            count.add(min(size, len(pairs) - start))
+        return verdicts
 
     def measure(self, step: int, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Evaluation:
         """The rates and metrics of judged pairs."""
         prompts, ours = [p.prompt for p in pairs], [p.first for p in pairs]
         controlled = stats.length_controlled(pairs, verdicts)
+        told = _Count(self.tell, "measured", len(ours)).add
         found = {
             "length_controlled_win_rate": controlled.rate,
             "length_controlled_low": controlled.low,
             "length_controlled_high": controlled.high,
             **stats.judge_metrics(pairs, verdicts),
             **stats.completion_metrics(ours),
-            **divergence(self.policy, prompts, ours, self.batch_size),
+            **divergence(self.policy, prompts, ours, self.batch_size, told),
         }
         if self.answer:
             found["accuracy"] = stats.accuracy(prompts, ours, self.answer)
@@ -136,12 +182,17 @@ def _as_given(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def divergence(
-    policy: Policy, prompts: Sequence[Prompt], completions: Sequence[Completion], batch_size: int
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    batch_size: int,
+    told: Told = ignore,
 ) -> dict[str, float]:
     """KL(policy, reference) per completion in nats, estimated from completions of the policy.
 
     The mean of ``log pi(y) - log ref(y)`` over the completions, each a sum over its tokens, and the standard
-    error of that mean. Unbiased where they were sampled at temperature 1 without truncation.
+    error of that mean. Unbiased where they were sampled at temperature 1 without truncation. Raises `StopRun`
+    where one is not finite.
     """
     policy.model.eval()
     ratios: list[float] = []
@@ -150,5 +201,13 @@ def divergence(
         rows = lay_out(prompts[part], completions[part])
         per_token = policy.scorer.logprobs(rows) - policy.reference_scorer.logprobs(rows)
         ratios += per_token.sum(-1).tolist()  # type: ignore[arg-type]
+        told(len(prompts[part]))
+    if not all(map(math.isfinite, ratios)):
+        raise StopRun(
+            "the log-probabilities of held-out completions became NaN or infinite, under the policy or its "
+            "reference. Try a lower training.learning_rate, or model.dtype: float32.",
+            failed=True,
+            resumable=False,
+        )
     error = stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
     return {"kl": fmean(ratios), "kl_se": error}

@@ -13,11 +13,13 @@ from statistics import fmean, quantiles
 import numpy as np
 from attrs import frozen
 
-from prefloop.metrics import verdict_metrics
+from prefloop.metrics import distinct, verdict_metrics
 from prefloop.types import Completion, Pair, Prompt, Rate, Verdict
 
 Z = 1.959963984540054
 """Of a 95 % interval."""
+COLLAPSED = 0.5
+"""A policy that keeps less than this share of the distinct n-grams of its start has collapsed."""
 _ITERATIONS = 100
 _TOLERANCE = 1e-9
 
@@ -202,16 +204,6 @@ def completion_metrics(completions: Sequence[Completion]) -> dict[str, float]:
         "distinct_1": distinct(completions, 1),
         "distinct_2": distinct(completions, 2),
     }
-
-
-def distinct(completions: Iterable[Completion], n: int) -> float:
-    """Different n-grams over all n-grams of the completions (Li et al. 2016, arXiv 1510.03055).
-
-    Of tokens, so that it means the same in every script; the stop token does not count.
-    """
-    texts = [c.tokens[:-1] if c.stopped else c.tokens for c in completions]
-    grams = [text[i : i + n] for text in texts for i in range(len(text) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else math.nan
 
 
 def accuracy(prompts: Sequence[Prompt], completions: Sequence[Completion], column: str) -> float:

@@ -17,6 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from attrs import frozen
 
+from prefloop.beginning import looked
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, guess_neighbour, said_of
 from prefloop.model.mlx_lm_internals import download_model, read_folder, read_weights
@@ -111,8 +112,8 @@ def _folder(path: str) -> Path:
     if local.exists():
         _check_folder(local, path)
         return local
-    if not _looks_like_hub_id(path):
-        raise UserError(f"model '{path}': there is no such folder.{guess_neighbour(local)}")
+    if not looks_like_hub_id(path):
+        raise UserError(f"model '{path}': there is no such folder.{guess_neighbour(local)}{looked(local)}")
     try:
         return download_model(path)
     except Exception as error:
@@ -137,7 +138,8 @@ def _check_folder(folder: Path, path: str) -> None:
         raise UserError(f"model '{path}': the folder holds no weights (model*.safetensors).")
 
 
-def _looks_like_hub_id(path: str) -> bool:
+def looks_like_hub_id(path: str) -> bool:
+    """Whether it may name a model on the Hub: ``owner/name``."""
     return path.count("/") == 1 and not path.startswith((".", "/", "~", os.sep))
 
 

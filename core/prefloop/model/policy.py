@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,20 +12,26 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from prefloop.errors import UserError, said_of
+from prefloop.errors import StopRun, UserError, said_of
 from prefloop.metrics import number
 from prefloop.model.adapters import check_origin, fused_copy, load_adapters, make_trainable, save_adapters
+from prefloop.model.limits import check_ids, embedded_ids
 from prefloop.model.loading import LoadedModel, load_model
 from prefloop.model.mlx_lm_internals import limit_vocabulary, path_without_pattern
 from prefloop.model.split import inference_attention
 from prefloop.model.weight_sharing import arrays, view
 from prefloop.prompts.chat import encode_answer, encode_prompt, end_of_turn
 from prefloop.sampling import Generator
+from prefloop.sampling.pool import Told, ignore
 from prefloop.sampling.stops import Stops
 from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
 
+_LOGITS_NOT_FINITE = (
+    "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 or a lower "
+    "adapter.scale."
+)
 CHECKED_TOKENS = 8
 """Tokens on which sampling is compared with scoring before a run."""
 
@@ -86,13 +92,15 @@ class Policy:
         seed: int,
         source: Source = "policy",
         trained: Mapping[str, mx.array] | None = None,
+        told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt from the live policy or its reference.
 
         `trained` is what `trainable` gave at an earlier step, to sample from the policy as it was then.
+        `told` hears at every token how many completions have just ended.
         """
         with self._with_trained(trained):
-            return self._generators[source](prompts, sampling, seed=seed, source=source)
+            return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
 
     @property
     def pool_bytes(self) -> int:
@@ -127,6 +135,11 @@ class Policy:
         """Scores completions under the reference."""
         return Scorer(self.reference)
 
+    def check_reading(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        """Raises `UserError` where policy or reference cannot read the prompts or their completions."""
+        for generator in self._generators.values():
+            generator.check(prompts, sampling)
+
     def check_sampling(self, prompt: Prompt) -> None:
         """Raises `UserError` where tokens are sampled from another distribution than they are scored by.
 
@@ -134,17 +147,17 @@ class Policy:
         wrong would be trained on probabilities that its completions never had. Rounding moves less than a
         thousandth of a distribution in float32, and less than a tenth in half precision.
         """
-        completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+        try:
+            completion, sampled = self._generators["policy"].likeliest(prompt, CHECKED_TOKENS)
+        except StopRun:
+            raise UserError(_LOGITS_NOT_FINITE) from None
         with inference_attention():
             hidden = self.scorer.hidden(lay_out([prompt], [completion, completion]))
             scored = self.scorer.model.lm_head(hidden.states[:CHECKED_TOKENS])
         p, q = (mx.softmax(logits.astype(mx.float32), axis=-1) for logits in (sampled, scored))
         distance = number(mx.abs(p - q).sum(-1).mean()) / 2
         if not math.isfinite(distance):
-            raise UserError(
-                "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 "
-                "or a lower adapter.scale."
-            )
+            raise UserError(_LOGITS_NOT_FINITE)
         if distance > (0.01 if sampled.dtype == mx.float32 else 0.1):
             kind = self.loaded.config.get("model_type")
             raise UserError(
@@ -176,15 +189,15 @@ class Policy:
     ) -> Completion:
         """An answer that was not sampled, in the policy's tokens, with the stop token that ends a turn.
 
-        After a `prompt` these are the tokens that its chat template writes there; where the template opens a
-        thought for the answer, the text follows as the thought. What follows a stop token in the text is cut
-        off, and so is what is longer than `max_tokens`, as sampling would have cut it. `stop` is that of
-        `Sampling`. Where nothing stops the model, the answer just ends.
+        After a `prompt` these are the tokens that its chat template writes there. What follows a stop token
+        in the text is cut off, and so is what is longer than `max_tokens`, as sampling would have cut it.
+        `stop` is that of `Sampling`. Where nothing stops the model, the answer just ends. Raises `UserError`
+        for an answer that the model cannot read.
         """
-        stops = Stops.of(self.tokenizer, stop).ids
-        tokens = encode_answer(self.tokenizer, prompt or Prompt((), ""), text, stops)
-        end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
-        whole = (*tokens[:end], *(tokens[end : end + 1] or self._end_of_turn(stops)))
+        stops, prompt = Stops.of(self.tokenizer, stop), prompt or Prompt((), "")
+        tokens = encode_answer(self.tokenizer, prompt, text, stops)
+        check_ids(self.model, tokens, " ".join(filter(None, (prompt.id, f"the answer {text!r}"))))
+        whole = stops.cut(tokens) or (*tokens, *self._end_of_turn(stops))
         stopped = max_tokens is None or len(whole) <= max_tokens
         return Completion(whole[:max_tokens], text, stopped, source="file")
 
@@ -231,10 +244,12 @@ class Policy:
             limit_vocabulary(reduced, ours)
         return reduced
 
-    def _end_of_turn(self, stops: Set[int]) -> list[int]:
-        """The stop token that the chat template puts after an answer, or else the tokenizer's own, or any."""
-        ends = (*end_of_turn(self.tokenizer), self.tokenizer.eos_token_id, *sorted(stops))
-        return [int(token) for token in ends if token in stops][:1]
+    def _end_of_turn(self, stops: Stops) -> tuple[int, ...]:
+        """What the chat template ends an answer with, or else the tokenizer's own stop token, or any."""
+        written = self.tokenizer.encode(end_of_turn(self.tokenizer), add_special_tokens=False)
+        own, rows = (self.tokenizer.eos_token_id, *sorted(stops.ids)), embedded_ids(self.model)
+        known = [i for i in own if i in stops.ids and (rows is None or i < rows)]
+        return stops.cut(written) or tuple(known[:1])
 
 
 def _naming_dtype(config: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:

@@ -6,9 +6,12 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+from prefloop.beginning import dated
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefloop.sampling.stops import Stops
     from prefloop.types import Message, Prompt
 
 
@@ -23,17 +26,17 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], *, thinking: bool
         return _ids(tokenizer, _asked(tokenizer, messages, thinking))
     system = [str(m["content"]) for m in messages if m["role"] == "system"]
     text = "\n\n".join([*system, transcript(messages)])
-    begins = tokenizer.bos_token and text.startswith(tokenizer.bos_token)
-    return (*(() if begins else beginning(tokenizer)), *_ids(tokenizer, text))
+    begun = tokenizer.bos_token and text.startswith(tokenizer.bos_token)
+    return (*(() if begun else beginning(tokenizer)), *_ids(tokenizer, text))
 
 
-def encode_answer(tokenizer: Any, prompt: Prompt, text: str, stops: Set[int]) -> tuple[int, ...]:
+def encode_answer(tokenizer: Any, prompt: Prompt, text: str, stops: Stops) -> tuple[int, ...]:
     """What the chat template writes after `prompt` for an answer, its end of turn included where that is one
     of `stops`.
 
-    Some tokenizers write a text otherwise after a prompt than on its own. A template that opens a thought for
-    the answer, or that drops one from it, would write other texts: the answer then follows the prompt as
-    it is, as it does without a template.
+    Some tokenizers write a text otherwise after a prompt than on its own. Where the template writes another
+    text, such as one without the answer's thought, the answer follows the prompt as it is. A thought that the
+    prompt has opened goes on with the answer's own, or is closed before an answer without one.
     """
     thoughts = (False, True) if prompt.messages and tokenizer.has_chat_template else ()
     for thinking in thoughts:
@@ -45,24 +48,34 @@ def encode_answer(tokenizer: Any, prompt: Prompt, text: str, stops: Set[int]) ->
             messages = [*prompt.messages, {"role": "assistant", "content": text}]
             whole = render(tokenizer, messages, enable_thinking=thinking)
             after = _after(before, _ids(tokenizer, whole))
-            if after and text.strip() in whole and not stops.isdisjoint(after):
+            if after and text.strip() in whole and stops.cut(after):
                 return after
-            if after := _after(before, _ids(tokenizer, asked + text)):
+            if after := _after(before, _ids(tokenizer, asked + _after_thought(tokenizer, asked, text))):
                 return after
     return _ids(tokenizer, text)
 
 
-def end_of_turn(tokenizer: Any) -> tuple[int, ...]:
-    """The added tokens that the chat template writes after an answer, in their order; none without one."""
+def end_of_turn(tokenizer: Any) -> str:
+    """What the chat template writes after an answer; empty without a template."""
     if not tokenizer.has_chat_template:
-        return ()
+        return ""
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
     try:
-        after = render(tokenizer, turns).rpartition("answer")[2]
-    except ValueError:
-        return ()
-    added = set(tokenizer.get_added_vocab().values())
-    return tuple(i for i in _ids(tokenizer, after) if i in added)
+        return render(tokenizer, turns).rpartition("answer")[2].strip()
+    except ValueError:  # one that takes no such conversation says so where it is given one
+        return ""
+
+
+def close_thought(tokenizer: Any, asked: str) -> str:
+    """`asked` with an empty thought where the template opened one, whatever ``enable_thinking`` says."""
+    if not opens_thought(tokenizer, asked):
+        return asked
+    return f"{asked.rstrip()}\n\n{tokenizer.think_end}\n\n"
+
+
+def opens_thought(tokenizer: Any, asked: str) -> bool:
+    """Whether what is asked ends in a thought that the model is to go on with."""
+    return bool(tokenizer.has_thinking and asked.rstrip().endswith(tokenizer.think_start))
 
 
 def render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
@@ -75,7 +88,7 @@ def render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
     in_parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     for form in ([dict(m) for m in messages], in_parts):
         try:
-            text: str = tokenizer.apply_chat_template(form, tokenize=False, **options)
+            text: str = tokenizer.apply_chat_template(form, tokenize=False, **options, **dated(tokenizer))
         except Exception as error:  # a template is a program that came with the model
             problems.append(next(iter(str(error).splitlines()), type(error).__name__))
             continue
@@ -105,6 +118,15 @@ def transcript(messages: Sequence[Message]) -> str:
 def _asked(tokenizer: Any, messages: Sequence[Message], thinking: bool) -> str:
     # Left out, enable_thinking would be true for every model that can think.
     return render(tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking)
+
+
+def _after_thought(tokenizer: Any, asked: str, text: str) -> str:
+    """`text` as it goes on after `asked`, in which a thought may be open."""
+    if not opens_thought(tokenizer, asked):
+        return text
+    if tokenizer.think_end in text:
+        return text.lstrip().removeprefix(tokenizer.think_start).lstrip("\n")
+    return close_thought(tokenizer, asked)[len(asked) :] + text
 
 
 def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:

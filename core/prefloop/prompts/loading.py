@@ -6,7 +6,6 @@ reads both come from here, so that they cannot differ.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +14,7 @@ from attrs import evolve, frozen
 from prefloop.errors import UserError, first_few, guess
 from prefloop.prompts.chat import encode_prompt, transcript
 from prefloop.prompts.rows import read_rows, type_in_words
+from prefloop.text import SURROGATE
 from prefloop.types import Prompt
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COLUMNS = ("prompt", "messages")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RowError(Exception):
@@ -184,7 +183,7 @@ def _message(value: object, where: str) -> Message:
 
 def check_text(text: str, where: str) -> None:
     """Raises `RowError` for a lone surrogate, which no tokenizer encodes."""
-    if _SURROGATE.search(text):
+    if SURROGATE.search(text):
         raise RowError(f"has half a character (a lone surrogate) in {where}")
 
 

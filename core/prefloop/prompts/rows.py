@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from prefloop import embedded
+from prefloop.beginning import looked
 from prefloop.errors import UserError, guess_neighbour
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ def read_rows(config: PromptsConfig) -> RowSet:
 def _no_such_file(given: str, path: Path) -> str:
     message = f"there is no file or folder '{given}'"
     if not path.parent.is_dir():
-        return f"{message}: there is not even a folder '{path.parent}'"
-    return f"{message}, and it is no Hub id of the form owner/name.{guess_neighbour(path)}"
+        where = looked(path)
+        return f"{message}: there is not even a folder '{path.parent}'" + (f".{where}" if where else "")
+    return f"{message}, and it is no Hub id of the form owner/name.{guess_neighbour(path)}{looked(path)}"
 
 
 def _read_file(path: Path, config: PromptsConfig) -> tuple[Row, ...]:

@@ -4,7 +4,7 @@
       adapters.safetensors, adapter_config.json    the trained tensors, as mlx-lm reads them
       optimizer.safetensors                        the optimizer, its step and its schedule
       components.safetensors                       the state of components, where one has any
-      state.json                                   steps taken, evaluations so far, which prompts
+      state.json                                   steps taken, evaluations so far
       SHA256SUMS                                   of the files above, as `sha256sum --check` reads it
 
 There is no random state: what a step draws depends on the run's seed and the step's number alone, and so
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ from mlx.utils import tree_unflatten
 
 from prefloop.components import Base
 from prefloop.errors import UserError
+from prefloop.evaluation.stats import COLLAPSED
 from prefloop.loop import Loop
 from prefloop.model.adapters import ADAPTERS
+from prefloop.model.mlx_lm_internals import not_finite
 from prefloop.model.weight_sharing import arrays
 from prefloop.runs.files import discard, new_folder, rewrite_json
 from prefloop.runs.records import evaluation_from_state, evaluation_to_state
 from prefloop.runs.view import CHECKPOINTS, checkpoints
-from prefloop.types import Evaluation, Prompt
+from prefloop.settings import TrainingConfig
+from prefloop.types import Evaluation
 
 OPTIMIZER = "optimizer.safetensors"
 COMPONENTS = "components.safetensors"
@@ -38,8 +42,16 @@ STATE = "state.json"
 SUMS = "SHA256SUMS"
 
 
-def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) -> Path:
-    """Write the checkpoint of the steps taken so far and return its folder."""
+def not_sound(loop: Loop) -> str:
+    """A tensor that is trained, or the optimizer's, with NaN or infinite numbers; empty where none is."""
+    optimizer = {f"optimizer.{name}": value for name, value in arrays(loop.optimizer.state).items()}
+    return next(iter(not_finite(loop.policy.trainable() | optimizer)), "")
+
+
+def save_checkpoint(
+    run: Path, loop: Loop, evaluations: Sequence[Evaluation], guard: Mapping[str, Any] = {}
+) -> Path:
+    """Write the checkpoint of the steps taken so far and return its folder. `guard` is a guard's state."""
     folder = run / CHECKPOINTS / f"{loop.steps_taken:07d}"
     folder.parent.mkdir(exist_ok=True)
     with new_folder(folder) as beside:
@@ -51,8 +63,9 @@ def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) ->
             mx.save_safetensors(str(beside / COMPONENTS), named)
         state = {
             "step": loop.steps_taken,
-            "prompts": fingerprint(loop.prompts),
             "evaluations": [evaluation_to_state(evaluation) for evaluation in evaluations],
+            "skipped": loop.skipped,
+            "guard": dict(guard),
         }
         rewrite_json(beside / STATE, state)
         (beside / SUMS).write_text(_sums(beside), encoding="utf-8")
@@ -62,7 +75,7 @@ def save_checkpoint(run: Path, loop: Loop, evaluations: Sequence[Evaluation]) ->
 def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     """Put a loop that has taken no step where the checkpoint was, and return the evaluations so far.
 
-    Raises `UserError` where the checkpoint is damaged, or belongs to other settings or prompts.
+    Raises `UserError` where the checkpoint is damaged, or belongs to other settings.
     """
     try:
         if (folder / SUMS).read_bytes() != _sums(folder).encode():
@@ -74,11 +87,6 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
     except (OSError, RuntimeError, ValueError) as error:
         raise _damaged(folder, error) from error
     state = read_state(folder)
-    if state["prompts"] != fingerprint(loop.prompts):
-        raise UserError(
-            f"the prompts are not those that checkpoint '{folder}' was trained on. Put the data back as they "
-            "were, or start a new run from it with adapter.resume_from."
-        )
     model = loop.policy.model
     if {k: v.shape for k, v in trained.items()} != {k: v.shape for k, v in loop.policy.trainable().items()}:
         raise UserError(f"checkpoint '{folder}' does not fit the model and adapter settings of the run.")
@@ -90,23 +98,36 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
         if own:
             component.restore(own)
     loop.steps_taken = int(state["step"])
+    loop.skipped = int(state.get("skipped", 0))
     mx.eval(model.trainable_parameters(), loop.optimizer.state)
     return [evaluation_from_state(found) for found in state["evaluations"]]
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The evaluations made after a step, those with the highest win rate first; the earlier of equal ones."""
-    return sorted((e for e in evaluations if e.step), key=lambda e: e.win_rate.rate, reverse=True)
+    """The evaluations made after a step, the best first: by win rate, the earlier of equal ones.
+
+    Those of a collapsed policy come last: a judge may well like what it repeats.
+    """
+    before = next((e.metrics.get("distinct_2", math.nan) for e in evaluations if not e.step), math.nan)
+    collapsed = {e.step for e in evaluations if e.metrics.get("distinct_2", math.nan) < COLLAPSED * before}
+    later = [e for e in evaluations if e.step]
+    return sorted(later, key=lambda e: (e.step not in collapsed, e.win_rate.rate), reverse=True)
 
 
-def prune(run: Path, keep_last: int | None, keep_best: int, evaluations: Sequence[Evaluation]) -> None:
-    """Remove all but the `keep_last` newest checkpoints and the `keep_best` with the highest win rate."""
-    if keep_last is None:
+def prune(run: Path, keep: TrainingConfig, steps: int, evaluations: Sequence[Evaluation]) -> None:
+    """Remove the checkpoints of a run of so many `steps` that are not to be kept.
+
+    Kept are the ``keep_last`` newest, the ``keep_best`` best, and the first at or after each of the points
+    that divide the run into ``keep_spread + 1`` equal parts.
+    """
+    if keep.keep_last is None:
         return
     present = checkpoints(run)
-    best = [e.step for e in ranked(evaluations) if e.step in present][:keep_best]
-    for step in list(present)[:-keep_last]:
-        if step not in best:
+    points = [steps * (i + 1) / (keep.keep_spread + 1) for i in range(keep.keep_spread)]
+    kept = {next((step for step in present if step >= point), None) for point in points}
+    kept.update([e.step for e in ranked(evaluations) if e.step in present][: keep.keep_best])
+    for step in list(present)[: -keep.keep_last]:
+        if step not in kept:
             discard(present[step])
 
 
@@ -136,11 +157,3 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def _damaged(folder: Path, error: Exception) -> UserError:
     return UserError(f"checkpoint '{folder}' is damaged: {error}. Remove it to go on from the one before.")
-
-
-def fingerprint(prompts: Sequence[Prompt]) -> str:
-    """Equal for equal prompts in the same order: which ones a run is trained on."""
-    digest = hashlib.sha256()
-    for prompt in prompts:
-        digest.update(json.dumps([prompt.text, prompt.tokens]).encode())
-    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -49,25 +50,37 @@ def sealed_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
 def read_lines(path: Path, record: Callable[[dict[str, Any]], T]) -> list[T]:
     """What `record` makes of the JSON lines of a file, none where it is not there.
 
-    A torn last line is cut off the file. Raises `UserError` for a line before that which is no JSON object,
-    whose seal is broken, or for which `record` raises one of `DAMAGE`.
+    A torn last line is cut off the file, and a line that is there twice counts once. Raises `UserError` for
+    any other line that is no JSON object, whose seal is broken or missing, or for which `record` raises one
+    of `DAMAGE`; the file, which may be somebody's of another kind, is then left as it is.
     """
     if not path.exists():
         return []
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        rewrite(path, whole)
-    records = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    end = content.rfind(b"\n") + 1
+    whole = content if end == len(content) else content[:end] + _unless_torn(content[end:])
+    records, before_it = [], LinesBefore()
+    for number, line in enumerate(whole.splitlines(keepends=True), 1):
         try:
-            records.append(record(parse_line(line)))
+            if not before_it.have(line):
+                records.append(record(parse_line(line.rstrip())))
         except DAMAGE as error:
             reason = f"it {error}" if isinstance(error, RowError) else error
             raise UserError(
                 f"{path}:{number}: this line is damaged ({reason}); remove it to go on."
             ) from error
+    if whole != content:
+        rewrite(path, whole)
     return records
+
+
+def _unless_torn(last: bytes) -> bytes:
+    """A line that lacks nothing but its end, with that; nothing of any other."""
+    try:
+        json.loads(last)
+    except (ValueError, RecursionError):
+        return b""
+    return last + b"\n"
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
@@ -83,6 +96,26 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError("it is no JSON object")
     return record
+
+
+class LinesBefore:
+    """The lines that come before one in a file: they tell of it what it alone does not."""
+
+    def __init__(self) -> None:
+        self._sealed: set[int] = set()
+
+    def have(self, line: bytes) -> bool:
+        """Whether a line was there before; an error, which is asked again, may come twice.
+
+        Raises `RowError` for a line without a seal after lines with one.
+        """
+        if not _SEAL.search(line.rstrip()):
+            if self._sealed and line.startswith(b"{"):
+                raise RowError("has no checksum, unlike the lines before it: the run did not write it")
+            return False
+        twice = hash(line) in self._sealed and b'"status": "error"' not in line
+        self._sealed.add(hash(line))
+        return twice
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -137,10 +170,25 @@ def discard(folder: Path) -> None:
     _remove(doomed)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what an interruption left in a folder, half written or half removed."""
-    for left in [p for p in folder.glob(".*") if p.suffix in (".tmp", ".old")]:
+def sweep(folder: Path, own: re.Pattern[str]) -> None:
+    """Remove what an interruption left in a folder of what has an `own` name, half written or removed."""
+    for left in [p for p in folder.glob(".*") if p.suffix in (".tmp", ".old") and own.fullmatch(p.stem[1:])]:
         _remove(left)
+
+
+def signed(content: bytes) -> bytes:
+    """A text under a line with its hash."""
+    return b"# sha256 of what follows: %s\n" % hashlib.sha256(content).hexdigest().encode() + content
+
+
+def is_signed(content: bytes) -> bool:
+    """Whether a text begins with such a line, as it does not where an old version wrote it."""
+    return content.startswith(b"# sha256 of what follows: ")
+
+
+def is_as_written(content: bytes) -> bool:
+    """Whether a text is one that `signed` gave."""
+    return content == signed(content.partition(b"\n")[2])
 
 
 def _remove(path: Path) -> None:

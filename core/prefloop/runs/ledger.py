@@ -7,15 +7,19 @@ Where one pair has several lines, the last counts; an error is no answer, so suc
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
-from prefloop.components import BaseJudge, Judge, adapt
-from prefloop.errors import StopRun, check_count
+from prefloop.components import BaseJudge, Judge, adapt, check_verdicts
+from prefloop.errors import StopRun, UserError
+from prefloop.runs.asking import asked, each, in_background
 from prefloop.runs.files import append_lines, read_lines
 from prefloop.runs.records import (
     JudgeIdentity,
@@ -31,10 +35,14 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """The lines of one run's ledger and the verdicts in them. Raises `UserError` for a damaged line."""
+    """The lines of one run's ledger and the verdicts in them. Raises `UserError` for a damaged line.
+
+    Several threads may write.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._writing = threading.Lock()
         self._verdicts = {j.key: j.verdict for j in read_lines(path, judgement_from_json)}
 
     def find(self, judge: JudgeIdentity, pair: Pair) -> Verdict | None:
@@ -53,8 +61,9 @@ class Ledger:
     ) -> None:
         """Write verdicts down, each of which took so many seconds."""
         judgements = [Judgement(step, *row, judge, evaluation, seconds) for row in judged]
-        append_lines(self.path, [judgement_to_json(judgement) for judgement in judgements])
-        self._verdicts |= {judgement.key: judgement.verdict for judgement in judgements}
+        with self._writing:
+            append_lines(self.path, [judgement_to_json(judgement) for judgement in judgements])
+            self._verdicts |= {judgement.key: judgement.verdict for judgement in judgements}
 
 
 Judged = list[tuple[Pair, Verdict]]
@@ -76,7 +85,8 @@ class CachedJudge(BaseJudge):
     """A judge whose verdicts are kept in a ledger, and taken from there where they are known.
 
     `step` gives the step to write beside each verdict; `evaluation` says that the pairs are not learnt from.
-    The judge is prepared already.
+    `timeout` is how many seconds one verdict may take, unless a person gives it. The judge is prepared
+    already. What it may not do, such as end the process, raises `StopRun`: see `asking.asked`.
     """
 
     inner: BaseJudge = field(converter=_as_base)
@@ -84,6 +94,7 @@ class CachedJudge(BaseJudge):
     ledger: Ledger
     step: Callable[[], int]
     evaluation: bool = field(default=False, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         self.submit = self._submit if self.inner.submit else None
@@ -113,8 +124,19 @@ class CachedJudge(BaseJudge):
         """The same, begun now and waited for later."""
         missing, step = self._missing(pairs), self.step()
         submit = self.inner.submit
-        result = submit(missing).result if submit and missing else list
-        return PendingVerdicts(lambda: self._collect(pairs, self._together(missing, result), step))
+        if not missing or submit is None:
+            return PendingVerdicts(lambda: self._collect(pairs, iter(()), step))
+        if self.inner.answers is None:
+            result = submit(missing).result
+            return PendingVerdicts(lambda: self._collect(pairs, self._together(missing, result), step))
+        # Verdicts are written down as they come, while the run does something else.
+        future = in_background(lambda: self._collect(pairs, self._ask(missing), step))
+
+        def wait() -> list[Verdict]:
+            with self._asked(len(missing)):
+                return future.result()
+
+        return PendingVerdicts(wait)
 
     def _missing(self, pairs: Sequence[Pair]) -> list[Pair]:
         return [pair for pair in dict.fromkeys(pairs) if self.ledger.find(self.identity, pair) is None]
@@ -131,24 +153,38 @@ class CachedJudge(BaseJudge):
         return [fresh.get(pair) or self.ledger.find(self.identity, pair) or _UNANSWERED for pair in pairs]
 
     def _ask(self, pairs: Sequence[Pair]) -> Iterator[Judged]:
-        """Verdicts one by one where the judge gives them so, else all together."""
-        if pairs and self.inner.answers is not None:
-            for place, verdict in self.inner.answers(pairs):
-                yield [(pairs[place], verdict)]
-        else:
-            yield from self._together(pairs, lambda: self.inner.judge(pairs))
+        """Verdicts one by one where the judge gives them so, else those of each call together."""
+        if not pairs or self.inner.answers is None:
+            size = self.inner.pairs_per_call or len(pairs) or 1
+            for part in (pairs[start : start + size] for start in range(0, len(pairs), size)):
+                yield from self._together(part, partial(self.inner.judge, part))
+            return
+        name = self.identity.name
+        for place, verdict in each(name, self._seconds(1), iter(self.inner.answers(pairs))):
+            check_verdicts(name, [verdict], 1)
+            if place not in range(len(pairs)):
+                raise UserError(f"judge '{name}' gave a verdict for place {place!r} of {len(pairs)} pairs.")
+            yield [(pairs[place], verdict)]
 
     def _together(self, pairs: Sequence[Pair], ask: Callable[[], list[Verdict]]) -> Iterator[Judged]:
         if not pairs:
             return
         try:
-            verdicts = ask()
+            with self._asked(len(pairs)):
+                verdicts = ask()
         except StopRun as stop:
             if stop.verdicts:
                 yield list(zip(pairs, stop.verdicts, strict=False))
             raise
-        check_count(self.identity.name, len(verdicts), len(pairs))
+        check_verdicts(self.identity.name, verdicts, len(pairs))
         yield list(zip(pairs, verdicts, strict=True))
+
+    def _asked(self, pairs: int) -> AbstractContextManager[None]:
+        return asked(self.identity.name, self._seconds(pairs))
+
+    def _seconds(self, pairs: int) -> float | None:
+        """How long verdicts on so many pairs may take; a person takes their time."""
+        return None if self.timeout is None or self.interactive else self.timeout * pairs
 
 
 _UNANSWERED = Verdict.error("the judge gave no verdict")

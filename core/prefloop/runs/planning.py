@@ -28,12 +28,15 @@ from prefloop.cpu.kernels import use_numpy
 from prefloop.errors import UserError
 from prefloop.loop import Loop, pairs_at_once
 from prefloop.model.adapters import fuse_adapters
+from prefloop.model.limits import embedded_ids, trained_length
 from prefloop.model.mlx_lm_internals import beyond_window, cache_bytes_per_token
 from prefloop.model.weight_sharing import arrays
+from prefloop.prompts.chat import end_of_turn
 from prefloop.prompts.loading import PromptSet
 from prefloop.runs.plan import Division, Memory, Plan, size_words
 from prefloop.sampling.generator import POOL_BYTES
 from prefloop.sampling.pool import LOGIT_COPIES, cached_tokens
+from prefloop.sampling.stops import Stops
 from prefloop.scoring.token_terms import chunk_rows
 from prefloop.types import Prompt
 
@@ -113,6 +116,7 @@ def make_plan(
     remedy = "prompts.max_length or sampler.max_completion_length"
     window = beyond_window(loop.policy.loaded.config, "policy", longest_of_all + completion, remedy)
     shortage = "" if on_cpu() else _shortage(memory, division, limit_gb)
+    said = (_beyond_training(loop, longest_of_all + completion), _endless(loop), *_slow_weights(loop))
     return Plan(
         parameters=int(get_total_parameters(loop.policy.model)),
         trained_parameters=sum(v.size for v in trained.values()),
@@ -128,7 +132,37 @@ def make_plan(
         tokens_per_step=2 * loop.batch_size * (longest + completion),
         division=division,
         memory=memory,
-        warnings=tuple(t for t in (*loop.idle_schedules(), shortage, window, *_slow_weights(loop)) if t),
+        warnings=tuple(filter(None, (*loop.idle_schedules(), shortage, window, *said))),
+    )
+
+
+def _beyond_training(loop: Loop, tokens: int) -> str:
+    """What is to be said where texts are longer than those that the model was trained on."""
+    length = trained_length(loop.policy.loaded.config)
+    if length is None or tokens <= length:
+        return ""
+    return (
+        f"texts can have {tokens:,} tokens here, and the model was trained on {length:,} at most: beyond that"
+        " its probabilities mean little. Lower sampler.max_completion_length or prompts.max_length."
+    )
+
+
+def _endless(loop: Loop) -> str:
+    """What is to be said where completions go on past the end of a turn, or never end."""
+    policy, own = loop.policy, loop.sampler.sampling.stop
+    stops = Stops.of(policy.tokenizer, own)
+    ids = embedded_ids(policy.model)
+    if not stops.texts and not any(ids is None or 0 <= i < ids for i in stops.ids):
+        return (
+            "this model has no stop token, so completions always go on to sampler.max_completion_length. Name"
+            " what ends them in sampler.stop."
+        )
+    text = end_of_turn(policy.tokenizer)
+    if not text or stops.cut(policy.tokenizer.encode(text, add_special_tokens=False)):
+        return ""
+    return (
+        f"the chat template ends a turn with {text!r}, which is no stop token of this model, so completions "
+        f"go on past it. Add it: sampler.stop: [{text!r}]"
     )
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import mlx.core as mx
+import mlx.optimizers as optim
 from attrs import evolve, frozen
 
-from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt
+from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt, check_verdicts
 from prefloop.config import Config, PromptsConfig
-from prefloop.errors import UserError, said_of
+from prefloop.errors import StopRun, UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
+from prefloop.metrics import Clock
+from prefloop.model.mlx_lm_internals import not_finite
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet, load_prompts
 from prefloop.prompts.order import split_held_out
+from prefloop.runs.asking import asked
+from prefloop.runs.dependencies import dependencies
+from prefloop.runs.guards import kind_of
 from prefloop.runs.plan import Division, Plan
 from prefloop.runs.planning import check_memory, make_plan
 from prefloop.scoring.scorer import lay_out
+from prefloop.text import duration
 from prefloop.types import Pair, PreferenceBatch, Prompt, Verdict
 
 
@@ -51,6 +58,11 @@ class Prepared:
         self.loop.policy.check_sampling(max(first, key=lambda prompt: len(prompt.tokens)))
         return evolve(self, plan=plan)
 
+    def dependencies(self) -> dict[str, str]:
+        """The digests of what the run depends on."""
+        held_out = self.evaluator.prompts if self.evaluator else ()
+        return dependencies(self.config, self.loop.prompts, held_out)
+
 
 def prepare(config: Config) -> Prepared:
     """Load the model, the prompts and what evaluates them. Raises `UserError` where that fails."""
@@ -69,6 +81,7 @@ def prepare(config: Config) -> Prepared:
         training=config.training,
         ties=config.judging.ties,
     )
+    loop.sampler.check_policy(policy, training)
     evaluator = _evaluator(config, policy, held_out)
     plan = make_plan(loop, prompts, held_out)
     return Prepared(config, prompts, loop, evaluator, plan)
@@ -150,9 +163,16 @@ def dry_run(config: Config, echo: Callable[[str], object]) -> None:
     """Print the plan, try the loop's pieces on one micro-batch, and throw the result away.
 
     Nothing is written. The pairs are sampled for real; their labels are made up, so that a person is not
-    asked. Raises `UserError` where a trainable tensor gets no gradient, or the reference moves with the
-    policy.
+    asked. Raises `UserError` where a trainable tensor gets no gradient or one that is not finite, where the
+    reference moves with the policy, or where the judge answers nothing.
     """
+    try:
+        _try(config, echo)
+    except StopRun as stop:
+        raise UserError(stop.reason) from stop
+
+
+def _try(config: Config, echo: Callable[[str], object]) -> None:
     prepared = prepare(config)
     check_memory(prepared.plan, config.training.memory_limit_gb)
     prepared = prepared.with_components(people=False)
@@ -160,15 +180,36 @@ def dry_run(config: Config, echo: Callable[[str], object]) -> None:
     for title, text in prepared.plan.lines():
         echo(f"{title:<8} {text}")
     loop = prepared.loop
-    pairs = _different_pairs(loop)
+    clock = Clock()
+    with clock("sampling"):
+        pairs = _different_pairs(loop)
     completions = [c for p in pairs for c in (p.first, p.second)]
     echo(f"sampled  {len(completions)} completions, {sum(len(c.tokens) for c in completions)} tokens")
     if adapt(config.judge, BaseJudge).interactive:
         echo("judge    a person, who is not asked now")
     else:
-        echo(f"judge    {', '.join(_verdict_words(v) for v in loop.judge.judge(pairs))}")
-    _prove_learning(loop, pairs, echo)
+        with clock("judging"):
+            verdicts = _verdicts(config, pairs)
+        _try_judge(pairs, verdicts, echo)
+    _prove_learning(loop, pairs, echo, clock)
+    echo(f"time     {_time_words(prepared, len(pairs), clock.seconds)}")
     echo("Nothing was written. Everything is ready to train.")
+
+
+def _try_judge(pairs: Sequence[Pair], verdicts: Sequence[Verdict], echo: Callable[[str], object]) -> None:
+    """Show the verdicts. Raises `UserError` where all are errors."""
+    errors = [v for v in verdicts if v.status == "error"]
+    if len(errors) == len(verdicts):
+        raise UserError(
+            f"judge: all of its {len(errors)} verdicts are errors. The last one: {errors[-1].reason}"
+        )
+    echo(f"judge    {', '.join(_verdict_words(v) for v in verdicts)}")
+    kinds = [kind_of(*row) for row in zip(pairs, verdicts, strict=True)]
+    if count := kinds.count("contradiction"):
+        echo(
+            f"warning  asked about {len(pairs)} pairs in both orders, it contradicts itself on {count}."
+            " Try it on pairs whose answer you know (prefloop judge)."
+        )
 
 
 def _different_pairs(loop: Loop) -> list[Pair]:
@@ -185,15 +226,48 @@ def _different_pairs(loop: Loop) -> list[Pair]:
     )
 
 
-def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]) -> None:
-    """Two throw-away updates: an adapter starts with one factor at zero, which blocks the other once."""
+def _time_words(prepared: Prepared, pairs: int, seconds: Mapping[str, float]) -> str:
+    """How long the run will take, from what so many of its pairs took.
+
+    A step repeats that for its prompts. So does an evaluation, which has two answers for a prompt as well,
+    but it scores without a gradient: a third of the work.
+    """
+    loop, evaluator = prepared.loop, prepared.evaluator
+    asking = (seconds["sampling"] + seconds.get("judging", 0.0)) / pairs
+    scoring = seconds["scoring"] / pairs
+    step = loop.batch_size * (asking + scoring)
+    steps = f"{loop.steps:,} steps of {duration(step)}"
+    a_person = ", without the time of the person who judges" if prepared.loop.judge.interactive else ""
+    if evaluator is None:
+        return f"about {duration(loop.steps * step)} on this machine: {steps}{a_person}"
+    every = prepared.config.training.evaluate_every
+    evaluations = 1 + len({*(range(every, loop.steps, every) if every else ()), loop.steps})
+    evaluation = len(evaluator.prompts) * (asking + scoring / 3)
+    total = duration(loop.steps * step + evaluations * evaluation)
+    evaluated = f"{evaluations} evaluations of {duration(evaluation)}"
+    return f"about {total} on this machine: {steps}, {evaluated}{a_person}"
+
+
+def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object], clock: Clock) -> None:
+    """Two throw-away updates: an adapter starts with one factor at zero, which blocks the other once.
+
+    They are plain ones, as the run's own may begin at a learning rate of zero.
+    """
     batch = PreferenceBatch.from_verdicts(pairs, [Verdict(0.9)] * len(pairs))
     before = _reference_logprobs(loop, batch)
-    untouched = set(loop.policy.trainable())
+    untouched, plain = set(loop.policy.trainable()), optim.SGD(1e-2)
     for step in (1, 2):
-        gradient, _ = loop.gradient(batch, loop.progress(step), sum(batch.weight))
+        clock.seconds["scoring"] = 0.0  # the second time, nothing has to be made ready any more
+        with clock("scoring"):
+            gradient, _ = loop.gradient(batch, loop.progress(step), sum(batch.weight))
+            mx.eval(gradient)
+        if wrong := not_finite(arrays(gradient)):
+            raise UserError(
+                f"the gradient of {len(wrong)} trainable tensors is NaN or infinite, of '{wrong[0]}' for one."
+                " Try model.dtype: float32, or another model."
+            )
         untouched -= {name for name, g in arrays(gradient).items() if bool(mx.any(g != 0))}
-        loop.optimizer.update(loop.policy.model, gradient)
+        plain.update(loop.policy.model, optim.clip_grad_norm(gradient, 1.0)[0])
         mx.eval(loop.policy.model.trainable_parameters())
     if untouched:
         raise UserError(
@@ -209,6 +283,18 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
     result = loop.policy.reference_scorer.logprobs(lay_out(batch.prompts, batch.chosen))
     mx.eval(result)
     return result
+
+
+def _verdicts(config: Config, pairs: Sequence[Pair]) -> list[Verdict]:
+    """The judge's verdicts. Raises `UserError` where it stops the run instead."""
+    name = type(config.judge).__name__
+    try:
+        with asked(name, config.judging.timeout and config.judging.timeout * len(pairs)):
+            verdicts = adapt(config.judge, BaseJudge).judge(pairs)
+    except StopRun as stop:
+        raise UserError(stop.reason) from stop
+    check_verdicts(name, verdicts, len(pairs))
+    return verdicts
 
 
 def _verdict_words(verdict: Verdict) -> str:

@@ -27,7 +27,8 @@ import platform
 import re
 import shlex
 import subprocess
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -36,20 +37,26 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import attrs
 from attrs import asdict
 
+from prefloop.beginning import beginning
 from prefloop.components import BaseJudge, Judge, Observer, adapt
 from prefloop.config import Config, dump_config
 from prefloop.config.dump import to_plain
 from prefloop.embedded import local_path
 from prefloop.errors import UserError, said_of
+from prefloop.model.adapters import ADAPTER_CONFIG, ADAPTERS
 from prefloop.registry import Origin, origin_of
+from prefloop.runs.dependencies import Change, content_digest, machine
 from prefloop.runs.files import (
     append_lines,
+    discard,
     disk_errors_as_user_errors,
+    is_as_written,
     new_folder,
     read_lines,
     rewrite,
     rewrite_json,
     sealed_lines,
+    signed,
     sweep,
 )
 from prefloop.runs.ledger import Ledger
@@ -60,6 +67,8 @@ from prefloop.runs.view import (
     CONFIG,
     EVALUATIONS,
     LEDGER,
+    LOCK,
+    LOG,
     MANIFEST,
     METRICS,
     RunView,
@@ -70,37 +79,51 @@ from prefloop.types import Evaluation, Step
 if TYPE_CHECKING:
     from prefloop.model.policy import Policy
 
-LOCK = ".lock"
+FINAL = ".final"
+"""Where the final files are written before they are moved into place."""
+MODEL = "model"
+_FINAL = (ADAPTERS, ADAPTER_CONFIG, MODEL)
 _VERSIONS = ("prefloop", "mlx", "mlx-lm", "datasets")
-_SIGNED = re.compile(rb"# sha256 of what follows: ([0-9a-f]{64})\n")
+_OWN = re.compile(
+    "|".join(map(re.escape, (CONFIG, MANIFEST, METRICS, LEDGER, FINAL, *_FINAL, "report.html")))
+)
+_NUMBERED = re.compile(r"\d{7,}(\.json)?")
+"""The names of what is numbered by a step: checkpoints and evaluations."""
 
 
 class Run(RunView):
     """A run directory, held by this process while it is in a ``with`` statement."""
 
-    def __init__(self, path: Path, config: Config, plan: Plan, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: Config, manifest: dict[str, Any]) -> None:
         super().__init__(path, manifest)
         self.config = config
-        self._plan = plan
         self._lock: IO[bytes] | None = None
 
     @classmethod
-    def create(cls, path: Path, config: Config, plan: Plan) -> Run:
-        """Make the directory. Raises `UserError` where it holds a run already or cannot be made."""
+    def create(cls, path: Path, config: Config, plan: Plan, depends_on: Mapping[str, str]) -> Run:
+        """Make the directory. Raises `UserError` where it holds anything already or cannot be made.
+
+        `depends_on` are the digests of what the run depends on.
+        """
         refuse_taken(path)
-        manifest = {
+        manifest: dict[str, Any] = {
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "machine": machine(),
             "git": _git(),
             "seed": config.training.seed,
             "started": _now(),
+            "began": beginning().to_json(),
+            "depends_on": dict(depends_on),
             "plan": asdict(plan),
             "asks_a_person": adapt(config.judge, BaseJudge).interactive,
             "status": "running",
             "summary": {},
+            "lines": {},
+            "wrote": [],
         }
-        run = cls(path, config, plan, manifest)
+        run = cls(path, config, manifest)
         try:
             path.mkdir(parents=True, exist_ok=True)
             run._take()
@@ -111,17 +134,29 @@ class Run(RunView):
         return run
 
     @classmethod
-    def open(cls, path: Path, config: Config, plan: Plan) -> Run:
-        """Take up a run that was interrupted.
+    def open(
+        cls, path: Path, config: Config, plan: Plan, depends_on: Mapping[str, str], changes: Sequence[Change]
+    ) -> Run:
+        """Take up a run that was interrupted, with what has changed since in what it depends on.
 
-        Raises `UserError` where another process holds it, or it cannot be written to.
+        Raises `UserError` where another process holds it, it cannot be written to, or somebody's files are
+        where its own will be.
         """
-        run = cls(path, config, plan, {**read_manifest(path), "plan": asdict(plan)})
+        manifest = read_manifest(path) | {"plan": asdict(plan), "machine": machine()}
+        manifest["depends_on"] = dict(depends_on)
+        if changes:
+            manifest["changes"] = [
+                *manifest.get("changes", ()),
+                *({**asdict(c), "at": _now()} for c in changes),
+            ]
+        run = cls(path, config, manifest)
         with disk_errors_as_user_errors(path):
             run._take()
+            run._refuse_foreign(_FINAL)
             run._save_config()
-            for folder in (path, path / CHECKPOINTS, path / EVALUATIONS):
-                sweep(folder)
+            sweep(path, _OWN)
+            for folder in (path / CHECKPOINTS, path / EVALUATIONS):
+                sweep(folder, _NUMBERED)
         return run
 
     def __enter__(self) -> Self:
@@ -132,9 +167,9 @@ class Run(RunView):
             self._lock.close()
 
     @property
-    def plan(self) -> Plan:
-        """What the run is going to do."""
-        return self._plan
+    def status(self) -> str:
+        """As `RunView.status`; this process need not ask for the lock."""
+        return str(self.manifest["status"])
 
     def begin(self, step: int, evaluated: Collection[int] = ()) -> None:
         """Start writing after `step` and the evaluations in `evaluated`; what comes again is cut off."""
@@ -143,15 +178,23 @@ class Run(RunView):
         metrics = read_lines(self.path / METRICS, _with_step)
         rewrite(self.path / METRICS, sealed_lines([m for m in metrics if _is_past(m, step, evaluated)]))
         for file in (self.path / EVALUATIONS).glob("*.json"):
-            if file.stem.isdecimal() and int(file.stem) not in evaluated:
+            if _NUMBERED.fullmatch(file.name) and int(file.stem) not in evaluated:
                 file.unlink()
         self.manifest |= {"status": "running"}
-        self.manifest.pop("reason", None)
-        self.save_manifest()
+        for about_the_end in ("reason", "resumable"):
+            self.manifest.pop(about_the_end, None)
+        self.count_lines()
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Write down how the run ended."""
         self.manifest |= {"status": status, "summary": dict(summary), "ended": _now()}
+        self.count_lines()
+
+    def count_lines(self) -> None:
+        """Write down how many lines metrics and ledger have, so that one that is removed later is missed."""
+        files = {name: self.path / name for name in (METRICS, LEDGER)}
+        counts = {name: file.read_bytes().count(b"\n") for name, file in files.items() if file.exists()}
+        self.manifest["lines"] = counts
         self.save_manifest()
 
     def fail(self, error: BaseException) -> None:
@@ -165,27 +208,50 @@ class Run(RunView):
         rewrite_json(self.path / MANIFEST, self.manifest)
 
     def save_policy(self, policy: Policy) -> None:
-        """Write the trained tensors and, for full fine-tuning, the whole model."""
-        with new_folder(self.path / ".final") as folder:
+        """Write the trained tensors and, for full fine-tuning, the whole model.
+
+        Raises `UserError` where somebody else's files are in their place.
+        """
+        with new_folder(self.path / FINAL) as folder:
             policy.save(folder)
-        for file in sorted((self.path / ".final").iterdir()):
+            if policy.adapter.type == "full":
+                (folder / MODEL).mkdir()
+                policy.save_model(folder / MODEL)
+        made = sorted((self.path / FINAL).iterdir())
+        self._refuse_foreign([file.name for file in made])
+        self.manifest["wrote"] = [*self.manifest.get("wrote", ()), *map(content_digest, made)]
+        self.save_manifest()
+        for file in made:
+            if file.is_dir() and (self.path / file.name).exists():
+                discard(self.path / file.name)
             file.replace(self.path / file.name)
-        (self.path / ".final").rmdir()
-        if policy.adapter.type == "full":
-            with new_folder(self.path / "model") as folder:
-                policy.save_model(folder)
+        (self.path / FINAL).rmdir()
+
+    def _refuse_foreign(self, names: Iterable[str]) -> None:
+        """Raises `UserError` where a final file is not one that the run wrote; older ones kept no list."""
+        wrote = self.manifest.get("wrote")
+        for path in (self.path / name for name in names):
+            if wrote is not None and os.path.lexists(path) and content_digest(path) not in wrote:
+                raise UserError(
+                    f"'{path}' is where this run writes its own at the end, and the run did not write it: "
+                    "move it away."
+                )
 
     def _save_config(self) -> None:
-        text = dump_config(self.config).encode()
-        rewrite(self.path / CONFIG, b"# sha256 of what follows: %s\n" % _digest(text) + text)
+        rewrite(self.path / CONFIG, signed(dump_config(self.config).encode()))
 
     def _take(self) -> None:
         """Keep other processes out for as long as this one lives, and say in the lock which one it is."""
         self._lock = (self.path / LOCK).open("ab", buffering=0)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"run '{self.path}' is in use by another process; stop that first.") from error
+        for attempt in range(5):  # who looks whether a run is going on holds the lock for a moment
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if attempt == 4:
+                    message = f"run '{self.path}' is in use by another process; stop that first."
+                    raise UserError(message) from error
+                time.sleep(0.02)
         self._lock.truncate(0)
         self._lock.write(b"%d\n" % os.getpid())
 
@@ -237,19 +303,14 @@ def check_config(path: Path) -> None:
     """Raises `UserError` where ``config.yaml`` of the run in `path` is not as the run wrote it."""
     file = path / CONFIG
     try:
-        content = file.read_bytes()
+        as_written = is_as_written(file.read_bytes())
     except OSError as error:
         raise UserError(f"'{file}' cannot be read: {error.strerror}.") from error
-    signed = _SIGNED.match(content)
-    if signed is None or _digest(content[signed.end() :]) != signed[1]:
+    if not as_written:
         raise UserError(
             f"'{file}' was changed or damaged: it is not what the run's steps were taken with. Put it back "
             "as it was and change settings with --set, or start a new run with it."
         )
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
 
 
 def choose_path(config: Config) -> Path:
@@ -265,7 +326,7 @@ def choose_path(config: Config) -> Path:
 
 
 def refuse_taken(path: Path) -> None:
-    """Raises `UserError` where `path` cannot become a new run directory."""
+    """Raises `UserError` where `path` cannot become a new run directory: one that is new, or empty."""
     file = next((p for p in (path, *path.parents) if p.is_file()), None)
     if file is not None:
         raise UserError(f"output.path: '{file}' is a file; give a folder.")
@@ -273,6 +334,19 @@ def refuse_taken(path: Path) -> None:
         raise UserError(
             f"output.path: '{path}' holds a run already; give another folder, or go on with that run: "
             f"prefloop train --resume {shlex.quote(str(path))}"
+        )
+    around = next((p for p in path.absolute().parents if (p / MANIFEST).exists()), None)
+    if around is not None:
+        raise UserError(f"output.path: '{path}' lies in the folder of the run '{around}'; give another one.")
+    try:
+        there = {file.name for file in path.iterdir()} if path.exists() else set()
+    except OSError as error:
+        raise UserError(f"output.path: cannot write to '{path}': {error.strerror}.") from error
+    if LOCK in there:  # of a run that was killed as it began
+        there -= {LOCK, CONFIG, *(f".{name}.tmp" for name in (CONFIG, MANIFEST))}
+    if strangers := sorted(there - {LOG, ".DS_Store"}):
+        raise UserError(
+            f"output.path: '{path}' is not empty: '{strangers[0]}' is in it. Give a new or empty folder."
         )
 
 

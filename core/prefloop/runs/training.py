@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attrs import asdict, define, evolve, field
 
+from prefloop.beginning import beginning, beginning_of, begun
 from prefloop.components import BaseJudge, Observer, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import StopRun, UserError
 from prefloop.evaluation import Evaluator
-from prefloop.loop import Loop
+from prefloop.loop import LOWER_RATE, Loop
+from prefloop.metrics import number
 from prefloop.model.adapters import load_adapters
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
-from prefloop.runs.checkpoint import load_checkpoint, prune, ranked, save_checkpoint
+from prefloop.runs.checkpoint import load_checkpoint, not_sound, prune, ranked, read_state, save_checkpoint
+from prefloop.runs.dependencies import Change, changed, machine, recorded
 from prefloop.runs.files import disk_errors_as_user_errors
-from prefloop.runs.guards import guards
+from prefloop.runs.guards import Guard
 from prefloop.runs.ledger import CachedJudge
 from prefloop.runs.plan import Division
 from prefloop.runs.planning import check_memory
 from prefloop.runs.preparation import close_components, prepare
 from prefloop.runs.records import EXAMPLES, finite
 from prefloop.runs.run import Recorder, Run, check_config, choose_path, identify, refuse_taken
-from prefloop.runs.view import CONFIG, flat, open_run
+from prefloop.runs.view import CONFIG, RunView, flat, open_run
 from prefloop.sampling.generator import POOL_BYTES
 from prefloop.types import Evaluation
 
 _MAY_CHANGE = (
-    "iters epochs report_every evaluate_every save_every keep_last keep_best early_stop min_delta load_best "
-    "max_skipped memory_limit_gb"
+    "iters epochs report_every evaluate_every save_every keep_last keep_best keep_spread early_stop "
+    "min_delta load_best max_kl max_skipped memory_limit_gb"
 )
-MAY_CHANGE = frozenset(f"training.{name}" for name in _MAY_CHANGE.split()) | {"output.report"}
+MAY_CHANGE = frozenset(f"training.{name}" for name in _MAY_CHANGE.split()) | {
+    "judging.timeout",
+    "output.report",
+}
 LENGTH_KEYS = {"training.iters", "training.epochs"}
 
 
@@ -49,12 +58,13 @@ def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
     """
     path = choose_path(config)
     refuse_taken(path)
-    prepared = prepare(config)
-    check_memory(prepared.plan, config.training.memory_limit_gb)
-    prepared = prepared.with_components()
-    check_memory(prepared.plan, config.training.memory_limit_gb)
-    with Run.create(path, config, prepared.plan) as run:
-        return _Session(config, prepared.loop, prepared.evaluator, run).drive(observers)
+    with begun(beginning()):
+        prepared = prepare(config)
+        check_memory(prepared.plan, config.training.memory_limit_gb)
+        prepared = prepared.with_components()
+        check_memory(prepared.plan, config.training.memory_limit_gb)
+        with Run.create(path, config, prepared.plan, prepared.dependencies()) as run:
+            return _Session(config, prepared.loop, prepared.evaluator, run).drive(observers)
 
 
 def resume(
@@ -63,24 +73,78 @@ def resume(
     overrides: Sequence[str] = (),
     config: Config | None = None,
     observers: Sequence[Any] = (),
+    accept_change: bool = False,
 ) -> Run:
     """Go on with an interrupted run from its last checkpoint, to the same end as without interruption.
 
+    A run that is finished, with nothing changed, is returned as it is.
+
     `overrides` may change how long the run is and how it is reported and saved, nothing that would make it
     another run. A program that passed components of its own to `train` gives the same `config` again, since
-    the saved one cannot name them. Raises `UserError` where `path` holds no run, where another process
-    holds it, or where `overrides` change more than that.
+    the saved one cannot name them. With `accept_change`, the run goes on although something that it depends
+    on, such as its prompts, is no longer what it was, and ``run.json`` says so. Raises `UserError` where
+    `path` holds no run, where another process holds it, where `overrides` change more than that, and where
+    its checkpoints are gone.
     """
-    config = config or saved_config(Path(path), overrides)
-    written = open_run(path).manifest.get("plan", {}).get("division")
-    prepared = prepare(config)
-    # A run from before that was written down divided no step.
-    division = Division(**written) if written else Division(prepared.loop.micro_batch, POOL_BYTES)
-    prepared = prepared.with_components(division)
-    with Run.open(Path(path), config, prepared.plan) as run:
-        saved = run.checkpoints()
-        session = _Session(config, prepared.loop, prepared.evaluator, run)
-        return session.drive(observers, saved[max(saved)] if saved else None)
+    view = open_run(path)
+    with begun(beginning_of(view.manifest)):
+        config = config or saved_config(view.path, overrides)
+        if is_complete(view, config):
+            return Run(view.path, config, view.manifest)
+        last = _last_checkpoint(view, config.training.save_every)
+        for damage in view.check():
+            logging.getLogger("prefloop").warning(damage.text)
+        written = view.manifest.get("plan", {}).get("division")
+        prepared = prepare(config)
+        depends_on = prepared.dependencies()
+        changes = _changes(view, depends_on, accept_change)
+        # A run from before that was written down divided no step.
+        division = Division(**written) if written else Division(prepared.loop.micro_batch, POOL_BYTES)
+        prepared = prepared.with_components(division)
+        with Run.open(view.path, config, prepared.plan, depends_on, changes) as run:
+            return _Session(config, prepared.loop, prepared.evaluator, run).drive(observers, last)
+
+
+def is_complete(run: RunView, config: Config) -> bool:
+    """Whether nothing is left to do of a run, as it is finished and `config` is what it ran with."""
+    return run.status == "finished" and flat(to_plain(config, config.origins)) == flat(run.settings)
+
+
+def _last_checkpoint(run: RunView, save_every: int) -> Path | None:
+    """Raises `UserError` where the run has saved some that are gone: it would begin anew, over its files."""
+    saved = run.checkpoints()
+    if saved:
+        return saved[max(saved)]
+    taken = max((m.step for m in run.metrics().records), default=0)
+    if taken and (run.status in ("finished", "stopped") or 0 < save_every < taken):
+        raise UserError(
+            f"'{run.path}' has taken {taken} steps, and its checkpoints are gone: put them back, or start a "
+            "new run."
+        )
+    return None
+
+
+def _changes(run: RunView, depends_on: Mapping[str, str], accepted: bool) -> list[Change]:
+    """What the run depends on and is no longer what it was.
+
+    Raises `UserError` for any of that which was not accepted; that the machine is another is only said.
+    """
+    step = max(run.checkpoints(), default=0)
+    found = changed(recorded(run), depends_on, step)
+    if found and not accepted:
+        names = ", ".join(change.what for change in found)
+        raise UserError(
+            f"'{run.path}' cannot go on as it began: since its first {step} steps what it depends on has "
+            f"changed: {names}. Put it back as it was, or go on with the change, which the run's record will "
+            f"tell: prefloop train --resume {shlex.quote(str(run.path))} --accept-change"
+        )
+    others = changed(run.manifest.get("machine", {}), machine(), step)
+    if others:
+        told = ", ".join(f"{change.what} from {change.before} to {change.after}" for change in others)
+        logging.getLogger("prefloop").warning(
+            f"The last bits may differ from here on, as the machine has changed: {told}."
+        )
+    return [*found, *others]
 
 
 @define(eq=False)
@@ -91,6 +155,7 @@ class _Session:
     loop: Loop
     evaluator: Evaluator | None
     run: Run
+    guard: Guard = field(init=False)
     evaluations: list[Evaluation] = field(factory=list, init=False)
     adapters_step: int | None = field(default=None, init=False)
     """The step of the adapters that were put back at the end, where some were."""
@@ -98,21 +163,25 @@ class _Session:
     """What ends the run before its last step, if something does."""
     started: float = field(factory=time.perf_counter, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self.guard = Guard(self.config)
+
     def drive(self, observers: Sequence[Any], last: Path | None = None) -> Run:
         """Take the steps that are left, and leave the run as files whatever happens."""
         config, loop, run = self.config, self.loop, self.run
-        if last:
-            self.evaluations = load_checkpoint(last, loop)
-        with disk_errors_as_user_errors(run.path):
-            run.begin(loop.steps_taken, {e.step for e in self.evaluations})
         try:
             with disk_errors_as_user_errors(run.path):
+                if last:
+                    self.evaluations = load_checkpoint(last, loop)
+                    self.guard.restore(read_state(last).get("guard", {}))
+                run.begin(loop.steps_taken, {e.step for e in self.evaluations})
                 self._cache_judgements()
-                everyone = (Recorder(run), *_report(config), *config.observers, *observers, *guards(config))
+                everyone = (Recorder(run), *_report(config), *config.observers, *observers, self.guard)
                 loop.observers = tuple(adapt(observer, Observer) for observer in everyone)
                 status = self._steps()
                 final = self._choose(status)
-                run.save_policy(loop.policy)
+                if not not_sound(loop):
+                    run.save_policy(loop.policy)
                 run.finish(status, self._summary(final))
         except BaseException as error:
             run.fail(error)
@@ -128,12 +197,16 @@ class _Session:
         loop, ledger = self.loop, self.run.ledger
         adapt(self.config.judge, BaseJudge).attach(self.run.path)
         identity = identify(self.config.judge, self.config.origins)
-        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1)
+        timeout = self.config.judging.timeout
+        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1, timeout=timeout)
         if self.evaluator:
             judge = self.evaluator.judge
             identity = identify(judge, self.config.origins)
-            judge = CachedJudge(judge, identity, ledger, lambda: loop.steps_taken, evaluation=True)
-            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name)
+            judge = CachedJudge(
+                judge, identity, ledger, lambda: loop.steps_taken, evaluation=True, timeout=timeout
+            )
+            tell = partial(loop.notify, "evaluating")
+            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name, tell=tell)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""
@@ -143,11 +216,15 @@ class _Session:
             steps = iter(self.loop)
             while not self.stop and not self._out_of_patience() and next(steps, None):
                 self._between_steps()
+            if not self.stop:
+                self.guard.check_end()
+                self._check_learnt()
         except StopRun as stop:
             self.stop = stop
-            self._save()
+            if not not_sound(self.loop):
+                self._save()
         if self.stop:
-            self.run.manifest["reason"] = self.stop.reason
+            self.run.manifest |= {"reason": self.stop.reason, "resumable": self.stop.resumable}
             return "failed" if self.stop.failed else "stopped"
         if self.loop.steps_taken < self.loop.steps:
             self.run.manifest["reason"] = (
@@ -155,6 +232,16 @@ class _Session:
                 f"{self.config.training.early_stop} evaluations (training.early_stop)"
             )
         return "finished"
+
+    def _check_learnt(self) -> None:
+        """Raises `StopRun` where no step of a run has taught anything: it has not ended well."""
+        if self.loop.steps_taken and not number(self.loop.optimizer.step):
+            raise StopRun(
+                f"in {self.loop.steps_taken} steps nothing was learnt: no pair had a label, or every gradient"
+                " was left out. Look at judgements.jsonl and metrics.jsonl.",
+                failed=True,
+                resumable=False,
+            )
 
     def _between_steps(self) -> None:
         """Evaluate and save where that is due, and was not done before an interruption."""
@@ -176,16 +263,31 @@ class _Session:
         return patience is not None and evaluations_since_best(rates, training.min_delta) >= patience
 
     def _save(self) -> None:
-        training = self.config.training
-        folder = save_checkpoint(self.run.path, self.loop, self.evaluations)
-        prune(self.run.path, training.keep_last, training.keep_best, self.evaluations)
+        if wrong := not_sound(self.loop):
+            raise StopRun(
+                f"trained weights or the optimizer's state became NaN or infinite, '{wrong}' for one. "
+                f"{LOWER_RATE}",
+                failed=True,
+                resumable=False,
+            )
+        folder = save_checkpoint(self.run.path, self.loop, self.evaluations, self.guard.state())
+        self.run.count_lines()
+        prune(self.run.path, self.config.training, self.loop.steps, self.evaluations)
         try:
             self.loop.notify("checkpoint_saved", self.loop.steps_taken, str(folder))
         except StopRun as stop:  # once more would save the same
             self.stop = self.stop or stop
 
     def _choose(self, status: str) -> Evaluation | None:
-        """The evaluation of what is saved: the policy as it is, or as it was at its best, put back."""
+        """The evaluation of what is saved: the policy as it is, or as it was at its best, put back.
+
+        Weights that are not finite are not saved: where there is a checkpoint, the last one is put back.
+        """
+        saved = self.run.checkpoints()
+        if not_sound(self.loop) and saved:
+            self.adapters_step = max(saved)
+            load_adapters(self.loop.policy.model, str(saved[self.adapters_step]))
+            return next((e for e in self.evaluations if e.step == self.adapters_step and e.step), None)
         found = self._best()
         if found is None or status != "finished" or not self.config.training.load_best:
             return self.evaluations[-1] if len(self.evaluations) > 1 else None
@@ -259,8 +361,9 @@ def saved_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """
     run = open_run(path)
     check_config(path)
-    before = load_config(path / CONFIG)
-    after = load_config(path / CONFIG, overrides) if overrides else before
+    with begun(beginning_of(run.manifest)):
+        before = load_config(path / CONFIG)
+        after = load_config(path / CONFIG, overrides) if overrides else before
     old, new = (flat(to_plain(config, config.origins)) for config in (before, after))
     changed = {key for key in old | new if old.get(key) != new.get(key)}
     if refused := sorted(changed - MAY_CHANGE):

@@ -7,6 +7,7 @@ said in `RunView.problems`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -17,7 +18,7 @@ from attrs import frozen
 
 from prefloop.errors import UserError
 from prefloop.prompts.loading import RowError
-from prefloop.runs.files import DAMAGE, parse_line
+from prefloop.runs.files import DAMAGE, LinesBefore, is_as_written, is_signed, parse_line
 from prefloop.runs.plan import Plan, plan_from_json
 from prefloop.runs.records import (
     Judgement,
@@ -31,6 +32,8 @@ from prefloop.types import Evaluation
 CONFIG, MANIFEST, LOG = "config.yaml", "run.json", "log.txt"
 METRICS, LEDGER = "metrics.jsonl", "judgements.jsonl"
 CHECKPOINTS, EVALUATIONS = "checkpoints", "evaluations"
+LOCK = ".lock"
+STATUSES = ("running", "finished", "stopped", "failed")
 T = TypeVar("T")
 
 
@@ -92,11 +95,13 @@ class RunView:
 
     @property
     def status(self) -> str:
-        """``running``, ``finished``, ``stopped`` (by a person or a signal) or ``failed``.
-
-        A run that was killed stays ``running``.
+        """``running``, ``finished``, ``stopped`` (by a person or a signal), ``failed``, or ``interrupted``:
+        it was killed. ``unknown`` where ``run.json`` has none of them.
         """
-        return str(self.manifest.get("status") or "unknown")
+        status = self.manifest.get("status")
+        if status not in STATUSES:
+            return "unknown"
+        return "interrupted" if status == "running" and not is_held(self.path) else str(status)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -133,6 +138,9 @@ class RunView:
             text = why if file.exists() else f"There is no {CONFIG}."
             self._problems[CONFIG] = (Damage(CONFIG, None, text),)
             return {}
+        if is_signed(file.read_bytes()) and not is_as_written(file.read_bytes()):
+            text = f"{CONFIG} was changed: it is not what the run wrote."
+            self._problems[CONFIG] = (Damage(CONFIG, None, text),)
         return found
 
     @property
@@ -184,12 +192,30 @@ class RunView:
         """What was missing or damaged in what has been read of the run so far."""
         return tuple(damage for found in self._problems.values() for damage in found)
 
+    def check(self) -> tuple[Damage, ...]:
+        """Read all that there is of the run, and say what is missing, damaged or not the run's own."""
+        _ = self.settings, self.metrics(), self.judgements(), self.evaluations(), self.other_evaluations()
+        strangers = strangers_among_checkpoints(self.path)
+        texts = [f"{CHECKPOINTS}/{name} has no checkpoint's name and is left out." for name in strangers]
+        self._problems[CHECKPOINTS] = tuple(Damage(CHECKPOINTS, None, text) for text in texts)
+        return self.problems
+
     def _read(self, name: str, cursor: int, parse: Callable[[bytes], T]) -> NewRecords[T]:
-        may_be_missing = name == LOG or (self.status == "running" and not cursor)
+        may_be_missing = name == LOG or (self.manifest.get("status") == "running" and not cursor)
         found = read_new(self.path / name, cursor, parse, may_be_missing=may_be_missing)
         before = () if found.restarted or not cursor else self._problems.get(name, ())
-        self._problems[name] = (*before, *found.problems)
+        removed = () if cursor else self._removed(name, len(found.records) + len(found.problems))
+        self._problems[name] = (*before, *found.problems, *removed)
         return found
+
+    def _removed(self, name: str, lines: int) -> Iterator[Damage]:
+        """That a file has fewer lines than ``run.json`` counts; older versions do not count them."""
+        counts = self.manifest.get("lines")
+        written = counts.get(name) if isinstance(counts, dict) else None
+        if isinstance(written, int) and 0 < lines < written:
+            yield Damage(
+                name, None, f"{name} lacks {written - lines} of the {written} lines that the run wrote."
+            )
 
     def _evaluation_files(self, *, in_training: bool) -> Iterator[tuple[str, Evaluation]]:
         files = (self.path / EVALUATIONS).glob("*.json")
@@ -219,8 +245,29 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def checkpoints(path: Path) -> dict[int, Path]:
     """The folders of the complete checkpoints of the run in `path`, by their step, oldest first."""
-    found = {int(p.name): p for p in (path / CHECKPOINTS).glob("[0-9]*") if p.name.isdecimal() and p.is_dir()}
+    found = {int(p.name): p for p in (path / CHECKPOINTS).glob("[0-9]*") if _is_checkpoint(p)}
     return dict(sorted(found.items()))
+
+
+def strangers_among_checkpoints(path: Path) -> list[str]:
+    """The names of what lies among the checkpoints of the run in `path` and is none."""
+    return sorted(p.name for p in (path / CHECKPOINTS).glob("[!.]*") if not _is_checkpoint(p))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.name.isdecimal() and path.name == f"{int(path.name):07d}" and path.is_dir()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process works on the run in `path`; also where that cannot be told."""
+    try:
+        with (path / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def flat(settings: Any, path: str = "") -> dict[str, Any]:
@@ -254,12 +301,16 @@ def read_new(
             file.seek(start)
             records: list[T] = []
             damaged: list[tuple[int, Exception]] = []
+            before_it = LinesBefore()
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
                 cursor += len(line)
                 try:
-                    records.append(parse(line.rstrip()))
+                    record = parse(line.rstrip())
+                    if before_it.have(line):
+                        raise RowError("is there twice")
+                    records.append(record)
                 except DAMAGE as error:
                     damaged.append((number, error))
             if damaged:

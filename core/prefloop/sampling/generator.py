@@ -15,13 +15,19 @@ import mlx.nn as nn
 from attrs import evolve
 from mlx_lm.generate import generate_step
 
+from prefloop.errors import StopRun, UserError
 from prefloop.model.adapters import fuse_adapters
-from prefloop.sampling.pool import Ends, Request, Tokens, TokenSampler, sample_pool
+from prefloop.model.limits import check_ids, embedded_ids, learned_positions
+from prefloop.sampling.pool import Ends, Request, Tokens, TokenSampler, Told, ignore, sample_pool
 from prefloop.sampling.stops import Stops
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
 
+NOT_FINITE = (
+    "the logits that completions are sampled from became NaN or infinite, so they say nothing. Try a lower "
+    "training.learning_rate, or model.dtype: float32."
+)
 POOL_BYTES = 8 << 30
 """Most bytes that the caches and logits of a pool take. Rows that do not fit are sampled in further pools."""
 
@@ -40,18 +46,41 @@ class Generator:
         self._engines: list[Engine] = [sample_pool, _by_length, _one_by_one]
 
     def __call__(
-        self, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int, source: Source = "policy"
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        seed: int,
+        source: Source = "policy",
+        told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt, with the stop token where one was sampled. Seeded by `seed`.
 
-        Equal prompts pass through the model once.
+        Equal prompts pass through the model once. `told` hears at every token how many have just ended.
+        Raises `StopRun` where logits are not finite.
         """
         if not prompts:
             return []
         self.model.eval()
         stops = Stops.of(self.tokenizer, sampling.stop)
-        rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed)
+        rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed, told=told)
         return [Completion(row, stops.text(row), stops.ends(row), source) for row in rows]
+
+    def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        """Raises `UserError` for prompts, completions and tokens to stop at that the model cannot read."""
+        known = embedded_ids(self.model)
+        for prompt in prompts:
+            if known is None or not all(0 <= token < known for token in prompt.tokens):
+                check_ids(self.model, prompt.tokens, f"prompts: {prompt.id or repr(prompt.text)}")
+        stop = (i for i in Stops.of(self.tokenizer, sampling.stop).ids - {*self.tokenizer.eos_token_ids})
+        check_ids(self.model, stop, "sampler: stop")
+        longest, positions = max((len(p.tokens) for p in prompts), default=0), learned_positions(self.model)
+        if positions is not None and longest + sampling.max_tokens > positions:
+            raise UserError(
+                f"model: it has learned {positions:,} positions, and prompts of up to {longest:,} tokens "
+                f"with completions of up to {sampling.max_tokens:,} need {longest + sampling.max_tokens:,}. "
+                "Lower sampler.max_completion_length or prompts.max_length."
+            )
 
     def likeliest(self, prompt: Prompt, count: int) -> tuple[Completion, mx.array]:
         """The `count` likeliest tokens one after another, and the logits ``[count, V]`` that gave them."""
@@ -69,12 +98,17 @@ class Generator:
         ends: Ends,
         seed: int,
         make_sampler: Callable[[Sampling, int], TokenSampler] = TokenSampler,
+        told: Told = ignore,
     ) -> list[Tokens]:
         model = fuse_adapters(self.model)
         while True:
-            request = Request(prompts, make_sampler(sampling, seed), ends, self.pool_bytes)
+            sampler = make_sampler(sampling, seed)
+            request = Request(prompts, sampler, ends, self.pool_bytes, told)
             try:
-                return self._engines[0](model, request)
+                rows = self._engines[0](model, request)
+                if not sampler.sound.item():
+                    raise StopRun(NOT_FINITE, failed=True, resumable=False)
+                return rows
             except ValueError:
                 # mlx-lm, mlx and the pool refuse what they cannot batch with a ValueError.
                 if len(self._engines) == 1:
@@ -113,7 +147,9 @@ def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
             mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.sampler
         ):
             row.append(int(token))
+            request.told(0)
             if request.ends(row):
                 break
         rows.append(tuple(row))
+        request.told(1)
     return rows

@@ -44,10 +44,17 @@ class TokenSampler:
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self.sampling = sampling
+        self.sound = mx.array(True)
+        """Whether all logits so far gave every row a distribution; NaN and infinity give none."""
         self._numpy = NumpySampler(sampling, seed) if on_cpu() else None
         mx.random.seed(seed)
 
     def __call__(self, logits: mx.array) -> mx.array:
+        self.sound = self.sound & mx.isfinite(logits.max(axis=-1)).all()
+        mx.async_eval(self.sound)  # or it would hold the logits of every step
+        return self._sample(logits)
+
+    def _sample(self, logits: mx.array) -> mx.array:
         s = self.sampling
         if s.temperature == 0:
             return mx.argmax(logits, axis=-1)
@@ -63,6 +70,15 @@ class TokenSampler:
         return tokens
 
 
+def ignore(ended: int) -> None:
+    """Tell nobody."""
+
+
+Told = Callable[[int], object]
+"""What is called with the number of rows that have just ended, at every token, which is mostly zero. What it
+raises ends the sampling."""
+
+
 @frozen(eq=False)
 class Request:
     """The prompts, how tokens are sampled, and when a row ends."""
@@ -71,6 +87,7 @@ class Request:
     sampler: TokenSampler
     ends: Ends
     pool_bytes: int
+    told: Told = ignore
 
     @property
     def max_tokens(self) -> int:
@@ -87,7 +104,10 @@ def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
     with wired_limit(model):
         for start in range(0, len(prompts), size):
             part = evolve(request, prompts=prompts[start : start + size])
-            prefilled = {prompt: _prefill(model, prompt) for prompt in dict.fromkeys(part.prompts)}
+            prefilled = {}
+            for prompt in dict.fromkeys(part.prompts):
+                prefilled[prompt] = _prefill(model, prompt)
+                request.told(0)
             with limit_threads(model, len(part.prompts)):
                 rows += _Pool(model, part, prefilled).run()
     return rows
@@ -119,8 +139,9 @@ class _Pool:
             read: Any = tokens.tolist()
             for position, (row, token) in enumerate(zip(self.rows, read, strict=True)):
                 self.written[row].append(token)
-                if not self.request.ends(self.written[row]):
+                if left and not self.request.ends(self.written[row]):
                     going_on.append(position)
+            self.request.told(len(self.rows) - len(going_on))
             if not going_on:
                 break
             if len(going_on) < len(self.rows):

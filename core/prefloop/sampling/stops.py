@@ -27,6 +27,11 @@ class Stops:
         ids = frozenset(int(i) for i in (*tokenizer.eos_token_ids, *known) if not isinstance(i, str))
         return cls(tokenizer, ids, tuple(text for text in known if isinstance(text, str)))
 
+    def cut(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """`tokens` up to the first end in them, which is included; nothing where there is none."""
+        ends = (k for k in range(1, len(tokens) + 1) if self.ends(tokens[:k]))
+        return tuple(tokens[: next(ends, 0)])
+
     def ends(self, tokens: Sequence[int]) -> bool:
         """Whether a row ends with the last of its `tokens`."""
         return tokens[-1] in self.ids or any(text in self._end(tokens, text) for text in self.texts)

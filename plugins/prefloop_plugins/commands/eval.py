@@ -6,13 +6,14 @@ import contextlib
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from prefloop.cli.common import configure_process, set_option
+from prefloop.beginning import begun
+from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.errors import StopRun, UserError
 from prefloop.runs.view import EVALUATIONS, LEDGER
 from prefloop.text import printable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 @click.option(
     "--against",
     metavar="MODEL",
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--judge", metavar="CONFIG", help="Another judge than the run's evaluations have.")
 @click.option("--prompts", metavar="PATH", help="Other prompts than those that the run held out.")
 @set_option
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write, not one in the run.")
+@click.option("--output", type=PathOnDisk(), help="The file to write, not one in the run.")
 def evaluate(
     run: Path,
     against: str,
@@ -53,7 +54,8 @@ def evaluate(
     the run that matter here, such as evaluation.temperature, or those of the judge. Everything is written
     to a file in RUN/evaluations.
 
-    Exits with 0, with 130 when the judge or the keyboard stopped it, and with 2 when something is wrong.
+    Exits with 0, with 130 when the judge or the keyboard stopped it, with 1 when the judge failed, and with 2
+    when something is wrong.
     """
     configure_process()
     from prefloop_plugins.commands.evaluating import load_evaluation
@@ -65,7 +67,7 @@ def evaluate(
     loaded = load_evaluation(
         run, against=against, which=checkpoint, judge=given, prompts=prompts, overrides=rest
     )
-    with _written(run):
+    with _written(run), begun(loaded.began):  # a judge's questions may have a date as well
         evaluation = _evaluate(run, loaded)
         _write(file, loaded, evaluation)
     from prefloop_plugins.commands.eval_table import show
@@ -102,30 +104,28 @@ def _evaluate(run: Path, loaded: LoadedEvaluation) -> Evaluation:
     (run / EVALUATIONS).mkdir(exist_ok=True)
     ledger = Ledger(run / EVALUATIONS / LEDGER)
     judge = CachedJudge(evaluator.judge, loaded.identity, ledger, lambda: step, evaluation=True)
-    evaluator = evolve(evaluator, judge=judge)
     try:
-        with _at_work("sampling answers"):
-            pairs = evaluator.sample()
-        with _at_work("judging", silent=judge.interactive):
-            verdicts = evaluator.ask(pairs)
-        with _at_work("measuring"):
-            return evaluator.measure(step, pairs, verdicts)
+        with _at_work(silent=judge.interactive) as tell:
+            return evolve(evaluator, judge=judge, tell=tell)(step)
     except (StopRun, KeyboardInterrupt) as stop:
         reason = stop.reason if isinstance(stop, StopRun) else "interrupted from the keyboard"
         click.echo(f"Stopped: {printable(reason)}. The same command goes on from here.", err=True)
-        sys.exit(130)
+        sys.exit(1 if isinstance(stop, StopRun) and stop.failed else 130)
     finally:
         judge.close()
 
 
 @contextlib.contextmanager
-def _at_work(what: str, *, silent: bool = False) -> Iterator[None]:
-    """Say on the terminal what takes so long, unless a person is answering there."""
+def _at_work(*, silent: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on the terminal how far it is, by what is yielded, unless a person is answering there."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    with contextlib.nullcontext() if silent or not console.is_terminal else console.status(what):
-        yield
+    if silent or not console.is_terminal:
+        yield lambda phase, done, total: None
+        return
+    with console.status("sampling") as status:
+        yield lambda phase, done, total: status.update(f"{phase} {done} of {total}")
 
 
 @contextlib.contextmanager

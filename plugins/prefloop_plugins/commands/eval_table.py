@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,8 @@ from prefloop.evaluation.stats import completion_metrics
 from prefloop.text import one_line
 from prefloop.types import Evaluation, Rate
 from prefloop_plugins.rates import formatted, interval_of_pairs
+from prefloop_plugins.report.findings import collapse, finished, judge_consistency, judge_decided, warnings
+from prefloop_plugins.report.reading import read_run
 
 if TYPE_CHECKING:
     from prefloop_plugins.commands.evaluating import LoadedEvaluation
@@ -33,7 +36,7 @@ def show(run: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None:
     for row in _rows(loaded, evaluation):
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
-    for note in notes(loaded, evaluation):
+    for note in (*notes(loaded, evaluation), *checks(run, evaluation)):
         console.print(f"\n{note}", markup=False)
 
 
@@ -87,6 +90,19 @@ def notes(loaded: LoadedEvaluation, evaluation: Evaluation) -> Iterator[str]:
         yield f"{len(reasons)} errors do not count. The first: {one_line(reasons[0])}"
     if loaded.dropped:
         yield f"{loaded.dropped} prompts are too long for the tokenizer of {other}, and left out."
+
+
+def checks(run: Path, evaluation: Evaluation) -> list[str]:
+    """What the report's validity checks warn of: of the run, and of this evaluation beside the other side.
+
+    The win rate and lengths are in `notes`. Beside a model that the run did not start from, nothing can have
+    collapsed.
+    """
+    theirs = completion_metrics([pair.second for pair in evaluation.pairs])
+    sides = (Evaluation(0, evaluation.win_rate, theirs), evolve(evaluation, step=max(1, evaluation.step)))
+    own = evaluation.against in ("start", "base")
+    found = evolve(read_run(run), evaluations=sides if own else ())
+    return warnings(found, finished, judge_consistency, judge_decided, collapse)
 
 
 def _lengths(evaluation: Evaluation) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from prefloop.beginning import Beginning, beginning_of, begun
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.load import parse_override
@@ -22,7 +23,8 @@ from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import view
 from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Origin
-from prefloop.runs.checkpoint import fingerprint, ranked, read_state
+from prefloop.runs.checkpoint import ranked
+from prefloop.runs.dependencies import changed, content_digests, prompt_digests, recorded, settings_of_model
 from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of, judge_of
 from prefloop.runs.records import JudgeIdentity
 from prefloop.runs.run import check_config, identify
@@ -54,6 +56,8 @@ class LoadedEvaluation:
     """Where the prompts are from."""
     dropped: int
     """Prompts left out as the other model's tokenizer makes them too long."""
+    began: Beginning
+    """Where and when the run began."""
 
 
 def load_evaluation(
@@ -82,14 +86,18 @@ def load_evaluation(
         asked, origin = judge
         config = evolve(config, origins={**config.origins, type(asked): origin})
     config = evolve(config, evaluation=evolve(config.evaluation, judge=asked))
-    policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
-    with said_of("--prompts") if prompts else nullcontext():
+    began = beginning_of(open_run(run).manifest)
+    with begun(began):
+        policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
+        _check_model(run, config)
+    here = evolve(began, folder=Path.cwd())  # what was given now is meant from here
+    with begun(here if prompts else began), said_of("--prompts") if prompts else nullcontext():
         held_out = _prompts(run, config, policy)
     if config.evaluation.answer_column:
         check_answers(held_out, config.evaluation.answer_column)
     _load(policy, snapshot.folder)
     shared, other = _opponent(against, config, policy, held_out)
-    with said_of("judge"):
+    with said_of("judge"), begun(here if judge else began):
         adapt(asked, BaseJudge).prepare()
     identity = identify(asked, config.origins)
     evaluator = Evaluator(
@@ -103,12 +111,21 @@ def load_evaluation(
         other,
     )
     source = config.evaluation.prompts or f"held out from {config.prompts.path}"
-    return LoadedEvaluation(evaluator, identity, snapshot, source, len(held_out) - len(shared))
+    return LoadedEvaluation(evaluator, identity, snapshot, source, len(held_out) - len(shared), began)
+
+
+def _check_model(run: Path, config: Config) -> None:
+    """Raises `UserError` where what the run's adapters belong to is no longer what it was."""
+    for change in changed(recorded(open_run(run)), content_digests(settings_of_model(config)), 0):
+        raise UserError(
+            f"{change.what} is no longer what '{run}' was trained with, so what it learnt does not belong to "
+            "it. Put it back as it was."
+        )
 
 
 def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a run. Raises `UserError` for overrides that would change what was trained."""
-    open_run(run)
+    began = beginning_of(open_run(run).manifest)
     check_config(run)
     parsed = [parse_override(text) for text in overrides]
     refused = [
@@ -118,7 +135,8 @@ def run_settings(run: Path, overrides: Sequence[str] = ()) -> Config:
     ]
     if refused:
         raise UserError(*map(str, refused))
-    return load_config(run / CONFIG, overrides)
+    with begun(began):
+        return load_config(run / CONFIG, overrides)
 
 
 def snapshot_of(path: Path, which: str | None = None) -> Snapshot:
@@ -172,8 +190,7 @@ def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:
     trained, held_out = held_out_of(config, policy, found)
     if not held_out:
         raise UserError(f"'{run}' held no prompts out: give some with --prompts.")
-    saved = open_run(run).checkpoints()
-    if saved and read_state(saved[max(saved)])["prompts"] != fingerprint(trained):
+    if changed(recorded(open_run(run)), prompt_digests(trained, held_out), 0):
         raise UserError(
             f"the prompts in '{config.prompts.path}' are not those that '{run}' was trained on, so which it "
             "held out cannot be told. Put the data back as they were, or give others with --prompts."
@@ -208,7 +225,8 @@ def _other(against: str) -> tuple[Any, Any]:
         loaded = load_model(against)
         return loaded.model, loaded.tokenizer
     config = run_settings(path)
-    other = Policy.load(config.model, config.adapter, seed=config.training.seed)
+    with begun(beginning_of(open_run(path).manifest)):
+        other = Policy.load(config.model, config.adapter, seed=config.training.seed)
     _load(other, snapshot_of(path).folder)
     return other.model, other.tokenizer
 

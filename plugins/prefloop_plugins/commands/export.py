@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prefloop.cli.common import PathOnDisk
 from prefloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def export() -> None:
 
 
 @export.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of printing.")
+@click.argument("run", type=PathOnDisk())
+@click.option("--output", type=PathOnDisk(), help="The file to write, instead of printing.")
 @click.option(
     "--format",
     type=click.Choice(["chat", "text"]),

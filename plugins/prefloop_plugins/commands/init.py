@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 import click
 
+from prefloop.cli.common import PathOnDisk
 from prefloop.config import Config, load_config, yaml_nodes
 from prefloop.config.dump import to_plain
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
@@ -29,7 +30,7 @@ A run of prefloop. Fill in model.path and prompts.path; every other option has i
 
 @click.command("init")
 @click.option("--algorithm", metavar="NAME", help="The algorithm to write it for, such as xpo.")
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of printing.")
+@click.option("--output", type=PathOnDisk(), help="The file to write, instead of printing.")
 def init(algorithm: str | None, output: Path | None) -> None:
     """Write a configuration in which every option is explained."""
     text = template(algorithm)

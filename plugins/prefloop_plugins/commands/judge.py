@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import configure_process, set_option
+from prefloop.cli.common import PathOnDisk, configure_process, set_option
 from prefloop.components import BaseJudge, adapt
 from prefloop.errors import UserError, said_of
 from prefloop.text import printable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--ledger",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PathOnDisk(),
     help="Keep verdicts in FILE, and ask nothing that it answers. A person's are kept in any case.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -58,7 +58,8 @@ def judge(
 
     Where a person judges, each answer is kept at once, and the same command goes on where one stopped.
 
-    Exits with 0, with 130 when the judge or the keyboard stopped it, and with 2 when something is wrong.
+    Exits with 0, with 130 when the judge or the keyboard stopped it, with 1 when the judge failed, and with 2
+    when something is wrong.
     """
     configure_process()
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -73,7 +74,7 @@ def judge(
     stopped = any(each.stopped for each in judged)
     _tell_ledger(asked, stopped)
     if stopped:
-        sys.exit(130)
+        sys.exit(1 if any(each.failed for each in judged) else 130)
 
 
 def _read(path: str, split: str, limit: int | None, seed: int) -> list[LabelledPair]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from prefloop.cli.common import PathOnDisk
 from prefloop_plugins.scaffold import NEW
 
 
@@ -15,7 +16,7 @@ from prefloop_plugins.scaffold import NEW
 @click.argument("name")
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathOnDisk(file_okay=False),
     default=".",
     help="Where to put it; here by default.",
 )

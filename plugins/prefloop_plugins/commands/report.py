@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from prefloop.cli.common import PathOnDisk
+
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=PathOnDisk(), metavar="RUN...")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathOnDisk(),
     help="The file to write [default: report.html in RUN, or in the current folder for several].",
 )
 def report(runs: tuple[Path, ...], output: Path | None) -> None:

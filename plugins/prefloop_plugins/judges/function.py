@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import Factory, field, frozen
 from attrs.validators import gt
 
 from prefloop import BaseJudge, Pair, UserError, Verdict
+from prefloop.beginning import folders
 from prefloop.errors import StopRun, did_you_mean
+from prefloop.text import one_line
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -39,10 +41,13 @@ class FunctionJudge(BaseJudge):
 
     `call` gets ``(prompt, first, second)`` as texts and returns True or False (is the first better?),
     a float probability, None (no opinion) or a `Verdict`. `score` gets ``(prompt, completion)`` and
-    returns a number. Whatever else a function returns or raises is an error verdict, never a label.
+    returns a number. Whatever else a function returns or raises is an error verdict, never a label. A run
+    writes each verdict down before it asks for the next.
 
     Raises `UserError` where the function cannot be imported.
     """
+
+    pairs_per_call: ClassVar[int] = 1
 
     call: str | Function | None = field(
         default=None,
@@ -64,6 +69,13 @@ class FunctionJudge(BaseJudge):
         """A function that scores one answer cannot know its place."""
         return self.score is not None
 
+    def depends_on(self) -> list[str]:
+        """The file of a function that was given by name."""
+        given = self.call or self.score
+        module = sys.modules.get(self._function.__module__) if isinstance(given, str) else None
+        file = getattr(module, "__file__", None)
+        return [file] if file else []
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair."""
         return [self._verdict(pair) for pair in pairs]
@@ -78,7 +90,7 @@ class FunctionJudge(BaseJudge):
         except (StopRun, UserError):
             raise
         except Exception as error:
-            return Verdict.error(f"the judge function failed: {type(error).__name__}: {error}")
+            return Verdict.error(f"the judge function failed: {type(error).__name__}: {_in_words(error)}")
 
 
 def _as_verdict(value: Any) -> Verdict:
@@ -107,8 +119,15 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:60] + '…'} ({type(value).__name__})"
+    return f"{_in_words(value, repr, 60)} ({type(value).__name__})"
+
+
+def _in_words(value: Any, form: Callable[[Any], str] = str, width: int = 300) -> str:
+    """`value` on one line, be it a number of a million digits or an object that cannot be shown."""
+    try:
+        return one_line(form(value), width)
+    except Exception:
+        return "what cannot be shown as text"
 
 
 def _import(option: str, name: str) -> Any:
@@ -126,21 +145,22 @@ def _import(option: str, name: str) -> Any:
 
 def _module(option: str, name: str) -> ModuleType:
     """Import a module, one that lies in the current folder too (installed ones come first)."""
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))
+    for folder in folders():
+        if str(folder) not in sys.path and not ("" in sys.path and folder == Path.cwd()):
+            sys.path.append(str(folder))
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise UserError(f"{option}: module '{name}' cannot be imported: {error}.") from error
-        beside = {path.stem for path in Path.cwd().glob("*.py")}
+        beside = {path.stem for folder in folders() for path in folder.glob("*.py")}
         hint = did_you_mean(name, beside)
         raise UserError(
-            f"{option}: there is no module '{name}', neither installed nor in {Path.cwd()}."
-            + (hint if "Did you mean" in hint else "")
+            f"{option}: there is no module '{name}', neither installed nor in "
+            f"{' or in '.join(map(str, folders()))}." + (hint if "Did you mean" in hint else "")
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"{option}: module '{name}' cannot be imported: {type(error).__name__}: {error}."
         ) from error

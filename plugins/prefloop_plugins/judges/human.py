@@ -51,7 +51,10 @@ class HumanJudge(BaseJudge):
     side_by_side_width: int = field(
         default=100,
         validator=ge(0),
-        metadata={"help": "Columns from which the answers stand side by side; stacked below."},
+        metadata={
+            "identity": False,
+            "help": "Columns from which the answers stand side by side; stacked below.",
+        },
     )
     undo_seconds: float = field(
         default=3.0,

@@ -152,10 +152,19 @@ class LlmJudge(BaseJudge):
     _loaded: Any = field(init=False, default=None, repr=False, eq=False)  # held: who loads it next shares it
     _limit: int = field(init=False, default=0, repr=False, eq=False)
 
+    @property
+    def pairs_per_call(self) -> int:
+        """As many pairs as fill a batch with their questions."""
+        return max(1, self.batch_size // (2 if self.orders == "both" else 1))
+
     def prepare(self) -> None:
         """Load the model. Raises `UserError` where it cannot be loaded or asked."""
         if self._reader is None:
             self._open()
+
+    def depends_on(self) -> tuple[str, ...]:
+        """Its model."""
+        return (self.model,)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair; an unreadable reply or too long a question is an error, not a label."""
@@ -223,6 +232,7 @@ class LlmJudge(BaseJudge):
 
     def _open(self) -> LabelReader | ReplyReader:
         from prefloop import load_model
+        from prefloop.model.limits import check_ids
         from prefloop.model.mlx_lm_internals import warn_of_window
 
         loaded = load_model(self.model, quantize=self.quantize, trust_remote_code=self.trust_remote_code)
@@ -231,7 +241,15 @@ class LlmJudge(BaseJudge):
             thinker = self._make_thinker(loaded) if self.thinking else None
         except ValueError as error:
             raise UserError(f"judge model '{self.model}': {error}.") from error
+        shortest = reader.encode("", "", "")
+        check_ids(loaded.model, shortest, f"judge model '{self.model}': its question")
         self._limit = self._longest_question(loaded, thinker)
+        if len(shortest) > self._limit:
+            raise UserError(
+                f"judge model '{self.model}': its question has {len(shortest)} tokens before anything is "
+                f"quoted in it, and 'max_length' and the texts that the model takes leave {self._limit}. "
+                f"Shorten 'system'{', or lower max_thinking' if self.thinking else ''}."
+            )
         longest = self._limit + (thinker.overhead if thinker else 0)
         warn_of_window(loaded.config, f"judge model '{self.model}'", longest)
         self._reader, self._thinker, self._loaded = reader, thinker, loaded
@@ -264,7 +282,9 @@ class LlmJudge(BaseJudge):
 
     def _longest_question(self, loaded: Any, thinker: Thinker | None) -> int:
         """Tokens that a question may have, so that it fits the model together with its thought."""
-        trained_for: int | None = loaded.config.get("max_position_embeddings")
+        from prefloop.model.limits import trained_length
+
+        trained_for = trained_length(loaded.config)
         if not trained_for:
             return self.max_length
         left = trained_for - (thinker.overhead if thinker else 0)

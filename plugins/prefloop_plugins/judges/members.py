@@ -11,7 +11,8 @@ from typing import Any
 from attrs import Attribute
 
 from prefloop import BaseJudge, Judge, Pair, StopRun, Verdict, adapt
-from prefloop.errors import check_count, said_of
+from prefloop.components import check_verdicts
+from prefloop.errors import said_of
 
 Members = Sequence[Judge]
 Answer = tuple[int, Verdict]
@@ -54,11 +55,11 @@ def answers_of(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answ
     """
     if not pairs:
         return
-    given: set[int] = set()
+    given: dict[int, Verdict] = {}
     for place, verdict in _answers(members, i, pairs):
-        given.add(place)
+        given[place] = verdict
         yield place, verdict
-    _check_count(members, i, len(given), len(pairs))
+    _check(members, i, list(given.values()), len(pairs))
 
 
 def stopped(stop: StopRun, given: Mapping[int, Verdict]) -> StopRun:
@@ -82,13 +83,13 @@ def _answers(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answer
     except StopRun as stop:
         yield from enumerate(stop.verdicts)
         raise
-    _check_count(members, i, len(verdicts), len(pairs))
+    _check(members, i, verdicts, len(pairs))
     yield from enumerate(verdicts)
 
 
-def _check_count(members: Members, i: int, given: int, wanted: int) -> None:
+def _check(members: Members, i: int, given: Sequence[Verdict], wanted: int) -> None:
     with said_of(f"members.{i}"):
-        check_count(type(members[i]).__name__, given, wanted)
+        check_verdicts(type(members[i]).__name__, given, wanted)
 
 
 class MadeOfJudges(BaseJudge):
@@ -116,6 +117,10 @@ class MadeOfJudges(BaseJudge):
 
     def close(self) -> None:
         close(self.members)
+
+    def depends_on(self) -> list[str]:
+        """What the members depend on."""
+        return [given for member in self.members for given in adapt(member, BaseJudge).depends_on()]
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair. Raises `StopRun` and `UserError` as the members do."""

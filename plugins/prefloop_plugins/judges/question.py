@@ -10,7 +10,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from prefloop.prompts.chat import beginning, render
+from prefloop.prompts.chat import beginning, close_thought, render
 from prefloop_plugins.questions import fence_for, user_message
 
 _MARK = "\ue000{}\ue001"  # private-use characters stand for the quoted texts in the template
@@ -59,15 +59,8 @@ def _render(tokenizer: Any, rubric: str, user: str, thinking: bool) -> str:
         except ValueError as error:
             refused = str(error)
             continue
-        return text if thinking else _close_thinking(tokenizer, text)
+        return text if thinking else close_thought(tokenizer, text)
     raise ValueError(f"its chat template does not take the judge's question: {refused}")
-
-
-def _close_thinking(tokenizer: Any, text: str) -> str:
-    """`text` with an empty thought where the template opens one whatever ``enable_thinking`` says."""
-    if tokenizer.has_thinking and text.rstrip().endswith(tokenizer.think_start):
-        return f"{text.rstrip()}\n\n{tokenizer.think_end}\n\n"
-    return text
 
 
 def encode_quoted(tokenizer: Any, text: str) -> list[int]:

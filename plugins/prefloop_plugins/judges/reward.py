@@ -67,20 +67,23 @@ class RewardJudge(BaseJudge):
         if self._scorer is None:
             self._open()
 
+    def depends_on(self) -> tuple[str, ...]:
+        """Its model."""
+        return (self.model,)
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair; too long an answer is an error, not a label."""
+        """One verdict per pair; an answer that cannot be read, such as too long a one, is an error."""
         if not pairs:
             return []
         scorer: Scorer = self._scorer or self._open()
-        rows = [[scorer.encode(_messages(p.prompt, one)) for one in (p.first, p.second)] for p in pairs]
-        short = [row for both in rows for row in both if len(row) <= scorer.max_length]
-        distinct = list(dict.fromkeys(short))
+        rows = [_rows(scorer, pair) for pair in pairs]
+        distinct = list(dict.fromkeys(row for both in rows if not isinstance(both, Verdict) for row in both))
         scores = dict(zip(distinct, scorer(distinct), strict=True))
         return [
-            Verdict.from_scores(scores[first], scores[second], temperature=self.temperature)
-            if first in scores and second in scores
-            else _too_long(max(len(first), len(second)), scorer.max_length)
-            for first, second in rows
+            both
+            if isinstance(both, Verdict)
+            else Verdict.from_scores(*(scores[row] for row in both), temperature=self.temperature)
+            for both in rows
         ]
 
     def _open(self) -> Scorer:
@@ -97,5 +100,12 @@ def _messages(prompt: Prompt, answer: Completion) -> list[dict[str, Any]]:
     return [*asked, {"role": "assistant", "content": answer.text}]
 
 
-def _too_long(tokens: int, limit: int) -> Verdict:
-    return Verdict.error(f"prompt and answer have {tokens} tokens, more than {limit}")
+def _rows(scorer: Scorer, pair: Pair) -> list[tuple[int, ...]] | Verdict:
+    """Both conversations in tokens, or the verdict where one of them cannot be read."""
+    try:
+        rows = [scorer.encode(_messages(pair.prompt, one)) for one in (pair.first, pair.second)]
+    except ValueError as error:
+        return Verdict.error(f"its chat template does not take the conversation: {error}")
+    if (longest := max(map(len, rows))) > scorer.max_length:
+        return Verdict.error(f"prompt and answer have {longest} tokens, more than {scorer.max_length}")
+    return rows

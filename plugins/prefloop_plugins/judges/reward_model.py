@@ -20,6 +20,8 @@ import mlx.nn as nn
 from attrs import frozen
 
 from prefloop import UserError
+from prefloop.beginning import placed
+from prefloop.model.limits import check_ids, trained_length
 from prefloop.model.mlx_lm_internals import (
     download_model,
     model_classes,
@@ -28,6 +30,7 @@ from prefloop.model.mlx_lm_internals import (
     warn_of_window,
 )
 from prefloop.model.split import inference_attention, padded
+from prefloop.prompts.chat import render
 from prefloop_plugins.judges.question import cut_added_tokens, encode_quoted
 
 Ids = Sequence[int]
@@ -104,9 +107,16 @@ def load_scorer(path: str, *, quantize: Quantize, batch_size: int, max_length: i
             f"reward model '{path}': its tokenizer has no chat template, so how it wants to see a prompt "
             "and an answer is not known."
         )
-    longest = min(max_length, config.get("max_position_embeddings") or max_length)
+    longest = min(max_length, trained_length(config) or max_length)
     warn_of_window(config, f"reward model '{path}'", longest)
-    return Scorer(model, tokenizer, config.get("pad_token_id"), longest, batch_size)
+    scorer = Scorer(model, tokenizer, config.get("pad_token_id"), longest, batch_size)
+    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        row = scorer.encode(probe)
+    except ValueError as error:
+        raise UserError(f"reward model '{path}': its chat template takes no answer: {error}.") from error
+    check_ids(model, row, f"reward model '{path}': a conversation")
+    return scorer
 
 
 @frozen(eq=False)
@@ -124,14 +134,15 @@ class Scorer:
         """Token ids of a conversation that ends in the answer to be scored.
 
         Where a message spells out special or added tokens, it is encoded on its own, so that none of its
-        text becomes one; every other conversation is encoded as transformers does.
+        text becomes one; every other conversation is encoded as transformers does. Raises `ValueError` where
+        the chat template does not take the conversation, or leaves out a part of it.
         """
         texts = [str(message["content"]) for message in messages]
         if not any(len(cut_added_tokens(self.tokenizer, text)) > 1 for text in texts):
-            return tuple(self._plain(self._render(messages)))
+            return tuple(self._plain(render(self.tokenizer, messages)))
         marked = [{**message, "content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)]
         ids: list[int] = []
-        for piece in re.split("(\ue000[0-9]+\ue001)", self._render(marked)):
+        for piece in re.split("(\ue000[0-9]+\ue001)", render(self.tokenizer, marked)):
             if piece.startswith("\ue000"):
                 ids += encode_quoted(self.tokenizer, texts[int(piece[1:-1])])
             elif piece:
@@ -149,11 +160,6 @@ class Scorer:
             values: Any = self.model(tokens, ends).tolist()
             scores.update(zip(batch, values, strict=True))
         return [scores[i] for i in range(len(rows))]
-
-    def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        plain = [dict(message) for message in messages]
-        text: str = self.tokenizer.apply_chat_template(plain, tokenize=False)
-        return text
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
@@ -208,7 +214,7 @@ def _quantize(trunk: nn.Module, config: Mapping[str, Any], quantize: Quantize) -
 
 def _folder(path: str) -> Path:
     try:
-        local = Path(path).expanduser()
+        local = placed(Path(path).expanduser())
     except RuntimeError as error:  # the home of a user who is not there
         raise UserError(f"reward model '{path}': {error}.") from error
     if local.exists():

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attrs import frozen
 
-from prefloop.components import BaseJudge, Judge, adapt
-from prefloop.errors import StopRun, check_count
+from prefloop.components import BaseJudge, Judge, adapt, check_verdicts
+from prefloop.errors import StopRun
+from prefloop.runs.asking import asked
 from prefloop.types import Pair, Verdict
 
 CHUNK = 32
@@ -26,6 +27,8 @@ class Judged:
     """Spent on `verdicts`, not on `swapped`."""
     stopped: str | None = None
     """Why not all pairs were judged."""
+    failed: bool = False
+    """Whether that was a fault."""
     known: int = 0
     """How many of `verdicts` were in a ledger already."""
 
@@ -42,7 +45,7 @@ def judge_pairs(
     """
     verdicts: list[Verdict] = []
     swapped: list[Verdict | None] = []
-    seconds, stopped = 0.0, None
+    seconds, stopped = 0.0, None  # what stops it, a `StopRun`
     for chunk in _chunks(pairs, len(pairs) if _is_person(judge) else CHUNK):
         started = time.perf_counter()
         given, stopped = _ask(judge, chunk)
@@ -55,7 +58,8 @@ def judge_pairs(
         if stopped is not None:
             break
     swapped += [None] * (len(verdicts) - len(swapped))
-    return Judged(tuple(verdicts), tuple(swapped), seconds, stopped)
+    why, failed = (stopped.reason, stopped.failed) if stopped else (None, False)
+    return Judged(tuple(verdicts), tuple(swapped), seconds, why, failed=failed)
 
 
 def _chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
@@ -66,21 +70,21 @@ def _is_person(judge: Judge) -> bool:
     return adapt(judge, BaseJudge).interactive
 
 
-def _ask(judge: Judge, pairs: Sequence[Pair]) -> tuple[Sequence[Verdict], str | None]:
+def _ask(judge: Judge, pairs: Sequence[Pair]) -> tuple[Sequence[Verdict], StopRun | None]:
     """The verdicts, and why they are not all there."""
+    name = type(judge).__name__
     try:
-        verdicts = judge.judge(pairs)
+        with asked(name):
+            verdicts = judge.judge(pairs)
     except StopRun as stop:
-        return stop.verdicts, stop.reason
-    except KeyboardInterrupt:
-        return (), "interrupted from the keyboard"
-    check_count(type(judge).__name__, len(verdicts), len(pairs))
+        return stop.verdicts, stop
+    check_verdicts(name, verdicts, len(pairs))
     return verdicts, None
 
 
 def _ask_again(
     judge: Judge, pairs: Sequence[Pair], verdicts: Sequence[Verdict]
-) -> tuple[list[Verdict | None], str | None]:
+) -> tuple[list[Verdict | None], StopRun | None]:
     again: list[Verdict | None] = [None] * len(pairs)
     places = [i for i, v in enumerate(verdicts) if v.orders is None and v.status in ("ok", "tie")]
     if not places or _is_person(judge):

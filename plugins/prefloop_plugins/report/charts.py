@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from prefloop.text import duration
 from prefloop_plugins.rates import interval
 from prefloop_plugins.report import svg
 from prefloop_plugins.report.measures import PHASE, curve, length_differences, longer_wins, phases, stretches
 from prefloop_plugins.report.records import RunFiles
-from prefloop_plugins.report.words import duration, percent
+from prefloop_plugins.report.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

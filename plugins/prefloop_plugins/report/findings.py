@@ -7,7 +7,10 @@ are in the sentence, so that the reader can disagree with the threshold.
 
 from __future__ import annotations
 
-from prefloop.evaluation.stats import wilson
+from collections.abc import Callable
+
+from prefloop.evaluation.stats import COLLAPSED, wilson
+from prefloop.text import one_line
 from prefloop.types import Rate
 from prefloop_plugins.rates import interval
 from prefloop_plugins.report.measures import (
@@ -38,8 +41,6 @@ ERRORS = 0.05
 """Share of errors and abstentions that should be looked at."""
 IDLE = 0.1
 """Share of steps that may pass without an update."""
-DISTINCT = 0.7
-"""What share of its distinct n-grams a policy should keep."""
 SAME_ANSWER, SAME_ANSWER_PROMPTS = 0.3, 8
 """Share of prompts that get one and the same answer, of at least so many prompts."""
 SHRUNK = 0.5
@@ -60,11 +61,13 @@ def finished(run: RunFiles) -> Finding:
     reason = str(run.about("reason") or "").rstrip(".")
     why = f": {reason}" if reason else ""
     if run.status == "running":
-        why = "; it is still going on, or was killed"
+        why = "; it is still going on"
+    elif run.status == "interrupted":
+        why = "; it was killed"
     return Finding(
         "warning",
         "The run is not finished",
-        f"Its status is {run.status} after {how_far}{why}. What is below is what was there until then.",
+        f"Its status is {run.status} after {how_far}{why}. The numbers are those until then.",
     )
 
 
@@ -88,8 +91,7 @@ def claim(run: RunFiles) -> Finding:
         return Finding(
             "warning",
             "No win rate after training",
-            f"Of the verdicts on {plural(len(run.after.pairs), 'held-out prompt')} none counts: all are "
-            "errors or abstentions.",
+            "None of the verdicts on the held-out answers counts: all are errors or abstentions.",
         )
     rate = f"{interval(after)} on {plural(after.pairs, 'held-out prompt')}"
     if after.low <= 0.5 <= after.high:
@@ -240,7 +242,7 @@ def _distinct(run: RunFiles) -> Sign | None:
     if not found:
         return None
     changes = " and ".join(f"distinct-{n} went from {change(values, '.2f')}" for n, values in found.items())
-    bad = any(before > 0 and after < DISTINCT * before for before, after in found.values())
+    bad = any(before > 0 and after < COLLAPSED * before for before, after in found.values())
     hint = " (more text alone lowers it too)" if bad else ""
     return bad, f"Of held-out answers {changes}{hint}."
 
@@ -312,6 +314,15 @@ CHECKS = (
     who_judged,
 )
 _ORDER: tuple[Level, ...] = ("warning", "note", "unknown", "fine")
+
+
+Check = Callable[[RunFiles], Finding | None]
+
+
+def warnings(run: RunFiles, *checks: Check) -> list[str]:
+    """What these checks warn of, in a line each, for a terminal."""
+    found = (check(run) for check in checks)
+    return [f"{f.title}: {one_line(f.text, 1000)}" for f in found if f and f.level == "warning"]
 
 
 def findings(run: RunFiles) -> list[Finding]:

@@ -16,14 +16,14 @@ from attrs import frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from prefloop.text import printable
+from prefloop.text import duration, printable
 from prefloop.types import Pair, Verdict
 from prefloop_plugins.report import charts, curves, words
 from prefloop_plugins.report.findings import findings
 from prefloop_plugins.report.measures import steps_taken
 from prefloop_plugins.report.records import Finding, RunFiles
 from prefloop_plugins.report.svg import plotting
-from prefloop_plugins.report.words import change, duration, number, percent
+from prefloop_plugins.report.words import change, number, percent
 
 LONGEST_CONFIG = 20_000
 """Characters that are shown of a configuration."""

@@ -28,7 +28,7 @@ def read_run(path: Path) -> RunFiles:
     steps = (made for made in run.metrics().records if isinstance(made, StepMetrics))
     return RunFiles(
         name=run.name,
-        manifest=run.manifest,
+        manifest={**run.manifest, "status": run.status},
         config=run.config_text,
         settings=_spelled(run.settings),
         steps=tuple({"step": float(made.step), **_finite(made.metrics)} for made in steps),

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from prefloop.text import duration
 from prefloop.types import Evaluation, Rate
 from prefloop_plugins.rates import NOTHING, interval
 from prefloop_plugins.report.measures import longer_wins, phases, steps_taken
@@ -195,8 +196,18 @@ def provenance(run: RunFiles) -> list[Row]:
     commit = run.about("git", "commit")
     dirty = " (with changes that were not committed)" if run.about("git", "dirty") else ""
     found |= {"git commit": f"{commit}{dirty}" if commit else None}
+    machine = run.about("machine")
+    found |= {k: v for k, v in machine.items() if k not in found} if isinstance(machine, Mapping) else {}
     found |= {"started (UTC)": run.about("started"), "ended (UTC)": run.about("ended")}
-    return [(name, str(value)) for name, value in found.items() if value is not None]
+    rows = [(name, str(value)) for name, value in found.items() if value is not None]
+    return [*rows, *_changes(run)]
+
+
+def _changes(run: RunFiles) -> Iterator[Row]:
+    """What the run depends on that was changed when it went on; of contents, the first digits of the hash."""
+    for made in run.about("changes") or ():
+        before, after = (str(made.get(side))[:24] for side in ("before", "after"))
+        yield f"changed after step {made.get('step')}", f"{made.get('what')}, from {before} to {after}"
 
 
 def commands(run: RunFiles) -> str:
@@ -225,14 +236,6 @@ def number(value: float) -> str:
 def change(values: tuple[float, float], form: str = ".0%") -> str:
     """``20% to 35%``."""
     return f"{values[0]:{form}} to {values[1]:{form}}"
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 99.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def plural(count: int, thing: str) -> str:

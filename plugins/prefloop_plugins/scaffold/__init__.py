@@ -14,6 +14,7 @@ from string import Template
 
 from attrs import frozen
 
+import prefloop
 from prefloop.cli import main
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, KINDS, Registry
@@ -74,6 +75,10 @@ def _check_name(kind: str, name: str) -> None:
         raise UserError(
             f"'{name}' cannot be the name of a {kind}: use small letters and digits, words joined by a "
             f"hyphen, {LONGEST} characters at most, such as 'near-length'."
+        )
+    if (taken := _names(kind, name)["Class"]) in prefloop.__all__:
+        raise UserError(
+            f"a {kind} '{name}' would be the class {taken}, as prefloop's own is. Choose another name."
         )
     registry = Registry()
     offered = registry.commands if kind == "command" else registry.of_kind(kind)

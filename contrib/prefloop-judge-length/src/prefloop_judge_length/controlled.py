@@ -13,7 +13,8 @@ from attrs import define, evolve, field, frozen
 from attrs.validators import and_, gt, lt, optional
 
 from prefloop import BaseJudge, Judge, Pair, StopRun, Verdict, adapt
-from prefloop.errors import check_count, said_of
+from prefloop.components import check_verdicts
+from prefloop.errors import said_of
 from prefloop_judge_length.fit import Fit, Observation, fit, logistic
 from prefloop_judge_length.lengths import UNIT_HELP, Unit, difference, is_unit
 
@@ -94,6 +95,10 @@ class LengthControlled(BaseJudge):
     def close(self) -> None:
         adapt(self.inner, BaseJudge).close()
 
+    def depends_on(self) -> Sequence[str]:
+        """What the inner judge depends on."""
+        return adapt(self.inner, BaseJudge).depends_on()
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair. Raises `StopRun` and `UserError` as the inner judge does."""
         return [verdict for _, verdict in sorted(dict(self.answers(pairs)).items(), key=itemgetter(0))]
@@ -152,7 +157,7 @@ class LengthControlled(BaseJudge):
 
     def _counted(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
         with said_of("inner"):
-            check_count(type(self.inner).__name__, len(verdicts), len(pairs))
+            check_verdicts(type(self.inner).__name__, verdicts, len(pairs))
         return verdicts
 
     def _worth(self) -> Worth | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,3 +50,34 @@ def further_fields(_: Any, __: Attribute[Any], value: Mapping[str, Any]) -> None
     own = {"model", "messages", "logprobs", "top_logprobs", "stream", "n"} & set(value)
     if own:
         raise ValueError(f"'request' must not set {', '.join(sorted(own))}: the judge does")
+    if secret := next(_secrets(value, "request"), None):  # its value is not shown
+        raise ValueError(
+            f"'{secret}' looks like a key or a password, and 'request' is written to files. Put it into an "
+            f"environment variable and name that in 'api_key_env', such as {USUAL_NAME}"
+        )
+
+
+_SECRET_NAME = re.compile(
+    r"(?:proxy|x)?authorization|bearer|(?:\w*(?:api|access|secret|private))?key|\w*(?:password|passwd|secret)|"
+    r"(?:access|auth|api|bearer|refresh|id|session)?token|credentials?|cookie"
+)
+_SECRET_VALUE = re.compile(
+    r"(?:bearer|basic)\s+\S{8,}|(?:sk|pk|rk|hf|gsk|xai|ghp|gho|glpat|nvapi)[-_][\w-]{16,}|AIza[\w-]{30,}",
+    re.I,
+)
+
+
+def _secrets(value: Any, path: str) -> Iterator[str]:
+    """The paths of what is called, or looks, like a secret."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            below = f"{path}.{key}"
+            plain = re.sub(r"[-_ ]", "", str(key)).lower()
+            if _SECRET_NAME.fullmatch(plain) and isinstance(inner, str) and inner:
+                yield below
+            yield from _secrets(inner, below)
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from _secrets(inner, f"{path}.{place}")
+    elif isinstance(value, str) and _SECRET_VALUE.search(value):
+        yield path

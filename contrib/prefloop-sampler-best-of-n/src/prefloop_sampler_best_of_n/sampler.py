@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import Attribute, define, field
+from attrs import Attribute, define, field, fields
 from attrs.validators import ge, gt, in_, le
 
 from prefloop import (
@@ -22,7 +22,8 @@ from prefloop import (
     Verdict,
     adapt,
 )
-from prefloop.errors import check_count, said_of
+from prefloop.components import check_verdicts
+from prefloop.errors import said_of
 from prefloop_sampler_best_of_n.tournament import (
     Match,
     Result,
@@ -102,6 +103,7 @@ class BestOfN(BaseSampler):
     )
     stop: tuple[str | int, ...] = field(
         default=(),
+        validator=fields(Sampling).stop.validator,
         metadata={"help": "Texts and token ids at which a completion ends, besides the model's stop tokens."},
     )
     _prepared: bool = field(default=False, init=False, eq=False, repr=False)
@@ -121,6 +123,10 @@ class BestOfN(BaseSampler):
     def close(self) -> None:
         """Close the ranking judge."""
         adapt(self.judge, BaseJudge).close()
+
+    def depends_on(self) -> Sequence[str]:
+        """What the ranking judge depends on."""
+        return adapt(self.judge, BaseJudge).depends_on()
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         """One pair per prompt, in the order of `prompts`."""
@@ -161,7 +167,7 @@ class BestOfN(BaseSampler):
         except StopRun as stop:  # its verdicts belong to other pairs than those of the step
             raise StopRun(f"sampler.judge: {stop.reason}", failed=stop.failed) from stop
         with said_of("sampler.judge"):
-            check_count(type(self.judge).__name__, len(verdicts), len(pairs))
+            check_verdicts(type(self.judge).__name__, verdicts, len(pairs))
         return verdicts
 
 

@@ -58,28 +58,29 @@ def edit(text: str, path: Sequence[str], value: Any, *, remove: bool = False) ->
 
     Raises `UserError` where the draft is no YAML, or nothing can be put there.
     """
-    yaml = _yaml()
-    root = _parsed(yaml, text)
+    editor = _editor()
+    root = _parsed(editor, text)
     if remove:
         _remove(root, path)
     else:
         _put(root, path, value)
     written = io.StringIO()
-    yaml.dump(root, written)
+    editor.dump(root, written)
     return written.getvalue() if root else ""
 
 
-def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
+def _editor() -> YAML:
+    """Reads plain values only, and keeps what is around them."""
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096
+    editor.indent(mapping=2, sequence=4, offset=2)
+    return editor
 
 
-def _parsed(yaml: YAML, text: str) -> CommentedMap:
+def _parsed(editor: YAML, text: str) -> CommentedMap:
     try:
-        root = yaml.load(text)
+        root = editor.load(text)
     except YAMLError as error:
         raise UserError(f"the configuration is no YAML: {str(error).splitlines()[0]}.") from error
     if root is None:

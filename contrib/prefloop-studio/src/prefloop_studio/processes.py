@@ -6,28 +6,22 @@ run is going on, and stop it, without having started it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from pathlib import Path
 
 from prefloop import UserError
-
-LOCK = ".lock"
+from prefloop.runs.view import LOCK, is_held
 
 
 def holder_of(run: Path) -> int | None:
     """The process that holds the run in `run`: 0 where its number is not known, None where there is none."""
-    try:
-        with (run / LOCK).open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                written = lock.read(32).strip()
-                return int(written) if written.isdigit() else 0
-    except OSError:
+    if not is_held(run):
         return None
-    return None
+    try:
+        return int((run / LOCK).read_bytes())
+    except (OSError, ValueError):
+        return 0
 
 
 def stop(run: Path) -> None:

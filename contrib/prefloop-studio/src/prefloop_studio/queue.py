@@ -25,7 +25,7 @@ from attrs import asdict, evolve, frozen
 
 from prefloop import UserError
 from prefloop.runs.files import rewrite
-from prefloop_studio.processes import LOCK
+from prefloop.runs.view import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

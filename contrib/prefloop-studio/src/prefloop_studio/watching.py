@@ -194,11 +194,10 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any
 def state_of(run: RunView) -> dict[str, Any]:
     """Where a run stands, as its card and its head show it."""
     process = holder_of(run.path)
-    status = "interrupted" if run.status == "running" and process is None else run.status
     plan = run.plan
     return {
         "run": run.name,
-        "status": status,
+        "status": run.status,
         "alive": process is not None,
         "reason": run.manifest.get("reason"),
         "started": run.manifest.get("started"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import ClassVar
 
 import mlx.core as mx
@@ -30,12 +31,23 @@ class Tally(BaseJudge):
         default=1.0, metadata={"help": "Seconds to wait; it changes no verdict.", "identity": False}
     )
     _judged: int = field(default=0, init=False, eq=False)
+    _folder: Path | None = field(default=None, init=False, eq=False, repr=False)
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, eq=False, repr=False)
 
     def prepare(self) -> None:
         if len(self.letter) != 1:
             raise UserError(f"letter: '{self.letter}' is not one letter.")
         self._pool = ThreadPoolExecutor(1)
+
+    def attach(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def pairs_per_call(self) -> int | None:
+        return 4
+
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
 
     def close(self) -> None:
         if self._pool is not None:

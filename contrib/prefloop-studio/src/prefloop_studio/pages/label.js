@@ -58,7 +58,7 @@ class LabelPage {
 
   async start() {
     this.status = h("p.quiet", { role: "status" });
-    this.body = h("div");
+    this.body = h("div", { "aria-busy": "false" });
     const toggle = h("input", { type: "checkbox", checked: this.markdown, onchange: (event) => { this.markdown = event.target.checked; localStorage.setItem("prefloop-markdown", this.markdown ? "yes" : "no"); this.show(); } });
     fill(this.box, h("div.head", {}, h("div", {}, h("h1", {}, "Label"), h("a", { href: `#/run/${encodeURIComponent(this.name)}` }, this.name)),
       h("label.row.small", {}, toggle, "Markdown")), this.status, this.body);
@@ -124,9 +124,14 @@ class LabelPage {
     this.answer(key, event.shiftKey && Boolean(digit));
   }
 
+  setBusy(busy) {
+    this.busy = busy;
+    this.body.setAttribute("aria-busy", String(busy));
+  }
+
   async answer(choice, much = false) {
     if (this.busy || (choice === "u" ? !this.last : !this.question)) return;
-    this.busy = true;
+    this.setBusy(true); // a key that comes before the next pair is shown counts for nothing
     try {
       const about = choice === "u" ? this.last : { id: this.question.id, swapped: this.question.swapped, again: this.again };
       await post(url("runs", this.name, "labels"), { ...about, choice, much, who: me() });
@@ -137,7 +142,7 @@ class LabelPage {
       if (choice === "u") this.last = null;
       await this.next().catch(() => {});
     } finally {
-      this.busy = false;
+      this.setBusy(false);
     }
   }
 }
