@@ -151,6 +151,13 @@ def test_the_thinking_must_fit_the_context_of_the_model(writing: Any) -> None:
     assert verdict.reason.endswith("more than 296")
 
 
+def test_the_reply_must_fit_the_context_of_the_model_too(writing: Any) -> None:
+    writing(lambda question, written: spells("A", written), max_position_embeddings=300)
+    (read,) = LlmJudge().judge([pair("p", "x", "word " * 60)])
+    (replied,) = LlmJudge(read="reply").judge([pair("p", "x", "word " * 60)])
+    assert [v.reason.rpartition(" ")[2] for v in (read, replied) if v.reason] == ["300", "291"]
+
+
 # --- replies ----------------------------------------------------------------------------------------
 
 

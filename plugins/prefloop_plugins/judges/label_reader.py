@@ -70,6 +70,9 @@ class LabelReader:
     wrapper. Raises `ValueError` where the labels are not single, different tokens for this tokenizer.
     """
 
+    max_tokens = 0
+    """Nothing is written after a question."""
+
     def __init__(
         self,
         model: Any,

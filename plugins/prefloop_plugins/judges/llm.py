@@ -243,15 +243,15 @@ class LlmJudge(BaseJudge):
             raise UserError(f"judge model '{self.model}': {error}.") from error
         shortest = reader.encode("", "", "")
         check_ids(loaded.model, shortest, f"judge model '{self.model}': its question")
-        self._limit = self._longest_question(loaded, thinker)
+        written = reader.max_tokens + (thinker.overhead if thinker else 0)
+        self._limit = self._longest_question(loaded, written)
         if len(shortest) > self._limit:
             raise UserError(
                 f"judge model '{self.model}': its question has {len(shortest)} tokens before anything is "
                 f"quoted in it, and 'max_length' and the texts that the model takes leave {self._limit}. "
                 f"Shorten 'system'{', or lower max_thinking' if self.thinking else ''}."
             )
-        longest = self._limit + (thinker.overhead if thinker else 0)
-        warn_of_window(loaded.config, f"judge model '{self.model}'", longest)
+        warn_of_window(loaded.config, f"judge model '{self.model}'", self._limit + written)
         self._reader, self._thinker, self._loaded = reader, thinker, loaded
         return reader
 
@@ -280,17 +280,17 @@ class LlmJudge(BaseJudge):
             batch_size=self.batch_size,
         )
 
-    def _longest_question(self, loaded: Any, thinker: Thinker | None) -> int:
-        """Tokens that a question may have, so that it fits the model together with its thought."""
+    def _longest_question(self, loaded: Any, written: int) -> int:
+        """Tokens that a question may have, so that it fits the model with what is `written` after it."""
         from prefloop.model.limits import trained_length
 
         trained_for = trained_length(loaded.config)
         if not trained_for:
             return self.max_length
-        left = trained_for - (thinker.overhead if thinker else 0)
-        if left <= 0:
+        left = trained_for - written
+        if left <= 0 and self.thinking:
             raise UserError(
                 f"judge model '{self.model}': a thought of {self.max_thinking} tokens leaves no room for the "
                 f"question, as the model takes {trained_for} tokens. Lower 'max_thinking'."
             )
-        return min(self.max_length, left)
+        return min(self.max_length, max(left, 0))
