@@ -64,7 +64,7 @@ class StepMetrics:
 def judgement_key(judge: JudgeIdentity, pair: Pair) -> str:
     """Equal for two questions that are one: the same judge, with the same options, about the same pair."""
     who = [judge.name, judge.version, judge.options]
-    what = [pair.prompt.id, _prompt_to_json(pair.prompt), pair.first.text, pair.second.text]
+    what = [pair.prompt.id, prompt_to_json(pair.prompt), pair.first.text, pair.second.text]
     return hashlib.sha256(json.dumps([who, what], sort_keys=True).encode()).hexdigest()
 
 
@@ -91,7 +91,7 @@ def judgement_to_json(judgement: Judgement) -> dict[str, Any]:
         "judge_version": judge.version,
         "judge_options": judge.options,
         "prompt_id": pair.prompt.id,
-        "prompt": _prompt_to_json(pair.prompt),
+        "prompt": prompt_to_json(pair.prompt),
         "first": _completion_to_json(pair.first),
         "second": _completion_to_json(pair.second),
         **_verdict_to_json(judgement.verdict),
@@ -104,7 +104,7 @@ def judgement_from_json(line: Mapping[str, Any]) -> Judgement:
         raise RowError("is not a judgement: it lacks a prompt, two completions, a probability or a status")
     first, second = (_completion_from_json(line[side], side) for side in ("first", "second"))
     judge = JudgeIdentity(*(str(line.get(f"judge{part}") or "") for part in ("", "_version", "_options")))
-    prompt = _prompt_from_json(line["prompt"], str(line.get("prompt_id") or ""))
+    prompt = prompt_from_json(line["prompt"], str(line.get("prompt_id") or ""))
     seconds = line.get("seconds")
     return Judgement(
         step=int(line.get("step") or 0),
@@ -122,11 +122,12 @@ def is_judgement(line: Mapping[str, Any]) -> bool:
     return all(column in line for column in columns) and isinstance(line["first"], Mapping)
 
 
-def _prompt_to_json(prompt: Prompt) -> list[dict[str, Any]] | str:
+def prompt_to_json(prompt: Prompt) -> list[dict[str, Any]] | str:
+    """The messages of a prompt, or its text where it has none."""
     return [dict(message) for message in prompt.messages] or prompt.text
 
 
-def _prompt_from_json(found: Any, id: str) -> Prompt:
+def prompt_from_json(found: Any, id: str) -> Prompt:
     """A prompt as it was judged; its token ids are not in the ledger."""
     if isinstance(found, str):
         return Prompt((), found, id=id)

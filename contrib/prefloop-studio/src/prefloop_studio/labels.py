@@ -4,10 +4,10 @@
     labels/answers.jsonl      a line for each answer; of several about one pair, the last counts
     labels/leases/<id>        a pair that somebody is looking at, so that two people get different ones
 
-A question is ``{"id", "prompt", "first", "second"}``, where the prompt is a text or chat messages. An
-answer is ``{"id", "status", "probability", "reason", "who", "at"}`` as in the ledger, about the pair as it
-was asked, or ``{"id", "status": "taken back", …}``. One with ``"again": true`` is a second look at a pair,
-which measures how far a person agrees with themselves and is not learnt from. Any program may append
+A question is ``{"id", "prompt_id", "prompt", "first", "second"}``, where the prompt is a text or chat
+messages. An answer is ``{"id", "status", "probability", "reason", "who", "at"}`` as in the ledger, about the
+pair as it was asked, or ``{"id", "status": "taken back", …}``. One with ``"again": true`` is a second look at
+a pair, which measures how far a person agrees with themselves and is not learnt from. Any program may append
 answers under the lock ``labels/.lock``; the judge reads them as they come, and answers to what a run asked
 before it was killed count when it asks again.
 """
@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, frozen
 
-from prefloop import Completion, Pair, Prompt, UserError, Verdict
+from prefloop import Completion, Pair, UserError, Verdict
 from prefloop.runs.files import append_lines, parse_line
+from prefloop.runs.records import prompt_from_json, prompt_to_json
 from prefloop.runs.view import read_new
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class LabelQueue:
 
 def id_of(pair: Pair) -> str:
     """The same for two pairs of one prompt and the same two answers."""
-    what = [pair.prompt.id, _prompt_to_json(pair.prompt), pair.first.text, pair.second.text]
+    what = [pair.prompt.id, prompt_to_json(pair.prompt), pair.first.text, pair.second.text]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 
 
@@ -226,19 +227,13 @@ def _says(answer: Answer) -> tuple[Any, ...]:
     return answer.status, answer.probability, answer.reason
 
 
-def _prompt_to_json(prompt: Prompt) -> Any:
-    return [dict(message) for message in prompt.messages] or prompt.text
-
-
 def _question_to_json(id: str, pair: Pair) -> dict[str, Any]:
-    prompt = {"prompt_id": pair.prompt.id, "prompt": _prompt_to_json(pair.prompt), "text": pair.prompt.text}
+    prompt = {"prompt_id": pair.prompt.id, "prompt": prompt_to_json(pair.prompt)}
     return {"id": id, **prompt, "first": pair.first.text, "second": pair.second.text}
 
 
 def _question_from_json(row: Mapping[str, Any]) -> Question:
-    found = row["prompt"]
-    messages = tuple(found) if isinstance(found, list) else ()
-    prompt = Prompt((), str(row.get("text") or ""), messages, id=str(row.get("prompt_id") or ""))
+    prompt = prompt_from_json(row["prompt"], str(row.get("prompt_id") or ""))
     first, second = (Completion((), str(row[side])) for side in ("first", "second"))
     return Question(str(row["id"]), Pair(prompt, first, second))
 
