@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from prefloop import Policy, UserError, load_config, open_run
+from prefloop import Policy, UserError, open_run
+from prefloop.beginning import beginning_of, begun
 from prefloop.cpu import blas
 from prefloop.model.adapters import ADAPTERS, load_adapters
+from prefloop.prompts.chat import encode_prompt
+from prefloop_plugins.commands.evaluating import run_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,14 +37,17 @@ class Talker:
 
     run: Path
     policy: Policy
+    thinking: bool
+    """Whether the run's prompts let the model think."""
     loaded: tuple[str, float] = ("", 0.0)
 
     @classmethod
     def of(cls, run: Path) -> Talker:
         """Load them. Raises `UserError` where that fails."""
-        config = load_config(run / "config.yaml")
-        policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
-        return cls(run, policy)
+        config = run_settings(run)
+        with begun(beginning_of(open_run(run).manifest)):
+            policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
+        return cls(run, policy, config.prompts.thinking)
 
     def answer(self, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """What the model `source` says to `messages`, piece by piece, and in the end how."""
@@ -51,16 +57,13 @@ class Talker:
 
         step = self._newest() if asked["source"] == "policy" else None
         tokenizer = self.policy.tokenizer
-        if tokenizer.has_chat_template:
-            prompt = tokenizer.apply_chat_template(list(asked["messages"]), add_generation_prompt=True)
-        else:
-            prompt = tokenizer.encode(str(asked["messages"][-1]["content"]))
+        prompt = encode_prompt(tokenizer, asked["messages"], thinking=self.thinking)
         mx.random.seed(int(asked["seed"]))
         sampler = make_sampler(temp=float(asked["temperature"]), top_p=float(asked["top_p"]))
         started, count, ended = time.perf_counter(), 0, "length"
         model = self._model(str(asked["source"]))
         for piece in stream_generate(
-            model, tokenizer, prompt, max_tokens=int(asked["max_tokens"]), sampler=sampler
+            model, tokenizer, list(prompt), max_tokens=int(asked["max_tokens"]), sampler=sampler
         ):
             count, ended = piece.generation_tokens, piece.finish_reason or ended
             yield {"text": piece.text}
