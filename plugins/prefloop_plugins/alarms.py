@@ -57,7 +57,7 @@ class Alarm:
 
 def repetition(first: Means, now: Means) -> Alarm | None:
     """Answers that say the same over and over, within and among themselves."""
-    if not {"distinct_2"} <= first.keys() & now.keys():
+    if "distinct_2" not in first or "distinct_2" not in now:
         return None
     before, after = first["distinct_2"], now["distinct_2"]
     text = f"answers repeat themselves: distinct-2 fell from {before:.2f} in the first steps to {after:.2g}."

@@ -176,14 +176,17 @@ def sweep(folder: Path, own: re.Pattern[str]) -> None:
         _remove(left)
 
 
+_SIGNATURE = b"# sha256 of what follows: "
+
+
 def signed(content: bytes) -> bytes:
     """A text under a line with its hash."""
-    return b"# sha256 of what follows: %s\n" % hashlib.sha256(content).hexdigest().encode() + content
+    return _SIGNATURE + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
 def is_signed(content: bytes) -> bool:
     """Whether a text begins with such a line, as it does not where an old version wrote it."""
-    return content.startswith(b"# sha256 of what follows: ")
+    return content.startswith(_SIGNATURE)
 
 
 def is_as_written(content: bytes) -> bool:

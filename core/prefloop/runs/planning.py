@@ -116,7 +116,7 @@ def make_plan(
     remedy = "prompts.max_length or sampler.max_completion_length"
     window = beyond_window(loop.policy.loaded.config, "policy", longest_of_all + completion, remedy)
     shortage = "" if on_cpu() else _shortage(memory, division, limit_gb)
-    said = (_beyond_training(loop, longest_of_all + completion), _endless(loop), *_slow_weights(loop))
+    said = (_beyond_training(loop, longest_of_all + completion), _endless(loop), _slow_weights(loop))
     return Plan(
         parameters=int(get_total_parameters(loop.policy.model)),
         trained_parameters=sum(v.size for v in trained.values()),
@@ -166,17 +166,15 @@ def _endless(loop: Loop) -> str:
     )
 
 
-def _slow_weights(loop: Loop) -> list[str]:
+def _slow_weights(loop: Loop) -> str:
     """What is to be said of quantized weights on a CPU: they save memory there, and no time."""
-    slow = on_cpu() and "quantization" in loop.policy.loaded.config
-    return [_SLOW_WEIGHTS] if slow else []
-
-
-_SLOW_WEIGHTS = (
-    "model: its weights are quantized, which is slow on mlx's CPU back end: steps of a model with 135 M "
-    "parameters took 7 times as long in 4 bits. If the memory allows it, leave model.quantize out, or take a "
-    "model that is not quantized."
-)
+    if not on_cpu() or "quantization" not in loop.policy.loaded.config:
+        return ""
+    return (
+        "model: its weights are quantized, which is slow on mlx's CPU back end: steps of a model with 135 M "
+        "parameters took 7 times as long in 4 bits. If the memory allows it, leave model.quantize out, or "
+        "take a model that is not quantized."
+    )
 
 
 def divide(estimate: Callable[[int, int], Memory], loop: Loop, budget: float) -> Division:
@@ -255,9 +253,7 @@ class Estimator:
         output = [arrays(module.trainable_parameters()) for module in model.head_modules()]
         return {
             "H": hidden,
-            "I": int(
-                np.max(config.get("intermediate_size") or 4 * hidden)
-            ),  # gemma3n's is one for each layer
+            "I": int(np.max(config.get("intermediate_size") or 4 * hidden)),  # gemma3n has one a layer
             "Q": heads * width,
             "K": int(config.get("num_key_value_heads") or heads) * width,
             "A": heads,

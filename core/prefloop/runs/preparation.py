@@ -286,13 +286,10 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
 
 
 def _verdicts(config: Config, pairs: Sequence[Pair]) -> list[Verdict]:
-    """The judge's verdicts. Raises `UserError` where it stops the run instead."""
+    """The judge's verdicts. Raises `StopRun` where it stops the run instead."""
     name = type(config.judge).__name__
-    try:
-        with asked(name, config.judging.timeout and config.judging.timeout * len(pairs)):
-            verdicts = adapt(config.judge, BaseJudge).judge(pairs)
-    except StopRun as stop:
-        raise UserError(stop.reason) from stop
+    with asked(name, config.judging.timeout and config.judging.timeout * len(pairs)):
+        verdicts = adapt(config.judge, BaseJudge).judge(pairs)
     check_verdicts(name, verdicts, len(pairs))
     return verdicts
 

@@ -138,7 +138,8 @@ class RunView:
             text = why if file.exists() else f"There is no {CONFIG}."
             self._problems[CONFIG] = (Damage(CONFIG, None, text),)
             return {}
-        if is_signed(file.read_bytes()) and not is_as_written(file.read_bytes()):
+        content = file.read_bytes()
+        if is_signed(content) and not is_as_written(content):
             text = f"{CONFIG} was changed: it is not what the run wrote."
             self._problems[CONFIG] = (Damage(CONFIG, None, text),)
         return found
