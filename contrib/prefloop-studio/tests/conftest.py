@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -42,3 +45,12 @@ def client(runs: Path) -> TestClient:
     """Who knows the token and asks by the right name."""
     app = application(runs, TOKEN, {HOST})
     return TestClient(app, base_url=f"http://{HOST}", headers={"x-prefloop-token": TOKEN})
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60) -> Any:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if found := what():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not come")

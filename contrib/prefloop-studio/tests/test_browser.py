@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import wait_for
 from prefloop.runs.files import append_lines
 from prefloop_plugins.commands.exporting import export_pairs
 from prefloop_studio import drafts
@@ -114,15 +115,6 @@ def studio(runs: Path, chromium: Any) -> Iterator[Studio]:
             os.kill(process, signal.SIGKILL)
     assert made.errors == []
     assert {host.partition(":")[0] for host in made.hosts} == {"127.0.0.1"}, "another host was asked"
-
-
-def wait_for(what: Callable[[], object], seconds: float = 60) -> Any:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if found := what():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
 
 
 def tile(page: Any, name: str) -> str:

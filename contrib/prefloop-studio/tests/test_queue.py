@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from conftest import wait_for
 from prefloop_studio.processes import holder_of
 
 DRAFT = """\
@@ -21,15 +20,6 @@ sampler: {max_completion_length: 8}
 training: {batch_size: 4, iters: ITERS, save_every: 1}
 evaluation: {held_out: 0}
 """
-
-
-def wait_for(what: Callable[[], object], seconds: float = 60) -> object:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if found := what():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
 
 
 def card(client: TestClient, name: str) -> dict[str, object]:

@@ -114,6 +114,6 @@ class Acting:
         path = self.library.path(name)
         if holder_of(path) is not None:
             raise UserError(f"'{name}' is going on already.")
-        if any(entry.run == name and entry.state != "failed" for entry in self.queue.entries()):
+        if self.queue.holds(name):
             raise UserError(f"'{name}' waits for its turn already.")
         return self.queue.add(name, resume=True, overrides=overrides)

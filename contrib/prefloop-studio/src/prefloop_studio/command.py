@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 
 from prefloop import UserError
+from prefloop.cli.common import PathOnDisk
 
 PORT = 8137
 
 
 @click.command()
-@click.argument("runs", default="runs", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("runs", default="runs", type=PathOnDisk(file_okay=False))
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Port to listen on; {PORT}, or a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from prefloop.config.dump import to_plain
 from prefloop.config.yaml_nodes import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _PROBLEM = re.compile(
     r"(?:\S*draft\.yaml:(?P<line>\d+): )?(?:(?P<path>[\w-]+(?:\.[\w-]+)*): )?(?P<text>.*)", re.S
@@ -30,9 +31,7 @@ def read(text: str) -> dict[str, Any]:
     A problem is ``{"line", "path", "text"}`` in the words of the command line; `resolved` is null where
     there is one.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "draft.yaml"
-        file.write_text(text, encoding="utf-8", errors="replace")
+    with as_file(text) as file:
         written = _written(file)
         try:
             config = load_config(file)
@@ -47,10 +46,17 @@ def read(text: str) -> dict[str, Any]:
 
 def resolved(text: str) -> Config:
     """The configuration that a draft is. Raises `UserError`."""
+    with as_file(text) as file:
+        return load_config(file)
+
+
+@contextmanager
+def as_file(text: str) -> Iterator[Path]:
+    """The draft as a file, for what reads only such; gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "draft.yaml"
         file.write_text(text, encoding="utf-8", errors="replace")
-        return load_config(file)
+        yield file
 
 
 def edit(text: str, path: Sequence[str], value: Any, *, remove: bool = False) -> str:
@@ -93,7 +99,7 @@ def _parsed(editor: YAML, text: str) -> CommentedMap:
 def _put(node: Any, path: Sequence[str], value: Any) -> None:
     """Walk down to where the value belongs; a short form on the way is written out where it has a name."""
     for here, key in enumerate(path[:-1]):
-        place: Any = int(key) if isinstance(node, CommentedSeq) and key.isdecimal() else key
+        place = _place(node, key)
         try:
             child = node[place]
         except (LookupError, TypeError):
@@ -102,11 +108,15 @@ def _put(node: Any, path: Sequence[str], value: Any) -> None:
             child = _long_form(path[: here + 1], child)
             node[place] = child
         node = child
-    last: Any = int(path[-1]) if isinstance(node, CommentedSeq) and path[-1].isdecimal() else path[-1]
     try:
-        node[last] = value
+        node[_place(node, path[-1])] = value
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{'.'.join(path)}: nothing can be put there.") from error
+
+
+def _place(node: Any, key: str) -> Any:
+    """What a key of a path is in `node`: of a list, a number."""
+    return int(key) if isinstance(node, CommentedSeq) and key.isdecimal() else key
 
 
 def _long_form(path: Sequence[str], short: Any) -> CommentedMap:
@@ -118,7 +128,7 @@ def _long_form(path: Sequence[str], short: Any) -> CommentedMap:
 
 def _remove(node: Any, path: Sequence[str]) -> None:
     """Take a key out, and what is empty without it."""
-    key: Any = int(path[0]) if isinstance(node, CommentedSeq) and path[0].isdecimal() else path[0]
+    key = _place(node, path[0])
     try:
         child = node[key]
     except (LookupError, TypeError):

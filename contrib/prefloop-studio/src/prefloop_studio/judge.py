@@ -13,6 +13,7 @@ from attrs import define, field
 from attrs.validators import ge, instance_of, optional
 
 from prefloop import BaseJudge, Pair, StopRun, UserError, Verdict
+from prefloop_plugins.judges.human import SAME
 from prefloop_studio.labels import LabelQueue
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _LOOKS = 0.2
 """Seconds between looks for answers."""
-SAME = "both answers are the same"
 
 
 @define

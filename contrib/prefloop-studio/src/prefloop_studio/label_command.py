@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from prefloop import StopRun, UserError, open_run
+from prefloop.cli.common import PathOnDisk
 from prefloop_studio.labels import TAKEN_BACK, Answer, LabelQueue
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PathOnDisk())
 @click.option("--wait/--no-wait", default=True, help="Wait for more pairs when none is left.")
 def label(run: Path, wait: bool) -> None:
     """Answer the pairs that RUN, whose judge is `web`, waits for; the same queue as in the browser."""

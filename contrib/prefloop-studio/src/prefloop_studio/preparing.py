@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +16,7 @@ from prefloop_studio import drafts, sources
 from prefloop_studio.answers import Answer, body_of, text_in
 from prefloop_studio.form import form
 from prefloop_studio.library import NAME
+from prefloop_studio.processes import run_command
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -89,7 +87,7 @@ class Preparing:
     def _start(self, text: str, name: str | None) -> dict[str, Any]:
         config = drafts.resolved(text)
         folder = self.library.new(name or self._free_name(config))
-        if any(entry.run == folder.name and entry.state != "failed" for entry in self.queue.entries()):
+        if self.queue.holds(folder.name):
             raise UserError(f"a run called '{folder.name}' waits for its turn already.")
         placed = drafts.edit(text, ["output", "path"], str(folder))
         return asdict(self.queue.add(folder.name, placed))
@@ -119,16 +117,8 @@ def _edit(text: str, path: list[str], body: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(text: str) -> dict[str, Any]:
     """A dry run is a process of its own, so that a large model is gone when it ends."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "draft.yaml"
-        file.write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "prefloop", "train", str(file), "--dry-run"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PLAN_SECONDS
-            )
-        except subprocess.TimeoutExpired as error:
-            raise UserError(f"the dry run was given up after {PLAN_SECONDS} seconds.") from error
+    with drafts.as_file(text) as file:
+        done = run_command(["train", str(file), "--dry-run"], PLAN_SECONDS, "the dry run")
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     said = done.stderr.replace(str(file), "the configuration").strip()
     return {"ready": done.returncode == 0, "lines": lines, "said": said, "machine": sources.machine()}

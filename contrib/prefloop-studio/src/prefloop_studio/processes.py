@@ -1,4 +1,4 @@
-"""Training as processes of their own, which go on when the server ends.
+"""The processes of runs, and commands that the pages wait for.
 
 A run's process holds the lock on its folder and has written its number into it, so anybody can tell whether a
 run is going on, and stop it, without having started it.
@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefloop import UserError
 from prefloop.runs.view import LOCK, is_held
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def holder_of(run: Path) -> int | None:
@@ -32,3 +38,14 @@ def stop(run: Path) -> None:
     if not process:
         raise UserError(f"'{run.name}' is going on, but which process it is cannot be told.")
     os.kill(process, signal.SIGTERM)
+
+
+def run_command(arguments: Sequence[str], seconds: float, what: str) -> subprocess.CompletedProcess[str]:
+    """Run `prefloop` with these arguments. Raises `UserError` where `what`, in words, takes too long."""
+    command = [sys.executable, "-m", "prefloop", *arguments]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{what} was given up after {seconds:g} seconds.") from error

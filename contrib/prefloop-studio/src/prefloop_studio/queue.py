@@ -69,6 +69,10 @@ class Queue:
                 found.append(Entry(**json.loads(file.read_text(encoding="utf-8"))))
         return found
 
+    def holds(self, run: str) -> bool:
+        """Whether the run called `run` waits or is being started."""
+        return any(entry.run == run and entry.state != "failed" for entry in self.entries())
+
     def add(
         self, run: str, config: str = "", *, resume: bool = False, overrides: Sequence[str] = ()
     ) -> Entry:

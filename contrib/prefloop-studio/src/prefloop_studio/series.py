@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 2000
 """Points of one series that are sent."""
-_KEPT = 6
-"""Runs of which the columns are kept, only to be quicker: they are read again from the cursor on."""
+_KEPT = 8_000_000
+"""Numbers that are kept of the runs looked at last, only to be quicker: then only what is new is read."""
 
 
 @define
@@ -36,6 +36,11 @@ class Columns:
     values: dict[str, NDArray[np.float64]] = field(factory=dict)
     evaluations: list[dict[str, Any]] = field(factory=list)
     lock: Lock = field(factory=Lock, repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many numbers these are."""
+        return len(self.steps) * (1 + len(self.values))
 
     def read(self, path: Path) -> None:
         """Take in what is new in the run's files."""
@@ -69,7 +74,7 @@ class ColumnCache:
         with self._lock:
             columns = self._kept.setdefault(path, Columns())
             self._kept.move_to_end(path)
-            while len(self._kept) > _KEPT:
+            while len(self._kept) > 1 and sum(kept.size for kept in self._kept.values()) > _KEPT:
                 self._kept.popitem(last=False)
         columns.read(path)
         return columns

@@ -34,30 +34,16 @@ def machine() -> dict[str, Any]:
 
 def models() -> list[dict[str, Any]]:
     """Models that need no download: embedded, in folders here, and in the Hub's cache, with bytes."""
-    found = [
-        {
-            "path": f"{PREFIX}policy",
-            "where": "comes with prefloop",
-            "bytes": _size(local_path(f"{PREFIX}policy")),
-        }
-    ]
+    found = [_embedded("policy")]
     for folder in _folders(Path.cwd()):
         if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")):
             found.append({"path": _relative(folder), "where": "folder", "bytes": _size(folder)})
-    return found + [
-        {"path": repo.repo_id, "where": "Hub cache", "bytes": repo.size_on_disk} for repo in _cached("model")
-    ]
+    return found + _cached("model")
 
 
 def data_sets() -> list[dict[str, Any]]:
     """Files of prompts here, and data sets in the Hub's cache."""
-    found = [
-        {
-            "path": f"{PREFIX}prompts",
-            "where": "comes with prefloop",
-            "bytes": _size(local_path(f"{PREFIX}prompts")),
-        }
-    ]
+    found = [_embedded("prompts")]
     for folder in (Path.cwd(), *_folders(Path.cwd())):
         files = (file for file in sorted(folder.iterdir()) if file.suffix in DATA and file.is_file())
         skipped = ("config.json", "run.json", "tokenizer.json", "adapter_config.json", "metrics.jsonl")
@@ -66,10 +52,7 @@ def data_sets() -> list[dict[str, Any]]:
             for file in files
             if file.name not in skipped and not file.name.startswith("tokenizer")
         ]
-    return found[:MOST] + [
-        {"path": repo.repo_id, "where": "Hub cache", "bytes": repo.size_on_disk}
-        for repo in _cached("dataset")
-    ]
+    return found[:MOST] + _cached("dataset")
 
 
 def preview(path: str) -> dict[str, Any]:
@@ -112,7 +95,12 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.glob("*") if file.is_file())
 
 
-def _cached(kind: str) -> list[Any]:
+def _embedded(name: str) -> dict[str, Any]:
+    path = f"{PREFIX}{name}"
+    return {"path": path, "where": "comes with prefloop", "bytes": _size(local_path(path))}
+
+
+def _cached(kind: str) -> list[dict[str, Any]]:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -120,4 +108,5 @@ def _cached(kind: str) -> list[Any]:
         repos = [repo for repo in scan_cache_dir().repos if repo.repo_type == kind]
     except CacheNotFound:
         return []
-    return sorted(repos, key=lambda repo: str(repo.repo_id))[:MOST]
+    first = sorted(repos, key=lambda repo: str(repo.repo_id))[:MOST]
+    return [{"path": repo.repo_id, "where": "Hub cache", "bytes": repo.size_on_disk} for repo in first]

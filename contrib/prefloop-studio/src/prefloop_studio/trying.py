@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from starlette.routing import Route
 from prefloop import UserError
 from prefloop.runs.view import read_judgements
 from prefloop_studio.answers import Answer, body_of, text_in
+from prefloop_studio.processes import run_command
 from prefloop_studio.watching import judgement_row
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ def _judge(first: str, second: str | None, pairs: str, run: Path | None) -> dict
             file.write_text(_under_judge(text), encoding="utf-8", errors="replace")
         against = ["--against", str(files[1])] if second else []
         ledger = folder / "ledger.jsonl"
-        command = [sys.executable, "-m", "prefloop", "judge", str(files[0]), str(run or asked), *against]
-        said = _run([*command, "--limit", str(MOST), "--ledger", str(ledger), "--json"], folder)
+        arguments = ["judge", str(files[0]), str(run or asked), *against]
+        said = _said([*arguments, "--limit", str(MOST), "--ledger", str(ledger), "--json"], folder)
         rows = [judgement_row(judgement) for judgement in read_judgements(ledger).records]
     judges = [
         {**row, "config": place} for row, place in zip(said["judges"], ("first", "second"), strict=False)
@@ -76,14 +75,9 @@ def _under_judge(text: str) -> str:
     return "judge:\n" + "".join(f"  {line}\n" for line in text.splitlines())
 
 
-def _run(command: list[str], folder: Path) -> dict[str, Any]:
+def _said(arguments: list[str], folder: Path) -> dict[str, Any]:
     """The JSON that the command prints. Raises `UserError` with what it says where it fails."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"the judge was given up after {SECONDS} seconds.") from error
+    done = run_command(arguments, SECONDS, "the judge")
     if done.returncode:
         errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.strip()]
         raise UserError(*(line.replace(f"{folder}/", "") for line in errors[-5:] or ["the judge failed."]))
