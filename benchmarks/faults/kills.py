@@ -139,8 +139,10 @@ def _interrupt(kind: str, run: Path, dice: random.Random) -> list[str] | None:
     code = process.wait(PATIENCE)
     if code == 0:
         return None
-    wrong = ["traceback"] if b"Traceback" in said.read_bytes() else []
-    return wrong + ([] if code in (130, -number) else ["not resumed"])
+    traceback = b"Traceback" in (text := said.read_bytes())
+    if traceback and b"/prefloop/" not in text:
+        return []  # Python's own, from the moments in which it starts and has not met prefloop
+    return ["traceback"] * traceback + ["not resumed"] * (code not in (130, -number))
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:

@@ -6,9 +6,10 @@ import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
+if TYPE_CHECKING:  # `prefloop` itself imports this module, and Ctrl-C shows a traceback until it is there
+    import attrs
 
 C = TypeVar("C", bound=type)
 
@@ -49,6 +50,8 @@ def with_former_names(cls: C) -> C:
 
     They are what the metadata of a field have in ``formerly`` and ``former_values``.
     """
+    import attrs
+
     fields = attrs.fields(cls)
     former = {name: field.name for field in fields for name in former_names(field)}
     former_values = {field.name: field.metadata.get("former_values", {}) for field in fields}

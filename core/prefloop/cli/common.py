@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,18 @@ class PathOnDisk(click.Path):
 
 
 def configure_process() -> str | None:
-    """Keep the libraries' own advice out of the output, and load a fast BLAS before anything imports mlx.
+    """Keep the libraries' own advice out of the output, and load a fast BLAS, then mlx.
 
-    Returns the library, or None where none was found or needed.
+    Ctrl-C ends the process at once while mlx begins, which makes an error of its own out of an interrupt.
+    Returns the BLAS library, or None where none was found or needed.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return blas.use_fastest()
+    library = blas.use_fastest()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        import mlx.core  # noqa: F401
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return library
