@@ -28,8 +28,6 @@ PRESETS = [
         {"alpha": 0.5},
         DPO | {"sampler": {"use": "policy-reference"}, "bonuses": [{"use": "optimism", "alpha": 0.5}]},
     ),
-    ("iterative_dpo", {}, DPO | {"sampler": {"use": "policy", "refresh_every": 100}}),
-    ("iterative_dpo", {"refresh_every": 5}, DPO | {"sampler": {"use": "policy", "refresh_every": 5}}),
     ("offline_dpo", {}, DPO | {"sampler": {"use": "dataset"}, "judge": {"use": "label"}}),
 ]
 

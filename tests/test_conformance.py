@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefloop import Policy
-from prefloop_plugins.algorithms import IterativeDpo, OfflineDpo, OnlineDpo, Xpo, XpoPaper
+from prefloop_plugins.algorithms import OfflineDpo, OnlineDpo, Xpo, XpoPaper
 from prefloop_plugins.bonuses import Kl, Optimism
 from prefloop_plugins.judges.cascade import CascadeJudge
 from prefloop_plugins.judges.committee import CommitteeJudge
@@ -118,10 +118,6 @@ class TestPolicyReferenceSampler(SamplerSuite):
     component = PolicyReferenceSampler(max_completion_length=12)
 
 
-class TestPolicySamplerOfAWhileAgo(SamplerSuite):
-    component = PolicySampler(refresh_every=4, max_completion_length=6)
-
-
 class TestDatasetSampler(SamplerSuite):
     component = DatasetSampler()
 
@@ -136,10 +132,6 @@ class TestXpo(AlgorithmSuite):
 
 class TestXpoPaper(AlgorithmSuite):
     component = XpoPaper()
-
-
-class TestIterativeDpo(AlgorithmSuite):
-    component = IterativeDpo(refresh_every=50)
 
 
 class TestOfflineDpo(AlgorithmSuite):

@@ -57,7 +57,7 @@ def test_the_page_on_runs_has_the_metrics_that_a_run_writes(tmp_path: Path) -> N
         "algorithm": "xpo",
         "judge": "embedded:judge",
         "sampler": {"max_completion_length": 16},
-        "training": {"batch_size": 8, "iters": 2},
+        "training": {"batch_size": 8, "iters": 2, "rollout": 2},
         "evaluation": {"held_out": 4, "answer_column": "answer"},
         "output": str(tmp_path / "run"),
     }

@@ -107,7 +107,7 @@ class Extremes:
             "judging": self.some(0.3, ties=["drop", "half", *["keep"] * ("soft_labels" in loss)], window=[0, 1, 10**9], max_errors=[0.0, 1.0]),
             "evaluation": {"held_out": held_out},
             "output": {"path": str(folder), "report": dice.random() < 0.2},
-            **self.some(0.2, algorithm=["online_dpo", "xpo", "iterative_dpo"], reference=["base", "start"]),
+            **self.some(0.2, algorithm=["online_dpo", "xpo"], reference=["base", "start"]),
         }  # fmt: skip
 
 

@@ -255,12 +255,13 @@ def test_a_run_with_a_schedule_cannot_be_lengthened(tmp_path: Path) -> None:
         resume(run.path, overrides=["training.iters=9"])
 
 
-def test_a_sampler_s_snapshot_survives_a_kill(tmp_path: Path) -> None:
-    """Refreshed before steps 1, 4 and 7, saved after step 4, killed after step 5."""
-    sampler = {"max_completion_length": 8, "refresh_every": 3}
+def test_a_rollout_survives_a_kill(tmp_path: Path) -> None:
+    """Sampled before steps 1, 4 and 7, saved after step 4, killed after step 5."""
     run, whole = tmp_path / "run", tmp_path / "whole"
-    train(load_config(settings_for(whole, sampler=sampler)))
-    (tmp_path / "config.yaml").write_text(json.dumps(settings_for(run, sampler=sampler)))
+    plain, sampler = settings_for(run), {"max_completion_length": 8}
+    settings = plain | {"training": {**plain["training"], "rollout": 3}, "sampler": sampler}
+    train(load_config(settings | {"output": str(whole)}))
+    (tmp_path / "config.yaml").write_text(json.dumps(settings))
     process = subprocess.run([sys.executable, "-c", KILLED, "config.yaml", "5"], cwd=tmp_path, check=False)
     assert process.returncode == -signal.SIGKILL
     assert max(folder.name for folder in (run / "checkpoints").iterdir()) == "0000004", "not in mid-round"

@@ -1,4 +1,4 @@
-"""Samplers that do not draw from the policy as it is: a snapshot of it, and a preference data set."""
+"""The sampler that takes pairs from a preference data set."""
 
 from __future__ import annotations
 
@@ -7,77 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import pytest
 from attrs import evolve
 
-from prefloop import Loop, Pair, Policy, Progress, Prompt, Sampling, Step, UserError, load_config, train
-from prefloop.config import TrainingConfig
+from prefloop import Policy, Progress, Prompt, Sampling, UserError, load_config, train
 from prefloop_plugins.commands.exporting import export_pairs
 from prefloop_plugins.judges.label import LabelJudge
-from prefloop_plugins.judges.rule import RuleJudge
 from prefloop_plugins.samplers import DatasetSampler, PolicySampler
 
 QUESTIONS = [f"What does a {animal} say?" for animal in ("cow", "dog", "cat", "duck")]
 LENGTH = 10
-
-
-def loop(refresh_every: int, policy: Policy | None = None) -> Loop:
-    policy = policy or Policy.load("embedded:policy")
-    return Loop(
-        policy,
-        [policy.encode(question) for question in QUESTIONS],
-        judge=RuleJudge(prefer=["Sure", "hope"], length="longer"),
-        sampler=PolicySampler(refresh_every=refresh_every, max_completion_length=LENGTH),
-        training=TrainingConfig(batch_size=4, iters=5, learning_rate=3e-3),
-    )
-
-
-def drawn_by(policy: Policy, step: Step) -> list[Pair]:
-    """The pairs of a step as the policy, as it is now, would draw them."""
-    prompts = [pair.prompt for pair in step.pairs]
-    return PolicySampler(max_completion_length=LENGTH).sample(policy, prompts, step.progress)
-
-
-def test_refresh_every_1_samples_from_the_live_policy() -> None:
-    live, refreshed = loop(0), loop(1)
-    assert [s.pairs for s in live] == [s.pairs for s in refreshed]
-    same = zip(live.policy.trainable().values(), refreshed.policy.trainable().values(), strict=True)
-    assert all(bool(mx.array_equal(a, b)) for a, b in same)
-
-
-def test_completions_come_from_the_last_refresh() -> None:
-    start, stale = Policy.load("embedded:policy"), loop(3)
-    for number in range(1, 4):
-        step = stale.step()
-        assert list(step.pairs) == drawn_by(start, step), f"step {number} was not sampled from the start"
-    assert list(step.pairs) != drawn_by(stale.policy, step), "nothing was learnt, so nothing was tested"
-    refreshed = stale.policy.trainable()
-    step = stale.step()
-    assert list(step.pairs) != drawn_by(start, step)
-    stale.policy.model.load_weights(list(refreshed.items()), strict=False)
-    assert list(step.pairs) == drawn_by(stale.policy, step)
-
-
-def test_sampling_with_other_tensors_leaves_the_policy_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = Policy.load("embedded:policy")
-    prompts = [policy.encode(question) for question in QUESTIONS]
-    before, sampling = policy.trainable(), Sampling(max_tokens=4)
-    other = {name: mx.random.normal(value.shape) for name, value in before.items()}
-    plain = policy.generate(prompts, sampling, seed=1)
-    assert policy.generate(prompts, sampling, seed=1, trained=other) != plain
-    assert policy.generate(prompts, sampling, seed=1) == plain
-
-    def breaks(*_: Any, **__: Any) -> None:
-        assert policy.trainable().keys() == other.keys()
-        assert all(bool(mx.array_equal(policy.trainable()[name], other[name])) for name in other)
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setitem(policy._generators, "policy", breaks)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        policy.generate(prompts, sampling, seed=1, trained=other)
-    after = policy.trainable()
-    assert all(bool(mx.array_equal(after[name], value)) for name, value in before.items())
 
 
 def prompt(policy: Policy, **row: Any) -> Prompt:

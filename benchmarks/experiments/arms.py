@@ -25,6 +25,7 @@ class Arm:
     ties: Ties = "drop"
     steps: int = 40
     batch: int = 8
+    rollout: int = 1
     epochs: int = 1
     """Passes over a file of ``steps * batch`` judged pairs, where the sampler is ``dataset``."""
     learning_rate: float = 1e-4
@@ -53,10 +54,7 @@ def freshness() -> list[Arm]:
     offline = evolve(online, name="offline", sampler={"use": "dataset"})
     return [
         online,
-        *(
-            evolve(online, name=f"iterative, {n} steps", sampler={"use": "policy", "refresh_every": n})
-            for n in (5, 15, 30)
-        ),
+        *(evolve(online, name=f"iterative, {n} steps", rollout=n) for n in (5, 15, 30)),
         offline,
         evolve(offline, name="offline, beta 0.5", loss={"use": "sigmoid", "beta": 0.5}),
         evolve(offline, name="offline, half the learning rate", learning_rate=5e-5),

@@ -41,7 +41,11 @@ def train(arm: Arm, seed: int) -> list[dict[str, float]]:
 
 def _loop(arm: Arm, seed: int, policy: Policy, prompts: Sequence[Prompt]) -> Loop:
     training = TrainingConfig(
-        batch_size=arm.batch, iters=arm.steps, seed=seed, learning_rate=arm.learning_rate
+        batch_size=arm.batch,
+        rollout=arm.rollout,
+        iters=arm.steps,
+        seed=seed,
+        learning_rate=arm.learning_rate,
     )
     judge: Judge = JUDGES[arm.judge["use"]](TASKS[arm.task], seed=seed, **_options(arm.judge))
     sampling = {"temperature": 1.0, "top_p": 1.0, "max_completion_length": SAMPLING.max_tokens}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from attrs import evolve
+from attrs import define, evolve, field
 from mlx.utils import tree_map
 
 from prefloop.components import (
@@ -50,12 +51,27 @@ TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
 """More tokens in a micro-batch only cost memory. The figure for a CPU is measured, that for a GPU a guess."""
 
 
+@define
+class Rollout:
+    """The pairs of one step, which were sampled when so many steps were taken, and how they are judged."""
+
+    sampled_after: int
+    pairs: list[Pair]
+    verdicts: list[Verdict] | None = None
+    """What the judge said, once it is known."""
+    pending: list[tuple[int, Callable[[], list[Verdict]]]] = field(factory=list)
+    """What a judge that answers elsewhere was asked, part by part: of how many pairs, and the answers."""
+    seconds: Mapping[str, float] = field(factory=dict)
+    """What sampling and judging it took, as a share of the pool that it was part of."""
+
+
 class Loop:
     """Online preference optimisation of `policy` on `prompts`.
 
     Iterating takes the steps that are left; `step` takes one. `sampler` and `loss` default to the bundled
-    ``policy`` and ``sigmoid``. One step samples and judges ``batch_size * gradient_accumulation`` prompts
-    and makes one optimizer update from those that got a label.
+    ``policy`` and ``sigmoid``. One step trains on ``batch_size * gradient_accumulation`` prompts and makes
+    one optimizer update from those that got a label. The prompts of ``training.rollout`` steps are sampled
+    and judged together, from the policy as it is before the first of these steps.
 
     A sequence of prompts is drawn in a seeded order, epoch after epoch. An iterator is read as it comes, only
     as far as the next step needs; ``training.iters`` says how long it is read, or its own end, and the whole
@@ -101,36 +117,39 @@ class Loop:
         self.optimizer.init(policy.model.trainable_parameters())
         self.steps_taken = 0
         self.skipped = 0
+        self.rollouts: deque[Rollout] = deque()
+        """What was sampled for the next steps."""
         if self.training.gradient_checkpointing:
             checkpoint_layers(policy.model)
         for idle in self.idle_schedules() if self.stream is not None else ():  # a run's plan says so itself
             warnings.warn(idle, stacklevel=2)
 
     def __iter__(self) -> Iterator[Step]:
-        while prompts := self._next_prompts():
-            yield self._step(prompts)
+        while rollout := self._next_rollout(clock := Clock()):
+            yield self._step(rollout, clock)
 
     def step(self) -> Step:
         """Sample, judge, and update once. Observers are told. Raises `UserError` where no prompt is left."""
-        prompts = self._next_prompts()
-        if not prompts:
+        rollout = self._next_rollout(clock := Clock())
+        if not rollout:
             raise UserError(
                 f"there is no step left after {self.steps_taken}: the prompts have come to an end."
             )
-        return self._step(prompts)
+        return self._step(rollout, clock)
 
     @property
     def order(self) -> PromptOrder:
         """In which order a sequence of prompts is drawn."""
         return PromptOrder(len(self.prompts), self.training.seed)
 
-    def _step(self, prompts: Sequence[Prompt]) -> Step:
-        clock = Clock()
+    def _step(self, rollout: Rollout, clock: Clock) -> Step:
         progress = self.progress(self.steps_taken + 1)
-        pairs, verdicts = self._sample_and_judge(prompts, progress, clock)
+        pairs, verdicts = rollout.pairs, self._judged(rollout, clock)
+        age = self.steps_taken - rollout.sampled_after
         self.notify("pairs_judged", progress, pairs, verdicts)
         batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
         sums, gradient_norm = self._update(batch, progress, clock)
+        self.rollouts.popleft()
         self.steps_taken += 1
         self.skipped = 0 if math.isfinite(gradient_norm) else self.skipped + 1
         metrics = step_metrics(
@@ -143,6 +162,7 @@ class Loop:
             learning_rate=number(self.optimizer.learning_rate),
             reward_scale=self.loss.reward_scale,
             with_bonus=bool(self.bonuses),
+            age=age if self.training.rollout > 1 else None,
         )
         step = Step(progress, metrics, pairs, verdicts)
         mx.clear_cache()  # steps differ in shape, so buffers of this one seldom fit the next
@@ -228,34 +248,79 @@ class Loop:
             return total
         return (self.training.iters or DEFAULT_ITERS) * self.batch_size
 
-    def _next_prompts(self) -> list[Prompt]:
-        start = self.steps_taken * self.batch_size
-        count = max(0, min(self.batch_size, self.total - start))
-        if self.stream is not None:
-            return list(islice(self.stream, count))
-        return [self.prompts[i] for i in self.order.indices(start, count)]
+    def prompts_of(self, step: int) -> list[Prompt]:
+        """The prompts of step number `step` (from 1), of a sequence of prompts."""
+        start = (step - 1) * self.batch_size
+        return [self.prompts[i] for i in self.order.indices(start, min(self.batch_size, self.total - start))]
 
-    def _sample_and_judge(
-        self, prompts: Sequence[Prompt], progress: Progress, clock: Clock
-    ) -> tuple[list[Pair], list[Verdict]]:
-        """Pairs and their verdicts. A judge that answers elsewhere is at work while the rest is sampled."""
-        submit = self.judge.submit
-        half = -(-len(prompts) // 2) if submit else len(prompts)
-        parts = [part for part in (prompts[:half], prompts[half:]) if part]
-        pairs: list[Pair] = []
-        pending: list[tuple[int, Callable[[], list[Verdict]]]] = []
-        for place, part in enumerate(parts):
+    def _next_prompts(self) -> list[list[Prompt]]:
+        """The prompts of the steps that are sampled together, each with at least one."""
+        first = self.steps_taken + 1
+        steps = range(first, min(self.steps, self.steps_taken + self.training.rollout) + 1)
+        if self.stream is None:
+            return [self.prompts_of(step) for step in steps]
+        left = (min(self.batch_size, self.total - (step - 1) * self.batch_size) for step in steps)
+        return list(filter(None, (list(islice(self.stream, count)) for count in left)))
+
+    def _next_rollout(self, clock: Clock) -> Rollout | None:
+        """What the next step trains on; None where no prompt is left."""
+        if not self.rollouts:
+            self.rollouts.extend(self._sample(clock))
+        return self.rollouts[0] if self.rollouts else None
+
+    def _sample(self, clock: Clock) -> list[Rollout]:
+        """Sample the next steps' prompts as one pool. A judge that answers elsewhere is asked meanwhile.
+
+        It is at work on the first half while the second is sampled: half of the steps, or of a single one.
+        """
+        steps = self._next_prompts()
+        prompts = [(step, prompt) for step, own in enumerate(steps) for prompt in own]
+        half = _half(steps) if self.judge.submit else len(prompts)
+        rollouts = [Rollout(self.steps_taken, []) for _ in steps]
+        progress = self.progress(self.steps_taken + 1)
+        for place, part in enumerate(filter(None, (prompts[:half], prompts[half:]))):
             with clock("sampling"):
                 # The step's seeds are small numbers: high bits tell its parts apart.
                 seeded = evolve(progress, seed=progress.seed + (place << 48))
-                drawn = self.sampler.sample(self.policy, part, seeded)
+                drawn = self.sampler.sample(self.policy, [prompt for _, prompt in part], seeded)
             check_pairs(type(self.sampler).__name__, drawn, len(part))
-            pairs += drawn
-            result = submit(drawn).result if submit else partial(self.judge.judge, drawn)
-            pending.append((len(drawn), result))
+            for step, rollout in enumerate(rollouts):
+                own = [pair for pair, (of, _) in zip(drawn, part, strict=True) if of == step]
+                rollout.pairs += own
+                if own:
+                    self._submit(rollout, own)
+        if rollouts and self.judge.submit is None:
+            self._judge_together(rollouts, clock)
+        for rollout in rollouts:
+            rollout.seconds = {phase: value / len(rollouts) for phase, value in clock.seconds.items()}
+        clock.seconds.clear()
+        return rollouts
+
+    def _judge_together(self, rollouts: Sequence[Rollout], clock: Clock) -> None:
+        pairs = [pair for rollout in rollouts for pair in rollout.pairs]
         with clock("judging"):
-            verdicts = _collect(type(self.judge).__name__, pending)
-        return pairs, verdicts
+            given = iter(
+                _collect(type(self.judge).__name__, [(len(pairs), partial(self.judge.judge, pairs))])
+            )
+        for rollout in rollouts:
+            rollout.verdicts = list(islice(given, len(rollout.pairs)))
+
+    def _submit(self, rollout: Rollout, pairs: Sequence[Pair]) -> None:
+        if self.judge.submit is not None:
+            rollout.pending.append((len(pairs), self.judge.submit(pairs).result))
+
+    def _judged(self, rollout: Rollout, clock: Clock) -> list[Verdict]:
+        """The verdicts on a rollout, which are waited for where they are not there yet."""
+        for waiting in self.rollouts:  # those of a checkpoint have not been asked about in this process
+            if waiting.verdicts is None and not waiting.pending:
+                self._submit(waiting, waiting.pairs)
+        clock.seconds.update(rollout.seconds)
+        if rollout.verdicts is None:
+            pairs = rollout.pairs
+            pending = rollout.pending or [(len(pairs), partial(self.judge.judge, pairs))]
+            with clock("judging"):
+                rollout.verdicts = _collect(type(self.judge).__name__, pending)
+        return rollout.verdicts
 
     def _update(
         self, batch: PreferenceBatch, progress: Progress, clock: Clock
@@ -334,6 +399,13 @@ def pairs_at_once(pairs: int, tokens: int) -> int:
     """Of so many `pairs` with so many `tokens` in all, how many are scored at once: parts of one size."""
     parts = -(-tokens // TARGET_MICRO_BATCH_TOKENS[mx.default_device().type.name])
     return -(-pairs // max(1, parts))
+
+
+def _half(steps: Sequence[Sequence[Prompt]]) -> int:
+    """How many prompts the first half of these steps has, or of the only one."""
+    if len(steps) == 1:
+        return -(-len(steps[0]) // 2)
+    return sum(map(len, steps[: -(-len(steps) // 2)]))
 
 
 def _collect(judge: str, pending: Sequence[tuple[int, Callable[[], list[Verdict]]]]) -> list[Verdict]:

@@ -61,6 +61,7 @@ def step_metrics(
     learning_rate: float,
     reward_scale: float,
     with_bonus: bool,
+    age: int | None,
 ) -> dict[str, float]:
     """Every metric of a step, by the name it has in ``metrics.jsonl``; `docs/runs.md` explains them."""
     total = sum(seconds.values())
@@ -71,6 +72,7 @@ def step_metrics(
         **_divergence(pairs, sums),
         **_sampled(pairs),
         **verdict_metrics(verdicts),
+        **({} if age is None else {"age": float(age)}),
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
         "skipped": float(not math.isfinite(gradient_norm)),

@@ -154,6 +154,12 @@ class TrainingConfig:
     gradient_accumulation: int = setting(
         1, "Batches per step: a step samples and judges batch_size times this many prompts.", ge(1)
     )
+    rollout: int = setting(
+        1,
+        "Steps whose prompts are sampled and judged together, from the policy as it is before the first of "
+        "them: larger pools are faster, and the pairs of the last of them are so many steps old, less one.",
+        ge(1),
+    )
     iters: int | None = setting(
         None, f"Steps of the run; null is {DEFAULT_ITERS} unless epochs is given.", optional(ge(1))
     )

@@ -52,7 +52,6 @@ def prefloop_algorithms() -> Components:
         "online_dpo": "prefloop_plugins.algorithms:OnlineDpo",
         "xpo": "prefloop_plugins.algorithms:Xpo",
         "xpo_paper": "prefloop_plugins.algorithms:XpoPaper",
-        "iterative_dpo": "prefloop_plugins.algorithms:IterativeDpo",
         "offline_dpo": "prefloop_plugins.algorithms:OfflineDpo",
     }
 

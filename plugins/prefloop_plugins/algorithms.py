@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
-from attrs.validators import ge, in_
+from attrs.validators import in_
 
 from prefloop_plugins.bonuses import (
     ALPHA_HELP,
@@ -72,24 +72,6 @@ class XpoPaper:
     def settings(self) -> Settings:
         """The four keys, as one writes them in YAML."""
         return _settings({"use": "optimism", "alpha": _plain(self.alpha)}, sampler="policy-reference")
-
-
-@frozen
-class IterativeDpo:
-    """DPO in rounds: completions come from the policy as it was at the last refresh, not as it is.
-
-    Source: Xu et al., Some things are more CRINGE than others, arXiv 2312.16682.
-    """
-
-    refresh_every: int = field(
-        default=100,
-        validator=ge(1),
-        metadata={"help": "Steps in a round; after each, what is sampled from is refreshed."},
-    )
-
-    def settings(self) -> Settings:
-        """The four keys, as one writes them in YAML."""
-        return {**_settings(), "sampler": {"use": "policy", "refresh_every": self.refresh_every}}
 
 
 @frozen

@@ -1,8 +1,8 @@
-"""Samplers: from the live policy or one of a while ago, from the reference too, or from a file."""
+"""Samplers: from the policy, from the reference too, or from a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, fields, frozen
@@ -12,8 +12,6 @@ from prefloop import BaseSampler, Pair, Progress, Prompt, Sampling
 from prefloop_plugins.judging.pair_files import labelled_pairs
 
 if TYPE_CHECKING:
-    import mlx.core as mx
-
     from prefloop import Completion, Policy
 
 MAX_LENGTH_HELP = "A completion is cut after this many tokens."
@@ -51,39 +49,12 @@ class _Options(BaseSampler):
 
 @frozen
 class PolicySampler(_Options):
-    """Both completions from the live policy (Online DPO, arXiv 2402.04792), or from one of a while ago.
-
-    With `refresh_every` they come from the policy as it was after the last multiple of so many steps, which
-    is iterative DPO (Xu et al., arXiv 2312.16682). What was trained by then is kept in memory and in every
-    checkpoint: a second set of adapters, or of all trained weights.
-    """
-
-    refresh_every: int = field(
-        default=0,
-        validator=ge(0),
-        metadata={"help": "Sample from the policy as it was every so many steps; 0 is always as it is."},
-    )
-    _snapshot: dict[str, mx.array] = field(factory=dict, init=False, repr=False, eq=False)
+    """Both completions from the policy (Online DPO, arXiv 2402.04792)."""
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         twice = [prompt for prompt in prompts for _ in range(2)]
-        trained = self._trained(policy, progress) if self.refresh_every else None
-        drawn = policy.generate(twice, self.sampling, seed=progress.seed, trained=trained)
+        drawn = policy.generate(twice, self.sampling, seed=progress.seed)
         return [Pair(p, drawn[2 * i], drawn[2 * i + 1]) for i, p in enumerate(prompts)]
-
-    def _trained(self, policy: Policy, progress: Progress) -> Mapping[str, mx.array]:
-        if not self._snapshot or (progress.step - 1) % self.refresh_every == 0:
-            self._snapshot.update(policy.trainable())
-        return self._snapshot
-
-    def state(self) -> Mapping[str, mx.array]:
-        """The trained tensors that completions are drawn with; nothing where they are the live ones."""
-        return dict(self._snapshot)
-
-    def restore(self, state: Mapping[str, mx.array]) -> None:
-        """Draw with these tensors until the next refresh."""
-        self._snapshot.clear()
-        self._snapshot.update(state)
 
 
 @frozen

@@ -43,7 +43,7 @@ def test_defaults_of_every_section(registry: Registry) -> None:
     assert config.adapter == AdapterConfig("lora", 8, 20.0, 0.0, 16, None, None)
     assert config.prompts == PromptsConfig("p.jsonl", None, "train", None, None, False, 2048, "drop", None)
     assert config.training == TrainingConfig(
-        4, 1, None, None, 1e-5, OptimizerConfig("adamw"), None, 1.0, False, 0, 10, 0, 100
+        4, 1, 1, None, None, 1e-5, OptimizerConfig("adamw"), None, 1.0, False, 0, 10, 0, 100
     )
     assert (config.reference, config.bonuses, config.observers) == ("base", (), ())
     assert (config.sampler, config.judge, config.loss) == (Draws(), Llm(), Sigmoid())

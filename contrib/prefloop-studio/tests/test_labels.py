@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 from starlette.testclient import TestClient
 
-from prefloop import Completion, Pair, Prompt, StopRun, UserError, component
+from prefloop import Completion, Pair, Prompt, StopRun, UserError, Verdict, component
 from prefloop_studio.judge import WebJudge
 from prefloop_studio.labels import LEASE_SECONDS, TAKEN_BACK, Answer, LabelQueue, id_of
 
@@ -83,6 +83,17 @@ def test_a_pair_is_in_the_queue_once(queue: LabelQueue) -> None:
     assert queue.questions()[id_of(pair(1))].pair.first.text == "a1"
 
 
+def test_what_is_kept_can_still_change_and_what_was_settled_can_be_asked_again(queue: LabelQueue) -> None:
+    (first,) = queue.ask([pair(1)])
+    (second,) = queue.ask([pair(2)], {first})
+    queue.answer(said(first))
+    assert queue.answer(said(first, TAKEN_BACK)) and list(queue.open()) == [first, second]
+    queue.ask([pair(1)])  # the run was killed, and asks about its steps one by one
+    assert list(queue.open()) == [first]
+    queue.ask([pair(2)], {first})
+    assert list(queue.open()) == [first, second]
+
+
 # The judge
 
 
@@ -124,6 +135,39 @@ def test_the_judge_gives_what_people_answer(tmp_path: Path) -> None:
         ("abstained", 0.5),
     ]
     assert id_of(equal) not in queue.questions()
+
+
+def test_people_may_be_ahead_of_the_run(tmp_path: Path) -> None:
+    judge, queue = web(tmp_path), LabelQueue(tmp_path)
+    first, second = judge.submit([pair(0), pair(1)]), judge.submit([pair(2), pair(3)])
+    ids = [id_of(pair(n)) for n in range(4)]
+    assert list(queue.open()) == ids
+    for id, probability in zip(ids, (0.9, 0.8, 0.7, 0.6), strict=True):
+        queue.answer(said(id, probability=probability))
+    assert [v.probability for v in first.result()] == [0.9, 0.8]
+    assert queue.answer(said(ids[3], probability=0.1)), "the second batch is not learnt from yet"
+    assert [v.probability for v in second.result()] == [0.7, 0.1]
+    with pytest.raises(UserError, match="has learnt"):
+        queue.answer(said(ids[3], TAKEN_BACK))
+
+
+def test_the_judge_beside_people_is_asked_once_and_compared(client: TestClient, queue: LabelQueue) -> None:
+    asked = []
+
+    class Beside:
+        def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+            asked.extend(pairs)
+            return [Verdict.tie() if p.first.text == "a3" else Verdict(0.9) for p in pairs]
+
+    judge = WebJudge(queue=str(queue.run), undo_seconds=0, beside=Beside())
+    ids = [id_of(pair(n)) for n in range(4)]
+    given = dict(zip(ids, (0.8, 0.2, 0.8, 0.8), strict=True))
+    answering(queue, {id: said(id, probability=p) for id, p in given.items()})
+    assert [v.probability for v in judge.judge([pair(n) for n in range(4)])] == list(given.values())
+    judge.judge([pair(0)])
+    assert asked == [pair(n) for n in range(4)]
+    state = client.get("/api/runs/first/labels").json()
+    assert (state["beside"], state["beside_agrees"]) == (3, 2)
 
 
 def test_it_works_in_a_cascade_and_a_committee(tmp_path: Path) -> None:
@@ -221,14 +265,14 @@ def test_keys_mean_what_they_say(
 # A whole run
 
 
-@pytest.fixture
-def waiting_run(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
+@pytest.fixture(params=[1, 3])
+def waiting_run(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Path, list[str]]]:
     settings = {
         "model": "embedded:policy",
         "prompts": {"path": "embedded:prompts", "limit": 30},
         "judge": {"use": "web", "undo_seconds": 0},
         "sampler": {"max_completion_length": 12, "temperature": 1.2},
-        "training": {"batch_size": 4, "iters": 3, "save_every": 1},
+        "training": {"batch_size": 4, "iters": 3, "save_every": 1, "rollout": request.param},
         "evaluation": {"held_out": 0},
         "output": {"path": str(tmp_path / "runs" / "web"), "report": False},
     }
@@ -251,7 +295,7 @@ def test_killed_runs_ask_nothing_twice_and_learn_from_every_answer(
         ends = time.monotonic() + 60
         answered = 0
         while process.poll() is None and time.monotonic() < ends and answered < 3:
-            for id in list(queue.open()) if queue.folder.is_dir() else []:
+            for id in list(queue.open())[: 3 - answered] if queue.folder.is_dir() else []:
                 asked_of_people.append(id)
                 queue.answer(said(id, probability=0.8 if int(id[0], 16) % 2 else 0.2))
                 answered += 1

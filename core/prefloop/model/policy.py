@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,16 +90,13 @@ class Policy:
         *,
         seed: int,
         source: Source = "policy",
-        trained: Mapping[str, mx.array] | None = None,
         told: Told = ignore,
     ) -> list[Completion]:
         """One completion per prompt from the live policy or its reference.
 
-        `trained` is what `trainable` gave at an earlier step, to sample from the policy as it was then.
         `told` hears at every token how many completions have just ended.
         """
-        with self._with_trained(trained):
-            return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
+        return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
 
     @property
     def pool_bytes(self) -> int:
@@ -111,19 +107,6 @@ class Policy:
         """Let rows that are sampled together take so many bytes. Further rows get pools of their own."""
         for generator in self._generators.values():
             generator.pool_bytes = pool_bytes
-
-    @contextmanager
-    def _with_trained(self, trained: Mapping[str, mx.array] | None) -> Iterator[None]:
-        """The policy with other trained tensors. Arrays are values, so its own come back unharmed."""
-        if trained is None:
-            yield
-            return
-        own = self.trainable()
-        self.model.load_weights(list(trained.items()), strict=False)
-        try:
-            yield
-        finally:
-            self.model.load_weights(list(own.items()), strict=False)
 
     @cached_property
     def scorer(self) -> Scorer:

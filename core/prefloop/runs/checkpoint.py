@@ -5,6 +5,7 @@
       optimizer.safetensors                        the optimizer, its step and its schedule
       components.safetensors                       the state of components, where one has any
       state.json                                   steps taken, evaluations so far
+      rollouts.jsonl                               pairs that were sampled for steps to come, if any
       SHA256SUMS                                   of the files above, as `sha256sum --check` reads it
 
 There is no random state: what a step draws depends on the run's seed and the step's number alone, and so
@@ -26,19 +27,27 @@ from mlx.utils import tree_unflatten
 from prefloop.components import Base
 from prefloop.errors import UserError
 from prefloop.evaluation.stats import COLLAPSED
-from prefloop.loop import Loop
+from prefloop.loop import Loop, Rollout
 from prefloop.model.adapters import ADAPTERS
 from prefloop.model.mlx_lm_internals import not_finite
 from prefloop.model.weight_sharing import arrays
-from prefloop.runs.files import discard, new_folder, rewrite_json
-from prefloop.runs.records import evaluation_from_state, evaluation_to_state
+from prefloop.runs.files import append_lines, discard, new_folder, read_lines, rewrite_json
+from prefloop.runs.records import (
+    completion_from_json,
+    completion_to_json,
+    evaluation_from_state,
+    evaluation_to_state,
+    verdict_from_json,
+    verdict_to_json,
+)
 from prefloop.runs.view import CHECKPOINTS, checkpoints
 from prefloop.settings import TrainingConfig
-from prefloop.types import Evaluation
+from prefloop.types import Evaluation, Pair, Prompt
 
 OPTIMIZER = "optimizer.safetensors"
 COMPONENTS = "components.safetensors"
 STATE = "state.json"
+ROLLOUTS = "rollouts.jsonl"
 SUMS = "SHA256SUMS"
 
 
@@ -68,6 +77,9 @@ def save_checkpoint(
             "guard": dict(guard),
         }
         rewrite_json(beside / STATE, state)
+        if loop.rollouts:
+            steps = enumerate(loop.rollouts, loop.steps_taken + 1)
+            append_lines(beside / ROLLOUTS, [_rollout_to_json(*step) for step in steps])
         (beside / SUMS).write_text(_sums(beside), encoding="utf-8")
     return folder
 
@@ -99,8 +111,29 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
             component.restore(own)
     loop.steps_taken = int(state["step"])
     loop.skipped = int(state.get("skipped", 0))
+    for line in read_lines(folder / ROLLOUTS, dict):
+        loop.rollouts.append(_rollout_from_json(line, loop.prompts_of(line["step"])))
     mx.eval(model.trainable_parameters(), loop.optimizer.state)
     return [evaluation_from_state(found) for found in state["evaluations"]]
+
+
+def _rollout_to_json(step: int, rollout: Rollout) -> dict[str, Any]:
+    """A step to come: its prompts are those of its number, so only their completions are written."""
+    verdicts = rollout.verdicts
+    return {
+        "step": step,
+        "sampled_after": rollout.sampled_after,
+        "pairs": [[completion_to_json(c) for c in (pair.first, pair.second)] for pair in rollout.pairs],
+        "verdicts": None if verdicts is None else [verdict_to_json(verdict) for verdict in verdicts],
+    }
+
+
+def _rollout_from_json(line: Mapping[str, Any], prompts: Sequence[Prompt]) -> Rollout:
+    drawn = ([completion_from_json(c, "completion") for c in pair] for pair in line["pairs"])
+    pairs = [Pair(prompt, *two) for prompt, two in zip(prompts, drawn, strict=True)]
+    verdicts = line["verdicts"]
+    known = None if verdicts is None else [verdict_from_json(verdict) for verdict in verdicts]
+    return Rollout(int(line["sampled_after"]), pairs, known)
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

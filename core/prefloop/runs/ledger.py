@@ -126,6 +126,11 @@ class CachedJudge(BaseJudge):
         submit = self.inner.submit
         if not missing or submit is None:
             return PendingVerdicts(lambda: self._collect(pairs, iter(()), step))
+        if (
+            self.interactive
+        ):  # a person may answer from now on, and is waited for later, where Ctrl-C is heard
+            submit(missing)
+            return PendingVerdicts(lambda: self._collect(pairs, self._ask(missing), self.step()))
         if self.inner.answers is None:
             result = submit(missing).result
             return PendingVerdicts(lambda: self._collect(pairs, self._together(missing, result), step))

@@ -204,7 +204,8 @@ class Estimator:
     def __call__(self, micro_batch: int, pool_bytes: int) -> Memory:
         """The estimate where so many pairs are scored at once and sampled rows take so many bytes at most."""
         pairs = self.loop.batch_size
-        together = max(self._rows_bytes(pairs, 2 * pairs), self._rows_bytes(self.held_out, self.held_out))
+        drawn = pairs * min(self.loop.training.rollout, self.loop.steps)
+        together = max(self._rows_bytes(drawn, 2 * drawn), self._rows_bytes(self.held_out, self.held_out))
         folded, _ = self._sampling
         caches = folded + min(together, max(pool_bytes, self._rows_bytes(1, 1)))
         if self.loop.training.micro_batch_size is None:

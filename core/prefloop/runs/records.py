@@ -92,9 +92,9 @@ def judgement_to_json(judgement: Judgement) -> dict[str, Any]:
         "judge_options": judge.options,
         "prompt_id": pair.prompt.id,
         "prompt": prompt_to_json(pair.prompt),
-        "first": _completion_to_json(pair.first),
-        "second": _completion_to_json(pair.second),
-        **_verdict_to_json(judgement.verdict),
+        "first": completion_to_json(pair.first),
+        "second": completion_to_json(pair.second),
+        **verdict_to_json(judgement.verdict),
     }
 
 
@@ -102,14 +102,14 @@ def judgement_from_json(line: Mapping[str, Any]) -> Judgement:
     """The judgement in a line of a ledger."""
     if not is_judgement(line):
         raise RowError("is not a judgement: it lacks a prompt, two completions, a probability or a status")
-    first, second = (_completion_from_json(line[side], side) for side in ("first", "second"))
+    first, second = (completion_from_json(line[side], side) for side in ("first", "second"))
     judge = JudgeIdentity(*(str(line.get(f"judge{part}") or "") for part in ("", "_version", "_options")))
     prompt = prompt_from_json(line["prompt"], str(line.get("prompt_id") or ""))
     seconds = line.get("seconds")
     return Judgement(
         step=int(line.get("step") or 0),
         pair=Pair(prompt, first, second),
-        verdict=_verdict_from_json(line),
+        verdict=verdict_from_json(line),
         judge=judge,
         evaluation=bool(line.get("evaluation")),
         seconds=None if seconds is None else float(seconds),
@@ -135,7 +135,8 @@ def prompt_from_json(found: Any, id: str) -> Prompt:
     return Prompt((), transcript(messages), tuple(messages), id)
 
 
-def _completion_to_json(completion: Completion) -> dict[str, Any]:
+def completion_to_json(completion: Completion) -> dict[str, Any]:
+    """All of a completion."""
     return {
         "text": completion.text,
         "tokens": list(completion.tokens),
@@ -144,7 +145,8 @@ def _completion_to_json(completion: Completion) -> dict[str, Any]:
     }
 
 
-def _completion_from_json(found: Any, side: str) -> Completion:
+def completion_from_json(found: Any, side: str) -> Completion:
+    """The completion in a row, as its `side`. Raises `RowError` where that is none."""
     if not isinstance(found, Mapping) or not isinstance(found.get("text"), str):
         raise RowError(f"has no object with a 'text' as its '{side}'")
     check_text(found["text"], f"its '{side}'")
@@ -156,7 +158,8 @@ def _completion_from_json(found: Any, side: str) -> Completion:
     return Completion(tuple(tokens), found["text"], bool(found.get("stopped", True)), source)
 
 
-def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """All of a verdict."""
     return {
         "probability": verdict.probability,
         "status": verdict.status,
@@ -165,7 +168,8 @@ def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _verdict_from_json(found: Mapping[str, Any]) -> Verdict:
+def verdict_from_json(found: Mapping[str, Any]) -> Verdict:
+    """The verdict in a row. Raises `RowError` where that is none."""
     status, orders, reason = found["status"], found.get("orders"), found.get("reason")
     if status not in get_args(Status):
         raise RowError(f"has the status {status!r}, which is none of {', '.join(get_args(Status))}")
@@ -246,7 +250,7 @@ def evaluation_from_json(found: Mapping[str, Any]) -> Evaluation:
         win_rate=_rate(found["win_rate"]),
         metrics=_numbers(found.get("metrics") or {}),
         pairs=tuple(map(_compared_from_json, pairs)),
-        verdicts=tuple(map(_verdict_from_json, pairs)),
+        verdicts=tuple(map(verdict_from_json, pairs)),
         judge=str(found.get("judge") or ""),
         against=str(found.get("against") or "start"),
     )
@@ -258,7 +262,7 @@ def _compared_to_json(pair: Pair, verdict: Verdict) -> dict[str, Any]:
         "prompt_id": pair.prompt.id or None,
         "ours": _answer_to_json(pair.first),
         "theirs": _answer_to_json(pair.second),
-        **_verdict_to_json(verdict),
+        **verdict_to_json(verdict),
     }
 
 

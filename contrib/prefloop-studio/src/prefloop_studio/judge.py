@@ -6,18 +6,21 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 from attrs.validators import ge, instance_of, optional
 
-from prefloop import BaseJudge, Pair, StopRun, UserError, Verdict
+from prefloop import BaseJudge, Judge, Pair, StopRun, UserError, Verdict, adapt
+from prefloop.components import check_verdicts
+from prefloop.errors import said_of
 from prefloop_plugins.judges.human import SAME
 from prefloop_studio.labels import LabelQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _LOOKS = 0.2
 """Seconds between looks for answers."""
@@ -49,8 +52,32 @@ class WebJudge(BaseJudge):
             "help": "Seconds in which the last answer of a batch can be taken back before the run goes on.",
         },
     )
+    beside: Judge | None = field(
+        default=None,
+        metadata={
+            "identity": False,
+            "help": "A judge that is asked about the same pairs, written as under judge: nothing is learnt "
+            "from it, and the page says how often people agree with it.",
+        },
+    )
     _folder: Path | None = field(default=None, init=False, eq=False, repr=False)
+    _waiting: set[str] = field(factory=set, init=False, eq=False, repr=False)
+    """What was submitted and is not answered."""
     _said: bool = field(default=False, init=False, eq=False, repr=False)
+
+    def prepare(self) -> None:
+        """Prepare the judge beside people. Raises `UserError` where it does."""
+        if self.beside is not None:
+            with said_of("beside"):
+                adapt(self.beside, BaseJudge).prepare()
+
+    def close(self) -> None:
+        if self.beside is not None:
+            adapt(self.beside, BaseJudge).close()
+
+    def depends_on(self) -> Sequence[str]:
+        """What the judge beside people depends on."""
+        return () if self.beside is None else adapt(self.beside, BaseJudge).depends_on()
 
     def attach(self, folder: Path) -> None:
         """Keep the queue in the run's folder."""
@@ -61,19 +88,42 @@ class WebJudge(BaseJudge):
         verdicts = dict(self.answers(pairs))
         return [verdicts[place] for place in range(len(pairs))]
 
+    def submit(self, pairs: Sequence[Pair]) -> _Later:
+        """Put pairs into the queue now, so that people are ahead of the run; their answers are for later."""
+        self._ask([pair for pair in pairs if not _equal(pair)])
+        return _Later(partial(self.judge, pairs))
+
     def answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
         """Each verdict with its place as soon as it is given; one that was taken back is an error."""
-        equal = {i for i, pair in enumerate(pairs) if pair.first.text == pair.second.text}
+        equal = {i for i, pair in enumerate(pairs) if _equal(pair)}
         yield from ((place, Verdict.tie(SAME)) for place in sorted(equal))
         asked = [place for place in range(len(pairs)) if place not in equal]
         if not asked:
             return
-        queue = LabelQueue(self._place())
-        ids = queue.ask(pairs[place] for place in asked)
-        self._say(queue)
+        queue, ids = self._ask([pairs[place] for place in asked])
         with _signals() as received:
             for id, verdict in self._given(queue, ids, received):
                 yield from ((asked[i], verdict) for i, of in enumerate(ids) if of == id)
+        self._waiting.difference_update(ids)
+
+    def _ask(self, pairs: Sequence[Pair]) -> tuple[LabelQueue, list[str]]:
+        queue = LabelQueue(self._place())
+        ids = queue.ask(pairs, self._waiting)
+        self._waiting.update(ids)
+        self._say(queue)
+        self._compare(queue, dict(zip(ids, pairs, strict=True)))
+        return queue, ids
+
+    def _compare(self, queue: LabelQueue, pairs: Mapping[str, Pair]) -> None:
+        """Ask the judge beside people about what it was not asked about yet; they can answer meanwhile."""
+        if self.beside is None:
+            return
+        known = queue.beside()
+        new = {id: pair for id, pair in pairs.items() if id not in known}
+        if new:
+            verdicts = self.beside.judge(list(new.values()))
+            check_verdicts(type(self.beside).__name__, verdicts, len(new))
+            queue.compare(dict(zip(new, verdicts, strict=True)))
 
     def _given(
         self, queue: LabelQueue, ids: Sequence[str], received: threading.Event
@@ -107,6 +157,17 @@ class WebJudge(BaseJudge):
                 f"labels   wanted: prefloop studio {queue.run.parent}, or prefloop label {queue.run}",
                 flush=True,
             )
+
+
+@frozen
+class _Later:
+    """Verdicts that are waited for when somebody wants them."""
+
+    result: Callable[[], list[Verdict]]
+
+
+def _equal(pair: Pair) -> bool:
+    return pair.first.text == pair.second.text
 
 
 @contextmanager

@@ -99,12 +99,17 @@ def standing(path: Path) -> dict[str, Any]:
     given = [a for a in counted.values() if a.status != TAKEN_BACK]
     looks = [(counted[a.id], a) for a in answers if a.again and a.id in counted]
     agree = [first.verdict.prefers_first == second.verdict.prefers_first for first, second in looks]
+    labels = {a.id: a.verdict.prefers_first for a in given if a.status == "ok"}
+    beside = {id: v.prefers_first for id, v in queue.beside().items() if id in labels}
+    both = [labels[id] == side for id, side in beside.items() if side is not None]
     return {
         "waiting": len(queue.open()),
         "answered": len(given),
         "seconds": _pace([a.at for a in answers]),
         "second_looks": len(agree),
         "agree": sum(agree),
+        "beside": len(both),
+        "beside_agrees": sum(both),
         "alive": holder_of(path) is not None,
     }
 

@@ -2,9 +2,10 @@
 
     labels/questions.jsonl    a line for each pair that was asked about, and for each batch that is done
     labels/answers.jsonl      a line for each answer; of several about one pair, the last counts
+    labels/beside.jsonl       what another judge says of the pairs, where one is asked beside people
     labels/leases/<id>        a pair that somebody is looking at, so that two people get different ones
 
-A question is ``{"id", "prompt_id", "prompt", "first", "second"}``, where the prompt is a text or chat
+A question is ``{"id", "prompt_id", "prompt", "first", "second", "at"}``, where the prompt is a text or chat
 messages. An answer is ``{"id", "status", "probability", "reason", "who", "at"}`` as in the ledger, about the
 pair as it was asked, or ``{"id", "status": "taken back", …}``. One with ``"again": true`` is a second look at
 a pair, which measures how far a person agrees with themselves and is not learnt from. Any program may append
@@ -30,7 +31,7 @@ from prefloop.runs.records import prompt_from_json, prompt_to_json
 from prefloop.runs.view import read_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
     from pathlib import Path
 
 FOLDER = "labels"
@@ -96,21 +97,32 @@ class LabelQueue:
     def _answers(self) -> Path:
         return self.folder / "answers.jsonl"
 
+    @property
+    def _beside(self) -> Path:
+        return self.folder / "beside.jsonl"
+
     # The run's side
 
-    def ask(self, pairs: Iterable[Pair]) -> list[str]:
+    def ask(self, pairs: Iterable[Pair], keep: Set[str] = frozenset()) -> list[str]:
         """Put a batch of pairs into the queue, where they are not in it; their ids.
 
-        Answers to what was asked before and is not among them cannot change any more.
+        Answers to what was asked before and is neither among them nor in `keep` cannot change any more.
         """
         batch = [(id_of(pair), pair) for pair in pairs]
         ids = [id for id, _ in batch]
         with self._locked():
             asked, closed = self._read()
-            fresh = [_question_to_json(id, pair) for id, pair in dict(batch).items() if id not in asked]
-            passed = sorted(asked.keys() - closed - set(ids))
-            append_lines(self._questions, [*([{"closed": passed}] if passed else []), *fresh])
+            waiting = asked.keys() - closed
+            fresh = [_question_to_json(id, pair) for id, pair in dict(batch).items() if id not in waiting]
+            passed = sorted(waiting - set(ids) - keep)
+            append_lines(self._questions, [*([_closing(passed)] if passed else []), *fresh])
         return ids
+
+    def compare(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Write down what the judge beside people says of pairs."""
+        rows = [{"id": id, "status": v.status, "probability": v.probability} for id, v in verdicts.items()]
+        with self._locked():
+            append_lines(self._beside, rows)
 
     def close(self, ids: Sequence[str]) -> bool:
         """Say that the answers to `ids` are learnt from now. False where one of them was taken back."""
@@ -118,7 +130,7 @@ class LabelQueue:
             answers = self._latest()
             if any(id not in answers or answers[id].status == TAKEN_BACK for id in ids):
                 return False
-            append_lines(self._questions, [{"closed": list(ids)}])
+            append_lines(self._questions, [_closing(ids)])
         return True
 
     def answered_since(self, cursor: int) -> tuple[list[Answer], int]:
@@ -135,6 +147,11 @@ class LabelQueue:
     def answers(self) -> list[Answer]:
         """All answers and second looks that were given, in their order."""
         return list(read_new(self._answers, 0, _answer_from_json, may_be_missing=True).records)
+
+    def beside(self) -> dict[str, Verdict]:
+        """What the judge beside people says of the pairs that it was asked about."""
+        rows = read_new(self._beside, 0, parse_line, may_be_missing=True).records
+        return {row["id"]: Verdict(row["probability"], row["status"]) for row in rows}
 
     def open(self) -> dict[str, Question]:
         """The pairs that wait for an answer, in their order."""
@@ -204,6 +221,7 @@ class LabelQueue:
                 closed.update(row["closed"])
             elif "id" in row:
                 asked[row["id"]] = _question_from_json(row)
+                closed.discard(row["id"])  # a run that goes on asks again
         return asked, closed
 
     @contextmanager
@@ -227,9 +245,14 @@ def _says(answer: Answer) -> tuple[Any, ...]:
     return answer.status, answer.probability, answer.reason
 
 
+def _closing(ids: Iterable[str]) -> dict[str, Any]:
+    """The line of a batch that is done. Of lines that are equal only one is read, so it says when."""
+    return {"closed": list(ids), "at": time.time()}
+
+
 def _question_to_json(id: str, pair: Pair) -> dict[str, Any]:
     prompt = {"prompt_id": pair.prompt.id, "prompt": prompt_to_json(pair.prompt)}
-    return {"id": id, **prompt, "first": pair.first.text, "second": pair.second.text}
+    return {"id": id, **prompt, "first": pair.first.text, "second": pair.second.text, "at": time.time()}
 
 
 def _question_from_json(row: Mapping[str, Any]) -> Question:

@@ -89,6 +89,7 @@ class LabelPage {
     const parts = [`${now.answered} answered`, `${now.waiting} waiting`];
     if (now.seconds) parts.push(`${duration(now.seconds)} each`);
     if (now.second_looks) parts.push(`you agree with yourself on ${now.agree} of ${now.second_looks} second looks`);
+    if (now.beside) parts.push(`the judge beside you agrees on ${now.beside_agrees} of ${now.beside}`);
     if (!now.alive) parts.push("the run is not going on: answers are kept for when it is resumed");
     fill(this.status, parts.join(" · "));
   }
