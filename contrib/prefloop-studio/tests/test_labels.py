@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 from starlette.testclient import TestClient
 
+from conftest import wait_for
 from prefloop import Completion, Pair, Prompt, StopRun, UserError, Verdict, component
 from prefloop_studio.judge import WebJudge
 from prefloop_studio.labels import LEASE_SECONDS, TAKEN_BACK, Answer, LabelQueue, id_of
@@ -321,3 +322,28 @@ def test_killed_runs_ask_nothing_twice_and_learn_from_every_answer(
             Pair(prompt, Completion((), line["first"]["text"]), Completion((), line["second"]["text"]))
         )
         assert given[id].probability == line["probability"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("waiting_run", [3], indirect=True)
+def test_a_run_goes_on_as_answers_come_while_further_pairs_wait(waiting_run: tuple[Path, list[str]]) -> None:
+    folder, command = waiting_run
+    queue = LabelQueue(folder)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: queue.folder.is_dir() and len(queue.open()) == 12)
+            for taken in (1, 2, 3):
+                for id in list(queue.open())[:4]:
+                    queue.answer(said(id))
+                wait_for(lambda: steps_of(folder) == taken)  # noqa: B023
+                assert len(queue.open()) == 12 - 4 * taken
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["age"] for line in metrics] == [0, 1, 2]
+
+
+def steps_of(run: Path) -> int:
+    file = run / "metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
