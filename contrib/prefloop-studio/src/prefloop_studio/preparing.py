@@ -53,8 +53,11 @@ class Preparing:
         return Answer(await run_in_threadpool(_sources))
 
     async def preview(self, request: Request) -> Response:
-        """Columns and first rows of the data file ``path``."""
-        return Answer(await run_in_threadpool(sources.preview, request.query_params.get("path", "")))
+        """Columns and first rows of the data ``path``, of its configuration ``name`` and ``split``."""
+        asked = request.query_params
+        name, split = (asked.get(key, "").strip() for key in ("name", "split"))
+        choice = (asked.get("path", ""), name or None, split or "train")
+        return Answer(await run_in_threadpool(sources.preview, *choice))
 
     async def read(self, request: Request) -> Response:
         """What the draft ``text`` says, with every default, or what is wrong with it."""
