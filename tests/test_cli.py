@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from prefloop import open_run
 from prefloop.cli import main
 from support.tiny_models import ModelFolder
 
@@ -68,6 +71,57 @@ def test_ctrl_c_while_a_run_starts_is_130_and_writes_nothing(
     done = CliRunner().invoke(main, ["train"])
     assert (done.exit_code, done.stderr) == (130, "\nStopped.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+HOLD = """
+import fcntl, os, time
+lock = open("run/.lock", "ab", buffering=0)
+fcntl.flock(lock, fcntl.LOCK_EX)
+lock.write(b"%d" % os.getpid())
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_that_works_on_a_run_is_asked_to_end(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for manifest, says in (
+        (None, "'run' holds no run: there is no run.json in it."),
+        ({"status": "running", "summary": {}}, "'run' is not going on."),
+    ):
+        if manifest:
+            (tmp_path / "run" / "run.json").write_text(json.dumps(manifest))
+        done = prefloop("runs", "stop", "run", folder=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {says}\n")
+    holder = subprocess.Popen([sys.executable, "-c", HOLD], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert holder.stdout and holder.stdout.readline()
+    lock = tmp_path / "run" / ".lock"
+    number = lock.read_bytes()
+    for damaged in (b"", b"-1", b"x"):
+        lock.write_bytes(damaged)
+        done = prefloop("runs", "stop", "run", folder=tmp_path)
+        says = "'run' is going on, but which process it is cannot be told."
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {says}\n")
+    lock.write_bytes(number)
+    done = prefloop("runs", "stop", "run", "--wait", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "'run' is interrupted.\n", "")
+    assert holder.wait() == -signal.SIGTERM
+    holder.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_ends_with_a_checkpoint(tmp_path: Path) -> None:
+    settings = ["training.iters=5000", "evaluation.held_out=0", "output=run"]
+    command = [sys.executable, "-m", "prefloop", "train", *(f"--set={text}" for text in settings)]
+    training = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = tmp_path / "run"
+    while not (run / "metrics.jsonl").is_file():
+        assert training.poll() is None
+        time.sleep(0.1)
+    done = prefloop("runs", "stop", "run", "--wait", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "'run' is stopped.\n", "")
+    assert training.wait() == 130
+    assert max(open_run(run).checkpoints()) == open_run(run).summary["steps"] < 5000
 
 
 @pytest.mark.slow

@@ -18,10 +18,10 @@ import pytest
 
 from conftest import wait_for
 from prefloop.runs.files import append_lines
+from prefloop.runs.holding import holder_of
 from prefloop_plugins.commands.exporting import export_pairs
 from prefloop_studio import drafts
 from prefloop_studio.labels import LabelQueue
-from prefloop_studio.processes import holder_of
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install playwright"

@@ -1,7 +1,8 @@
-"""`prefloop runs`: what runs there are, what one came to, and going on with one."""
+"""`prefloop runs`: what runs there are, what one came to, stopping one and going on with it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from prefloop.cli.common import PathOnDisk, accept_option, set_option
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
+from prefloop.runs.holding import ask_to_end, holder_of
 from prefloop.runs.view import open_run
 from prefloop.text import printable, printable_json
+
+_LOOKS = 0.1
+"""Seconds between looks at a run that is to end."""
 
 
 @click.group(cls=PluggedGroup)
 def runs() -> None:
-    """List, show and resume runs."""
+    """List, show, stop and resume runs."""
 
 
 @runs.command("list")
@@ -44,6 +49,21 @@ def show(run: Path) -> None:
     click.echo(printable_json({**found.manifest, "status": found.status}))
     for damage in found.check():
         click.echo(printable(damage.text), err=True)
+
+
+@runs.command()
+@click.argument("run", type=PathOnDisk())
+@click.option("--wait", is_flag=True, help="Return when it has ended.")
+def stop(run: Path, wait: bool) -> None:
+    """Let RUN, which is going on, end after the step it is in, with a checkpoint; a second time, at once."""
+    open_run(run)
+    process = ask_to_end(run)
+    if not wait:
+        click.echo(printable(f"'{run}' ends after the step it is in."))
+        return
+    while holder_of(run) == process:
+        time.sleep(_LOOKS)
+    click.echo(printable(f"'{run}' is {open_run(run).status}."))
 
 
 @runs.command()

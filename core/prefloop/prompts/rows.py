@@ -141,6 +141,16 @@ def _read_hub(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
         return _rows(found, config)
 
 
+def first_rows(folder: Path, config: PromptsConfig) -> RowSet:
+    """At most ``config.limit`` rows of ``config.path``, a data set of the Hub whose cached files are in `folder`.
+
+    No other rows are read: it may be very large. Raises `UserError` as `read_rows` does.
+    """
+    with _library(f"the data set '{config.path}' in the Hub's cache cannot be read") as (datasets, cache):
+        found = datasets.load_dataset(str(folder), config.name, cache_dir=cache, streaming=True)
+        return RowSet(config.path, config.path, _rows(found, config))
+
+
 def _rows(found: Any, config: PromptsConfig) -> tuple[Row, ...]:
     """The rows of the split, out of one data set or of several by the names of their splits.
 
@@ -151,7 +161,8 @@ def _rows(found: Any, config: PromptsConfig) -> tuple[Row, ...]:
         there = ", ".join(f"'{name}'" for name in splits)
         raise UserError(f"prompts.split: {config.path} has no split '{config.split}'; it has {there}")
     dataset = splits[config.split]
-    media = [name for name, feature in dataset.features.items() if type(feature).__name__ in _MEDIA]
+    features = dataset.features or {}  # of JSON that is not read whole none are known
+    media = [name for name, feature in features.items() if type(feature).__name__ in _MEDIA]
     values = islice(dataset.remove_columns(media), config.limit)
     return tuple(Row(f"[{index}]", row) for index, row in enumerate(values))
 

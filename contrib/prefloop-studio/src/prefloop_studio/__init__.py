@@ -13,6 +13,7 @@ from prefloop import Command, hookimpl
 def prefloop_commands() -> dict[str, Command]:
     return {
         "studio": Command("prefloop_studio.command:studio", "Train, watch, label and talk in the browser."),
+        "queue": Command("prefloop_studio.queue_command:queue", "Start runs in the background, one by one."),
         "label": Command("prefloop_studio.label_command:label", "Answer the pairs that a run waits for."),
     }
 

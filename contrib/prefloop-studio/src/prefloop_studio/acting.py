@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import asdict, frozen
 from starlette.concurrency import run_in_threadpool
@@ -10,17 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from prefloop import UserError
+from prefloop.runs.holding import ask_to_end
 from prefloop_studio.answers import Answer, body_of, text_in
-from prefloop_studio.processes import holder_of, stop
-from prefloop_studio.queue import Queue
 from prefloop_studio.signed import Signer
+from prefloop_studio.starting import go_on
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from prefloop_studio.library import Library
+    from prefloop_studio.queue import Queue
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 """A report has its styles in it and no scripts."""
@@ -60,7 +60,7 @@ class Acting:
 
     async def stop(self, request: Request) -> Response:
         """Let a run end after the step it is in, with a checkpoint."""
-        await run_in_threadpool(stop, self.library.path(request.path_params["run"]))
+        await run_in_threadpool(ask_to_end, self.library.path(request.path_params["run"]))
         return Answer({})
 
     async def resume(self, request: Request) -> Response:
@@ -69,7 +69,8 @@ class Acting:
         overrides = body.get("set", [])
         if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
             raise HTTPException(400, "'set' must be a list of texts such as training.iters=200")
-        return Answer(asdict(await run_in_threadpool(self._resume, request.path_params["run"], overrides)))
+        name = request.path_params["run"]
+        return Answer(asdict(await run_in_threadpool(go_on, self.library, self.queue, name, overrides)))
 
     async def rename(self, request: Request) -> Response:
         """Give a run the name ``name``."""
@@ -109,11 +110,3 @@ class Acting:
             raise HTTPException(404, "there is no report")
         text = await run_in_threadpool(file.read_text, "utf-8", "replace")
         return HTMLResponse(text, headers={"content-security-policy": REPORT_POLICY})
-
-    def _resume(self, name: str, overrides: list[str]) -> Any:
-        path = self.library.path(name)
-        if holder_of(path) is not None:
-            raise UserError(f"'{name}' is going on already.")
-        if self.queue.holds(name):
-            raise UserError(f"'{name}' waits for its turn already.")
-        return self.queue.add(name, resume=True, overrides=overrides)

@@ -10,10 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from prefloop.runs.holding import holder_of
 from prefloop_studio.answers import Answer as Reply
 from prefloop_studio.answers import body_of, text_in
 from prefloop_studio.labels import TAKEN_BACK, Answer, LabelQueue, Question
-from prefloop_studio.processes import holder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

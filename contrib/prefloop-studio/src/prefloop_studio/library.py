@@ -17,7 +17,7 @@ from attrs import frozen
 from starlette.exceptions import HTTPException
 
 from prefloop import UserError, open_run
-from prefloop_studio.processes import holder_of
+from prefloop.runs.holding import holder_of
 
 if TYPE_CHECKING:
     from prefloop import RunView

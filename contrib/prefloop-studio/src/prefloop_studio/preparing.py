@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, frozen
@@ -10,19 +9,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from prefloop import UserError
-from prefloop.registry import origin_of
 from prefloop_studio import drafts, sources
 from prefloop_studio.answers import Answer, body_of, text_in
 from prefloop_studio.form import form
-from prefloop_studio.library import NAME
 from prefloop_studio.processes import run_command
+from prefloop_studio.starting import start
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from prefloop import Config
     from prefloop_studio.library import Library
     from prefloop_studio.queue import Queue
 
@@ -57,8 +53,11 @@ class Preparing:
         return Answer(await run_in_threadpool(_sources))
 
     async def preview(self, request: Request) -> Response:
-        """Columns and first rows of the data file ``path``."""
-        return Answer(await run_in_threadpool(sources.preview, request.query_params.get("path", "")))
+        """Columns and first rows of the data ``path``, of its configuration ``name`` and ``split``."""
+        asked = request.query_params
+        name, split = (asked.get(key, "").strip() for key in ("name", "split"))
+        choice = (asked.get("path", ""), name or None, split or "train")
+        return Answer(await run_in_threadpool(sources.preview, *choice))
 
     async def read(self, request: Request) -> Response:
         """What the draft ``text`` says, with every default, or what is wrong with it."""
@@ -85,25 +84,7 @@ class Preparing:
         return Answer(await run_in_threadpool(self._start, text_in(body, "config"), name))
 
     def _start(self, text: str, name: str | None) -> dict[str, Any]:
-        config = drafts.resolved(text)
-        folder = self.library.new(name or self._free_name(config))
-        if self.queue.holds(folder.name):
-            raise UserError(f"a run called '{folder.name}' waits for its turn already.")
-        placed = drafts.edit(text, ["output", "path"], str(folder))
-        return asdict(self.queue.add(folder.name, placed))
-
-    def _free_name(self, config: Config) -> str:
-        """ALGORITHM-MODEL-NUMBER, as the command line would call it."""
-        given = config.output.path
-        if given and NAME.fullmatch(Path(given).name):
-            return Path(given).name
-        algorithm = origin_of(config.algorithm, "algorithm", config.origins).short
-        model = Path(config.model.path.rpartition(":")[2]).name
-        taken = {*self.library.names(), *(entry.run for entry in self.queue.entries())}
-        number = 1
-        while (name := f"{algorithm}-{model}-{number}") in taken or (self.library.folder / name).exists():
-            number += 1
-        return name
+        return asdict(start(self.library, self.queue, drafts.resolved(text), text, name=name))
 
 
 def _sources() -> dict[str, Any]:

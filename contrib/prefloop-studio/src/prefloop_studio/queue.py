@@ -45,6 +45,8 @@ class Entry:
     """Its name."""
     resume: bool = False
     overrides: tuple[str, ...] = ()
+    began: str | None = None
+    """The folder that it was started in, which relative paths begin from."""
     state: str = "waiting"
     """``waiting``, ``starting`` or ``failed``."""
     said: str = ""
@@ -78,9 +80,9 @@ class Queue:
     ) -> Entry:
         """Let a run wait for its turn, and see to it that somebody starts it."""
         self.place.mkdir(parents=True, exist_ok=True)
-        entry = Entry(f"{time.time_ns()}", run, resume, tuple(overrides))
+        entry = Entry(f"{time.time_ns()}", run, resume, tuple(overrides), str(Path.cwd()))
         if not resume:
-            rewrite(self.file(entry, ".yaml"), config.encode())
+            rewrite(self.file(entry, ".yaml"), config.encode(errors="replace"))
         self.write(entry)
         self.wake()
         return entry
@@ -121,7 +123,10 @@ def work(queue: Queue) -> None:
             except BlockingIOError:
                 return
             while waiting := [entry for entry in queue.entries() if entry.state in ("waiting", "starting")]:
-                _run(queue, waiting[0])
+                try:
+                    _run(queue, waiting[0])
+                except OSError as error:  # such as a folder that was removed while it waited
+                    queue.write(evolve(waiting[0], state="failed", said=f"It could not be started: {error}."))
             fcntl.flock(lock, fcntl.LOCK_UN)
             if not any(entry.state == "waiting" for entry in queue.entries()):  # none came in between
                 return
@@ -139,6 +144,7 @@ def _run(queue: Queue, entry: Entry) -> None:
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=subprocess.STDOUT,
+            cwd=entry.began,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )

@@ -14,12 +14,13 @@ from prefloop.embedded import PREFIX, local_path
 from prefloop.settings import PromptsConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 DEPTH = 3
 """Folders below the working directory in which is looked for models and data."""
 MOST = 200
 ROWS = 5
+CACHE = "Hub cache"
 CELL = 400
 """Characters of a cell that are shown."""
 DATA = {".jsonl", ".json", ".csv", ".parquet"}
@@ -55,18 +56,20 @@ def data_sets() -> list[dict[str, Any]]:
     return found[:MOST] + _cached("dataset")
 
 
-def preview(path: str) -> dict[str, Any]:
-    """The columns of a data file here, and its first rows, cut short.
+def preview(path: str, name: str | None = None, split: str = "train") -> dict[str, Any]:
+    """The columns of a data file here, or of a data set in the Hub's cache, and its first rows, cut short.
 
-    Raises `UserError` where it is not one of `data_sets`, or cannot be read.
+    `name` and `split` choose among those of a data set. Raises `UserError` where it is not one of
+    `data_sets`, or cannot be read.
     """
-    from prefloop.prompts.rows import read_rows
+    from prefloop.prompts.rows import first_rows, read_rows
 
-    if path not in {found["path"] for found in data_sets()}:
-        raise UserError(f"'{path}' is not among the files in this folder.")
-    rows = []
-    for row in read_rows(PromptsConfig(path=path, limit=ROWS)).rows:
-        rows.append({key: _cut(value) for key, value in row.values.items()})
+    where = {found["path"]: found["where"] for found in reversed(data_sets())}.get(path)
+    if where is None:
+        raise UserError(f"'{path}' is neither among the files in this folder nor in the Hub's cache.")
+    config = PromptsConfig(path=path, name=name, split=split, limit=ROWS)
+    found = first_rows(_snapshot(path), config) if where == CACHE else read_rows(config)
+    rows = [{key: _cut(value) for key, value in row.values.items()} for row in found.rows]
     return {"columns": list(dict.fromkeys(key for row in rows for key in row)), "rows": rows}
 
 
@@ -101,12 +104,27 @@ def _embedded(name: str) -> dict[str, Any]:
 
 
 def _cached(kind: str) -> list[dict[str, Any]]:
+    repos = [repo for repo in _cache() if repo.repo_type == kind]
+    first = sorted(repos, key=lambda repo: str(repo.repo_id))[:MOST]
+    return [{"path": repo.repo_id, "where": CACHE, "bytes": repo.size_on_disk} for repo in first]
+
+
+def _snapshot(data_set: str) -> Path:
+    """The folder of a data set in the Hub's cache: its version "main", or else the newest."""
+    repos = (repo for repo in _cache() if (repo.repo_type, repo.repo_id) == ("dataset", data_set))
+    versions = [version for repo in repos for version in repo.revisions]
+    if not versions:
+        raise UserError(f"the data set '{data_set}' in the Hub's cache has no files.")
+    best = max(versions, key=lambda version: ("main" in version.refs, version.last_modified))
+    return Path(best.snapshot_path)
+
+
+def _cache() -> Collection[Any]:
+    """What the Hub's cache holds."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repos = [repo for repo in scan_cache_dir().repos if repo.repo_type == kind]
+        return scan_cache_dir().repos
     except CacheNotFound:
-        return []
-    first = sorted(repos, key=lambda repo: str(repo.repo_id))[:MOST]
-    return [{"path": repo.repo_id, "where": "Hub cache", "bytes": repo.size_on_disk} for repo in first]
+        return ()

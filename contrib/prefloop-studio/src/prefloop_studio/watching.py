@@ -12,8 +12,8 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from prefloop import Evaluation, StepMetrics, UserError
+from prefloop.runs.holding import holder_of
 from prefloop_studio.answers import Answer, encode, number_in
-from prefloop_studio.processes import holder_of
 from prefloop_studio.series import MOST_POINTS, ColumnCache, evaluation_row, points, table
 
 if TYPE_CHECKING:

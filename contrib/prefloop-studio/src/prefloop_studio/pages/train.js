@@ -204,9 +204,8 @@ class TrainPage {
   }
 
   async preview() {
-    const path = this.known?.prompts?.path;
-    const { columns, rows } = await get(`/api/preview?${new URLSearchParams({ path })}`);
-    const column = this.known?.prompts?.column;
+    const { path, name, split, column } = this.known?.prompts ?? {};
+    const { columns, rows } = await get(`/api/preview?${new URLSearchParams({ path, name: name ?? "", split: split ?? "train" })}`);
     const choose = (name) => h("button.plain", { onclick: () => this.change(["prompts", "column"], name), title: `Take the prompts from ${name}`, "aria-pressed": String(column === name) }, name);
     fill(this.rows, h("div.scroll", {}, h("table", {}, h("tr", {}, columns.map((name) => h("th", {}, choose(name)))), rows.map((row) => h("tr", {}, columns.map((name) => h("td.small", {}, row[name] ?? "")))))));
   }
