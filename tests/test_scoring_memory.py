@@ -73,7 +73,7 @@ def test_memory_for_logits_does_not_grow_with_tokens(
 
 
 def test_the_layers_keep_no_more_from_some_number_of_logits_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where NumPy works out the terms, mlx keeps all that the layers compute: in a deep model, most of all."""
+    """Where NumPy works out the terms, mlx keeps all that the layers compute: in deep models, the most."""
     policy = model(tied=True, width=64, layers=24, vocabulary=2000)
     policy.freeze()
     for layer in policy.layers:
@@ -83,7 +83,7 @@ def test_the_layers_keep_no_more_from_some_number_of_logits_on(monkeypatch: pyte
     monkeypatch.setattr(kernels, "MIN_TRACED_LOGITS", TOKENS * 2000)
     assert peak(policy, TOKENS, backward=True) < 1.05 * below
     monkeypatch.setattr(kernels, "MIN_TRACED_WIDTH", 0)
-    assert not kernels.slow_exp() or peak(policy, TOKENS, backward=True) > 1.5 * below, "what NumPy costs"
+    assert not kernels.slow_exp() or peak(policy, TOKENS, backward=True) > 1.15 * below, "what NumPy costs"
 
 
 def test_numpy_has_the_terms_of_many_tokens_under_a_wide_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
