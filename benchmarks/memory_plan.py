@@ -18,7 +18,7 @@ from benchmarks.harness.internals import did_you_mean
 from benchmarks.harness.pages import markdown
 from benchmarks.harness.workers import BenchmarkError, run_worker
 from benchmarks.speed.comparing import Bench
-from benchmarks.speed.rows import Row
+from benchmarks.speed.rows import Row, real
 
 RESULTS = records.RESULTS / "memory_plan.json"
 SETTINGS: Mapping[str, dict[str, Any]] = {
@@ -59,6 +59,8 @@ CASES = {
         Case(Row("M", 4, 64)),
         Case(Row("M", 4, 256)),
         Case(Row("M", 1, 16, "64", bits=4)),
+        *(Case(real(batch, "rule")) for batch in (1, 4)),
+        Case(real(4, "rule"), "full"),
     )
 }
 

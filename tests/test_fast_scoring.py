@@ -51,6 +51,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         _in_chunks_of(3, monkeypatch)
     if "host" in named:
         monkeypatch.setattr(kernels, "MIN_TRACED_LOGITS", 0)
+        monkeypatch.setattr(kernels, "MIN_TRACED_WIDTH", 0)
     return named
 
 

@@ -20,12 +20,13 @@ LOGITS = TOKENS * VOCABULARY * 4
 """Bytes of the logits of so many tokens."""
 
 
-def model(tied: bool) -> nn.Module:
-    """One thin layer under a wide vocabulary."""
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "head_dim": 16, "num_hidden_layers": 1}
+def model(tied: bool, width: int = 16, layers: int = 1, vocabulary: int = VOCABULARY) -> nn.Module:
+    """One thin layer under a wide vocabulary, unless something else is asked for."""
+    widths = dict.fromkeys(("hidden_size", "intermediate_size", "head_dim"), width)
+    sizes = {**widths, "num_hidden_layers": layers, "vocab_size": vocabulary}
     heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "tie_word_embeddings": tied}
     other = {"rms_norm_eps": 1e-6, "rope_theta": 1e4, "max_position_embeddings": 512}
-    args = {"model_type": "qwen3", "vocab_size": VOCABULARY, **sizes, **heads, **other}
+    args = {"model_type": "qwen3", **sizes, **heads, **other}
     mx.random.seed(0)
     made: nn.Module = qwen3.Model(qwen3.ModelArgs.from_dict(args))
     return made
@@ -69,3 +70,25 @@ def test_memory_for_logits_does_not_grow_with_tokens(
     few, many = (peak(policy, tokens, backward=backward) for tokens in (TOKENS, 2 * TOKENS))
     assert many - few < LOGITS / 4
     assert many < 1.5 * LOGITS, "less than one array of the logits of all the tokens"
+
+
+def test_the_layers_keep_no_more_from_some_number_of_logits_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NumPy works out the terms, mlx keeps all that the layers compute: in deep models, the most."""
+    policy = model(tied=True, width=64, layers=24, vocabulary=2000)
+    policy.freeze()
+    for layer in policy.layers:
+        layer.unfreeze()
+    monkeypatch.setattr(kernels, "MIN_TRACED_LOGITS", TOKENS * 2000 + 1)
+    below = peak(policy, TOKENS, backward=True)
+    monkeypatch.setattr(kernels, "MIN_TRACED_LOGITS", TOKENS * 2000)
+    assert peak(policy, TOKENS, backward=True) < 1.05 * below
+    monkeypatch.setattr(kernels, "MIN_TRACED_WIDTH", 0)
+    assert not kernels.slow_exp() or peak(policy, TOKENS, backward=True) > 1.15 * below, "what NumPy costs"
+
+
+def test_numpy_has_the_terms_of_many_tokens_under_a_wide_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "slow_exp", lambda: True)
+    small, deep, deeper = 6 * 256, 30 * 576, 28 * 1024
+    assert kernels.use_numpy(512, 151_936, small)
+    assert not kernels.use_numpy(64, 151_936, small), "too few tokens"
+    assert not kernels.use_numpy(512, 49_152, deep) and not kernels.use_numpy(512, 151_936, deeper)

@@ -12,7 +12,7 @@ from benchmarks.harness import environments, records
 from benchmarks.harness.workers import BenchmarkError, check_out
 from benchmarks.speed import tables
 from benchmarks.speed.comparing import Bench
-from benchmarks.speed.rows import TABLE, Row, named
+from benchmarks.speed.rows import LARGE, TABLE, Row, named
 
 
 @click.command(help="Measure a step of prefloop against mlx-lm-lora's, or against an earlier commit's.")
@@ -20,6 +20,7 @@ from benchmarks.speed.rows import TABLE, Row, named
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each row, instead of its own number.")
 @click.option("--steps", type=click.IntRange(1), help="Steps that each process is timed for.")
 @click.option("--quick", is_flag=True, help="Only try: one row, one round, one step.")
+@click.option("--large", is_flag=True, help="More rows on the pretrained model, which take an hour.")
 @click.option("--against-version", metavar="GIT_REF", help="prefloop against itself at an earlier commit.")
 @click.option("--write", is_flag=True, help="Keep each row's result and write it into the pages.")
 @click.option("--cache", type=click.Path(path_type=Path), default=environments.CACHE, show_default=True)
@@ -28,6 +29,7 @@ def main(
     rounds: int | None,
     steps: int | None,
     quick: bool,
+    large: bool,
     against_version: str | None,
     write: bool,
     cache: Path,
@@ -36,7 +38,7 @@ def main(
         raise BenchmarkError(
             "--write: only the table against mlx-lm-lora is kept, and not a quick try of it."
         )
-    wanted = _rows(names, alone=against_version is not None)
+    wanted = [*_rows(names, alone=against_version is not None), *(LARGE if large else ())]
     if quick:
         wanted, rounds, steps = wanted[:1], rounds or 1, steps or 1
     found = []
@@ -46,7 +48,7 @@ def main(
         for row in wanted:
             found.append(bench.measure(row))
             if write:
-                records.keep(tables.RESULTS, row.name, found[-1], [row.name for row in TABLE])
+                records.keep(tables.RESULTS, row.name, found[-1], [row.name for row in (*TABLE, *LARGE)])
     if against_version:
         click.echo(tables.against_version(found, against_version))
     else:

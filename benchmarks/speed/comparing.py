@@ -12,7 +12,7 @@ from benchmarks.harness import environments, records
 from benchmarks.harness.workers import ROOT, run_worker
 from benchmarks.speed import pairing
 from benchmarks.speed.measuring import SAME, Result
-from benchmarks.speed.rows import PROMPT_LENGTH, Row, Size
+from benchmarks.speed.rows import Row
 
 Side = Callable[[dict[str, Any]], Result]
 WARMUP = 1
@@ -36,7 +36,7 @@ class Bench:
         rounds, steps = self.rounds or row.rounds, self.steps or row.steps
         for seed in range(rounds):
             work = row.job(seed, steps, warmup=0 if row.kind == "memory" else WARMUP)
-            job = {**work, **models, "prompt_length": PROMPT_LENGTH}
+            job = {**work, **models}
             for name, side in sides.items():
                 found = side(job)
                 job["order"] = found["prompts"]
@@ -62,15 +62,17 @@ class Bench:
 
     def models(self, row: Row, *, judge_is_policy: bool) -> dict[str, str]:
         """The folders of a row's policy and judge, made where they are missing."""
-        policy = self._wanted(row.size, bits=row.bits)
-        judge = policy if judge_is_policy else self._wanted(row.size, judge=True)
+        policy = self._wanted(row, bits=row.bits)
+        judge = policy if judge_is_policy else self._wanted(row, judge=True)
         run_worker("benchmarks.speed.models", {"models": [policy, judge]})
         return {"policy": policy["folder"], "judge": judge["folder"]}
 
-    def _wanted(self, size: Size, *, judge: bool = False, bits: int | None = None) -> dict[str, Any]:
-        name = f"{size.name}{'-judge' if judge else ''}{f'-{bits}bit' if bits else ''}"
-        folder = str(self.cache / "models" / name)
-        return {"folder": folder, "size": asdict(size), "judge": judge, "bits": bits}
+    def _wanted(self, row: Row, *, judge: bool = False, bits: int | None = None) -> dict[str, Any]:
+        pretrained = row.kind == "real"
+        name = row.model if pretrained else row.size.name
+        folder = self.cache / "models" / f"{name}{'-judge' if judge else ''}{f'-{bits}bit' if bits else ''}"
+        made = {"size": asdict(row.size), "judge": judge, "bits": bits}
+        return {"folder": str(folder), "cache": str(self.cache), "pretrained": pretrained, **made}
 
 
 def _prefloop(orders: str, *, checkout: Path = ROOT, share_blas: bool = True) -> Side:

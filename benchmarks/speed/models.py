@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from benchmarks.harness import worker
+from benchmarks.harness import smollm2, worker
 from benchmarks.speed import words
 from benchmarks.speed.rows import Size
 from mlx.utils import tree_flatten
@@ -74,8 +74,11 @@ def _write_tokenizer(folder: Path, vocabulary: dict[str, int]) -> None:
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Make the models of a job."""
     for wanted in job["models"]:
-        size = Size(**wanted["size"])
-        make(Path(wanted["folder"]), size, judge=wanted["judge"], bits=wanted["bits"])
+        folder, judge, bits = Path(wanted["folder"]), wanted["judge"], wanted["bits"]
+        if wanted["pretrained"]:
+            smollm2.make(folder, Path(wanted["cache"]), endless=not judge, bits=bits)
+        else:
+            make(folder, Size(**wanted["size"]), judge=judge, bits=bits)
     return {}
 
 

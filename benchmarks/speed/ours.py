@@ -51,19 +51,10 @@ def make_loop(job: dict[str, Any]) -> Any:
 
     adapter = AdapterConfig(**{"rank": 8, "scale": 20.0, "layers": -1, **job.get("adapter", {})})
     policy = Policy.load(job["policy"], adapter, seed=job["seed"])
-    judge = component("judge", "llm")(
-        model=job["judge"],
-        system=job["rubric"],
-        orders=job["orders"],
-        labels=words.LABELS,
-        tie_margin=0.0,
-        min_label_mass=0.0,
-    )
-    judge.prepare()
     return Loop(
         policy,
         [policy.encode(text) for text in job["prompts"]],
-        judge=judge,
+        judge=_judge(job),
         sampler=component("sampler", "policy")(
             temperature=0.8, top_p=1.0, max_completion_length=job["completion"]
         ),
@@ -82,6 +73,23 @@ def make_loop(job: dict[str, Any]) -> Any:
     )
 
 
+def _judge(job: dict[str, Any]) -> Any:
+    from prefloop import component
+
+    if job.get("rule"):
+        return component("judge", "rule")(length="shorter")
+    judge = component("judge", "llm")(
+        model=job["judge"],
+        system=job["rubric"],
+        orders=job["orders"],
+        labels=words.LABELS,
+        tie_margin=0.0,
+        min_label_mass=0.0,
+    )
+    judge.prepare()
+    return judge
+
+
 def _scored(metrics: Any) -> float:
     both: float = metrics["chosen_length"] + metrics["rejected_length"]
     return both * float(metrics["labelled"])
@@ -90,6 +98,9 @@ def _scored(metrics: Any) -> float:
 def question_counter(tokenizer: Any, job: dict[str, Any]) -> Any:
     """Counts the tokens of the questions that a pair is judged by, from their public text."""
     from benchmarks.harness.internals import fence_for, user_message
+
+    if job.get("rule"):
+        return lambda _: 0
 
     def count(pair: Any) -> int:
         texts = (pair.prompt.text, pair.first.text, pair.second.text)

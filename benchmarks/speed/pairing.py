@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from math import isclose
 from statistics import median
 from typing import Any
 
@@ -48,24 +50,26 @@ def compared(firsts: Sequence[Result], seconds: Sequence[Result]) -> dict[str, d
 def unequal(row: dict[str, Any], first: Result, second: Result, *, replies: bool = True) -> list[str]:
     """In what the two sides' work differs, a line each; nothing where it is the same.
 
-    `row` has ``batch`` and ``completion``. `replies` is whether a judge that decodes has to have said a
-    label each time.
+    `row` has ``batch``, ``completion``, and as ``tolerance`` by what share counts of tokens may differ.
+    `replies` is whether a judge that decodes has to have said a label each time.
     """
     found = []
     tokens = 2 * row["batch"] * row["completion"]
+    alike = partial(isclose, rel_tol=row["tolerance"])
     if first["prompts"] != second["prompts"]:
         found.append("the prompts or their order differ")
     for side, result in (("first", first), ("second", second)):
         for what in ("sampled", "scored"):
-            if any(count != tokens for count in result[what]):
+            if not all(alike(count, tokens) for count in result[what]):
                 found.append(
                     f"{what} tokens of the {side} side are {result[what]}, not {tokens} in each step"
                 )
         if replies and not set(result.get("replies", ())) <= {"0", "1"}:
             found.append(f"the judge of the {side} side replied {result['replies']}")
-    for what in ("questions", "trained"):
-        if first[what] != second[what]:
-            found.append(f"{what}: {first[what]} tokens or parameters against {second[what]}")
+    if not all(map(alike, first["questions"], second["questions"])):
+        found.append(f"questions: {first['questions']} tokens against {second['questions']}")
+    if first["trained"] != second["trained"]:
+        found.append(f"trained: {first['trained']} parameters against {second['trained']}")
     for name in SAME:
         versions = {result["versions"][name] for result in (first, second) if "versions" in result}
         if len(versions) > 1:

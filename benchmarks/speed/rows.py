@@ -6,9 +6,11 @@ import re
 from typing import Any, Literal
 
 from attrs import asdict, evolve, field, frozen
-from benchmarks.speed import words
+from benchmarks.speed import english, words
 
-Kind = Literal["same", "newcomer", "twice", "memory"]
+Kind = Literal["same", "newcomer", "twice", "memory", "real"]
+Training = Literal["lora", "full"]
+Judged = Literal["rule", "llm"]
 PROMPT_LENGTH = 40
 RUBRICS = {"short": 256, "long": 1000}
 """Tokens of the judge's question besides the prompt and the two answers."""
@@ -65,8 +67,11 @@ SIZES = {
     "S": SMALL,
     "X": evolve(SMALL, vocabulary=151_936),
     "M": Size(1024, 7, 2048, 8, 4, 128, 32_768),
+    "SmolLM2": Size(576, 30, 1536, 9, 3, 64, 49_152),
 }
-"""S has 5.8 M parameters, X its body and a vocabulary of 150 thousand (44 M), M 100 M parameters."""
+"""S has 5.8 M parameters, X its body and a vocabulary of 150 thousand (44 M), M 100 M parameters. Of SmolLM2,
+which is a pretrained Llama of 135 M parameters, here stands the shape.
+"""
 
 
 @frozen
@@ -79,6 +84,7 @@ class Row:
     rubric: str = field(default="short")
     kind: Kind = "same"
     bits: int | None = None
+    training: Training = "lora"
     steps: int = 3
     rounds: int = 3
     size: Size = field(init=False)
@@ -89,17 +95,27 @@ class Row:
 
     @property
     def name(self) -> str:
-        ends = "" if self.kind == "same" else f"-{self.kind}"
-        bits = f"-{self.bits}bit" if self.bits else ""
-        return f"{self.model}-b{self.batch}-c{self.completion}-{self.rubric}{bits}{ends}"
+        ends = "" if self.kind in ("same", "real") else f"-{self.kind}"
+        ends = (f"-{self.bits}bit" if self.bits else "") + ("-full" if self.training == "full" else "") + ends
+        return f"{self.model}-b{self.batch}-c{self.completion}-{self.rubric}{ends}"
+
+    @property
+    def tolerance(self) -> float:
+        """By what share the two sides' tokens may differ.
+
+        mlx-lm-lora decodes completions and encodes them again, which changes the tokens of a real tokenizer,
+        and the judges' questions have words of their own.
+        """
+        return 0.1 if self.kind == "real" else 0.0
 
     def job(self, seed: int, steps: int, warmup: int) -> dict[str, Any]:
         """The work of one process: what either side needs to know but for its models."""
-        fixed = RUBRICS.get(self.rubric) or int(self.rubric)
         return {
-            "prompts": words.prompts(self.batch * (steps + warmup), PROMPT_LENGTH, seed),
-            "rubric": words.rubric(fixed),
-            "question": words.question_with_rubric(fixed),
+            **self._texts(self.batch * (steps + warmup), seed),
+            "labels": words.LABELS,
+            "rule": self.rubric == "rule",
+            "pretrained": self.kind == "real",
+            "adapter": {"type": self.training},
             "batch": self.batch,
             "completion": self.completion,
             "steps": steps,
@@ -107,8 +123,25 @@ class Row:
             "seed": seed,
         }
 
+    def _texts(self, count: int, seed: int) -> dict[str, Any]:
+        if self.kind == "real":
+            asked = {"rubric": english.RUBRIC, "question": english.QUESTION}
+            return {"prompts": english.prompts(count, seed), **asked}
+        fixed = RUBRICS.get(self.rubric) or int(self.rubric)
+        asked = {"rubric": words.rubric(fixed), "question": words.question_with_rubric(fixed)}
+        return {"prompts": words.prompts(count, PROMPT_LENGTH, seed), **asked}
+
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
+        return {"name": self.name, "tolerance": self.tolerance, **asdict(self)}
+
+
+JUDGES: tuple[Judged, ...] = ("rule", "llm")
+
+
+def real(batch: int, judge: Judged, **others: Any) -> Row:
+    """A row on the pretrained model, judged by a rule or by the model itself."""
+    settings = {"steps": 2, "rounds": 2, **others}
+    return Row("SmolLM2", batch, 48, judge, "real", **settings)
 
 
 TABLE = (
@@ -122,12 +155,21 @@ TABLE = (
     Row("S", 4, 64, kind="twice", steps=5, rounds=4),
     Row("M", 4, 64, kind="memory", steps=1, rounds=1),
     Row("M", 1, 16, "64", kind="memory", bits=4, steps=1, rounds=1),
+    *(real(batch, judge) for batch in (1, 4) for judge in JUDGES),
+    *(real(batch, "rule", training="full") for batch in (1, 4)),
+    real(1, "rule", bits=4, steps=1, rounds=1),
 )
 """What is run where no rows are asked for.
 
 In the rows of kind `memory`, policy, reference and judge are one model. The quantized row is short: its
 products are slow on CPUs.
 """
+LARGE = (
+    *(real(16, judge, steps=1) for judge in JUDGES),
+    real(16, "rule", training="full", steps=1),
+    real(4, "rule", bits=4, steps=1, rounds=1),
+)
+"""More rows on the pretrained model, which take long."""
 
 
 def named(name: str) -> Row:
@@ -135,12 +177,12 @@ def named(name: str) -> Row:
 
     Raises `ValueError` where the name is none.
     """
-    for row in TABLE:
+    for row in (*TABLE, *LARGE):
         if row.name == name:
             return row
     found = re.fullmatch(r"([A-Z])-b(\d+)-c(\d+)-(short|long)(?:-(newcomer|twice))?", name)
     if not found or found[1] not in SIZES:
-        known = ", ".join(row.name for row in TABLE)
+        known = ", ".join(row.name for row in (*TABLE, *LARGE))
         raise ValueError(f"'{name}' is no row. Rows are called like X-b16-c256-long; the table has {known}")
     model, batch, completion, rubric = found.groups()[:4]
     kind: Any = found[5] or "same"

@@ -47,6 +47,36 @@ def _mean(rows: Iterable[Row], orders: str) -> str:
     return f"{geometric_mean(found):.2f}" if found else ""
 
 
+def real(results: Iterable[Row]) -> str:
+    """The pretrained model: what each side of each row took, mlx-lm-lora first."""
+    seconds = [f"{phase.removesuffix('_seconds')}, s" for phase in PHASES]
+    memory = ["tokens sampled a second", "peak, MB", "rss, MB"]
+    heads = ["row", "", "step, s", "times faster", *seconds, *memory, "rounds, steps", "commit"]
+    lines = [
+        _side_line(row, name)
+        for row in results
+        if row["row"]["kind"] == "real"
+        for name in ("mlx-lm-lora", "prefloop")
+    ]
+    return markdown(heads, lines)
+
+
+def _side_line(row: Row, name: str) -> Cells:
+    side, rounds = row["sides"][name], row["steps"][name]
+    return (
+        row["row"]["name"],
+        name,
+        f"{side['step_seconds']:.2f}",
+        _times(row, "one order", "step_seconds") if name == "prefloop" else "",
+        *(f"{side[phase]:.2f}" for phase in PHASES),
+        f"{row['work']['sampled'] / side['sampling_seconds']:.0f}",
+        f"{side['peak_mb']:.0f}",
+        "" if side["rss_mb"] is None else f"{side['rss_mb']:.0f}",
+        f"{len(rounds)}, {len(rounds[0])}",
+        row["provenance"]["commit"],
+    )
+
+
 def noise(results: Iterable[Row]) -> str:
     """prefloop against itself: what the ratios are worth."""
     rows = [row for row in results if row["row"]["kind"] == "twice"]
@@ -79,7 +109,7 @@ def memory(results: Iterable[Row]) -> str:
     lines = [
         (row["row"]["name"], *(_megabytes(row["sides"], name) for name in MEMORY))
         for row in results
-        if "mlx-lm-lora" in row["sides"]
+        if "mlx-lm-lora" in row["sides"] and row["row"]["kind"] != "real"
     ]
     return markdown(heads, lines)
 
@@ -119,12 +149,22 @@ def _times(row: Row, orders: str, what: str) -> str:
     return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
+def _origin(*, pretrained: bool) -> Callable[[Iterable[Row]], str]:
+    def origin(results: Iterable[Row]) -> str:
+        found = [row for row in results if (row["row"]["kind"] == "real") == pretrained]
+        return records.origin(found) if found else ""
+
+    return origin
+
+
 TABLES: dict[str, Callable[[Iterable[Row]], str]] = {
+    "real": real,
+    "real origin": _origin(pretrained=True),
     "steps": steps,
     "noise": noise,
     "memory": memory,
     "phases": phases,
-    "origin": records.origin,
+    "origin": _origin(pretrained=False),
 }
 
 

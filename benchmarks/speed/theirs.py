@@ -30,11 +30,15 @@ def run(job: dict[str, Any]) -> measuring.Result:
     mx.random.seed(job["seed"])
     np.random.seed(job["seed"])
     lora = {"rank": 8, "dropout": 0.0, "scale": 20.0, "num_layers": -1}
-    policy, tokenizer, _ = from_pretrained(job["policy"], lora_config=lora)
+    adapters_wanted = job["adapter"]["type"] == "lora"
+    policy, tokenizer, _ = from_pretrained(job["policy"], lora_config=lora if adapters_wanted else None)
     reference, _ = load(job["policy"])
-    judge, judge_tokenizer = load(job["judge"])
     reference.freeze()
-    judge.freeze()
+    judge: Any = None
+    judge_tokenizer: Any = None
+    if not job["rule"]:
+        judge, judge_tokenizer = load(job["judge"])
+        judge.freeze()
     probe = Probe(job, tokenizer, judge_tokenizer)
     probe.attach(trainer)
     adapters = Path(job["scratch"]) / "adapters.safetensors"
@@ -49,7 +53,7 @@ def run(job: dict[str, Any]) -> measuring.Result:
         temperature=0.8,
         max_completion_length=job["completion"],
     )
-    mx.eval(policy.parameters(), reference.parameters(), judge.parameters())
+    mx.eval(policy.parameters(), reference.parameters(), judge.parameters() if judge else [])
     held = measuring.held()
     probe.watch = measuring.Stopwatch()
     trainer.train_online_dpo(
@@ -81,6 +85,7 @@ class Probe:
         self.scored: list[int] = []
         self.asked: list[tuple[int, str, str]] = []
         self.batches = iter(job["order"])
+        self.prompted = 0
 
     def attach(self, trainer: Any) -> None:
         """Wrap the trainer's functions."""
@@ -91,7 +96,8 @@ class Probe:
         trainer.generate_for_online_dpo = self._sampling(trainer.generate_for_online_dpo)
         trainer._preference_microbatches = self._scoring(trainer._preference_microbatches)
         judge.generate = self._answering(judge.generate)
-        timed = self._timed("judging", trainer.LLMPairwiseJudge.judge)
+        asked = _shorter if self.job["rule"] else trainer.LLMPairwiseJudge.judge
+        timed = self._timed("judging", asked)
         trainer.LLMPairwiseJudge = type("Judge", (trainer.LLMPairwiseJudge,), {"judge": timed})
 
     def on_train_loss_report(self, _: Any) -> None:
@@ -104,10 +110,9 @@ class Probe:
         """The next prompts, as ids and as text, prepared as the trainer's data set prepares them."""
         turns = [[{"role": "user", "content": text}] for text in next(self.batches)]
         template, more = self.tokenizer.apply_chat_template, {"add_generation_prompt": True}
-        yield (
-            [list(template(turn, **more)) for turn in turns],
-            [template(turn, tokenize=False, **more) for turn in turns],
-        )
+        prompts = [list(template(turn, **more)) for turn in turns]
+        self.prompted = sum(map(len, prompts))
+        yield prompts, [template(turn, tokenize=False, **more) for turn in turns]
 
     def result(self) -> measuring.Result:
         """What was measured and counted, without the warm-up."""
@@ -155,15 +160,20 @@ class Probe:
         timed = self._timed("scoring", score)
 
         def scoring(gradient: Any, model: Any, chosen: Any, rejected: Any, *more: Any, **options: Any) -> Any:
-            prompt = self.job["prompt_length"]
-            self.scored.append(sum(int(row.size) - prompt for row in (*chosen, *rejected)))
+            tokens = sum(int(row.size) for row in (*chosen, *rejected))
+            self.scored.append(tokens - 2 * self.prompted)  # a prompt stands before both of its completions
             return timed(gradient, model, chosen, rejected, *more, **options)
 
         return scoring
 
     def _answering(self, generate: Callable[..., str]) -> Callable[..., str]:
         def answering(model: Any, tokenizer: Any, prompt: str, **options: Any) -> str:
-            reply = generate(model, tokenizer, prompt, **options)
+            # A pretrained judge may write more than a label. It is stopped after one token, which is less
+            # work than it would be otherwise, and what is no label counts as the first.
+            fewest = {"max_tokens": 1} if self.job["pretrained"] else {}
+            reply = generate(model, tokenizer, prompt, **(options | fewest))
+            if self.job["pretrained"] and reply not in self.job["labels"]:
+                reply = self.job["labels"][0]
             self.asked.append((len(self.sampled), prompt, reply))
             return reply
 
@@ -175,6 +185,11 @@ class Probe:
         for step, prompt, _ in self.asked:
             counts[step - 1] += len(self.judge_tokenizer.encode(prompt))
         return counts
+
+
+def _shorter(_: Any, prompts: list[str], completions: list[list[str]], **__: Any) -> list[int]:
+    """The rule: the shorter answer is better, and the first where both are equally long."""
+    return [int(len(second) < len(first)) for first, second in completions]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,18 @@ import pytest
 from benchmarks import memory_plan
 from benchmarks.harness import records
 from benchmarks.harness.internals import fence_for, user_message
-from benchmarks.speed import comparing, measuring, models, ours, pairing, plan_worker, rows, tables, words
+from benchmarks.speed import (
+    comparing,
+    english,
+    measuring,
+    models,
+    ours,
+    pairing,
+    plan_worker,
+    rows,
+    tables,
+    words,
+)
 
 TINY = rows.Size(64, 2, 128, 4, 2, 16, 1024)
 ROW = rows.Row("S", 2, 5, "80")
@@ -164,3 +175,22 @@ def test_peaks_of_a_tiny_row_belong_to_its_phases(folders: dict[str, str]) -> No
     terms = found["terms"]
     held = sum(terms[name] for name in ("weights", "judge", "trained", "optimizer"))
     assert found["planned"] == held + max(terms[name] for name in ("caches", "activations", "update"))
+
+
+def test_a_real_tokenizer_may_change_a_tenth_of_the_tokens() -> None:
+    row = rows.real(1, "rule")
+    side: measuring.Result = {"prompts": [], "sampled": [96], "scored": [96], "questions": [0], "trained": 1}
+    assert pairing.unequal(row.as_json(), side, {**side, "scored": [90]}) == []
+    (line,) = pairing.unequal(row.as_json(), side, {**side, "scored": [80]})
+    assert "scored tokens" in line
+
+
+def test_a_pretrained_model_gets_prompts_of_its_own() -> None:
+    job = rows.real(4, "llm", training="full").job(seed=1, steps=2, warmup=1)
+    assert len(set(job["prompts"])) == 12 and job["pretrained"] and not job["rule"]
+    assert job["adapter"] == {"type": "full"}
+    assert job["prompts"] != rows.real(4, "llm").job(seed=2, steps=2, warmup=1)["prompts"]
+    asked = job["question"].format(prompt="p", response0="a", response1="b")
+    assert job["rubric"] in asked and "Answer 1: b" in asked
+    with pytest.raises(ValueError, match="there are 96 prompts"):
+        english.prompts(97, 0)

@@ -272,7 +272,7 @@ class Estimator:
     def _activations(self, pairs: int) -> int:
         """Scoring: what the layers keep for the backward pass, the output head's chunk, and the gradients."""
         shape, loop, tokens = self._shape, self.loop, 2 * pairs * self.completion
-        numpy = not shape["trained head"] and use_numpy(tokens, shape["V"])
+        numpy = not shape["trained head"] and use_numpy(tokens, shape["V"], shape["layers"] * shape["H"])
         layer = self._layer(pairs, KEPT_FOR_NUMPY if numpy else KEPT)
         layers, asked = shape["layers"], loop.policy.adapter.layers
         backbone = (layers if asked < 0 else min(asked, layers)) * layer

@@ -81,17 +81,18 @@ def token_terms(policy: Hidden, targets: mx.array, reference: Hidden | None = No
     if trained:
         terms = _with_trained_head(_with_parameters(policy.model, trained), targets, reference)
     else:
-        terms = _with_frozen_head(policy.model.lm_head, targets, reference)
+        terms = _with_frozen_head(policy.model, targets, reference)
     found: Any = terms(policy.states, *parameters)
     return TokenTerms(found[0], found[1] if reference else None)
 
 
-def _with_frozen_head(head: Head, targets: mx.array, reference: Hidden | None) -> mx.custom_function:
+def _with_frozen_head(model: SplitModel, targets: mx.array, reference: Hidden | None) -> mx.custom_function:
     """The gradients in the hidden states are computed along with the values."""
+    head = model.lm_head
 
     @mx.custom_function
     def terms(states: mx.array) -> list[mx.array]:
-        numpy = use_numpy(len(targets), _vocabulary(head, states))
+        numpy = use_numpy(len(targets), _vocabulary(head, states), len(model.whole.layers) * states.shape[-1])
         states = detach(states) if numpy else states
         parts: list[list[mx.array]] = []
         for _, ours, values, grads in _serialise_chunks(head, states, [], targets, reference, parts, numpy):

@@ -1,0 +1,48 @@
+"""Texts for a pretrained model: prompts that people might write, of unequal length, and a rubric."""
+
+from __future__ import annotations
+
+import random
+
+ASKED = (
+    "Write a short poem about",
+    "Explain to a child of ten",
+    "Give three facts about",
+    "Describe in two sentences",
+    "What should everybody know about",
+    "Write the first lines of a story about",
+    "Name the best and the worst thing about",
+    "Write a polite letter to a neighbour who knows nothing yet about",
+)
+SUBJECTS = (
+    "the sea at night",
+    "bread",
+    "how a bicycle stays upright",
+    "an old lighthouse and its keeper",
+    "the moons of Jupiter",
+    "learning to play the violin",
+    "rain",
+    "why leaves turn red and yellow in autumn",
+    "a market in a small town",
+    "chess",
+    "the first railways",
+    "moving to another country with two cats",
+)
+RUBRIC = (
+    "You compare two answers to the same request and say which of them is better. A good answer does what "
+    "was asked and nothing else. It is correct, it is easy to read, and it comes to an end. Do not prefer "
+    "an answer because it is longer, because it comes first, or because it praises the person who asked. "
+    "If both answers are bad, choose the one that does less harm. Reply with the number of the better "
+    "answer, 0 or 1, and with nothing else: no reasons, no greeting, and no full stop."
+)
+_PAIR = "Request: {prompt}\n\nAnswer 0: {response0}\n\nAnswer 1: {response1}\n\nBetter answer:"
+QUESTION = f"{RUBRIC}\n\n{_PAIR}"
+"""The rubric with what it is about, as a format string."""
+
+
+def prompts(count: int, seed: int) -> list[str]:
+    """Different prompts in a seeded order."""
+    every = [f"{asked} {subject}." for asked in ASKED for subject in SUBJECTS]
+    if count > len(every):
+        raise ValueError(f"there are {len(every)} prompts, and {count} are wanted")
+    return random.Random(f"prompts of seed {seed}").sample(every, count)
