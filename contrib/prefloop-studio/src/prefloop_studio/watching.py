@@ -14,7 +14,7 @@ from starlette.routing import Route
 from prefloop import Evaluation, StepMetrics, UserError
 from prefloop_studio.answers import Answer, encode, number_in
 from prefloop_studio.processes import holder_of
-from prefloop_studio.series import MOST_POINTS, ColumnCache, evaluation_row, points, table
+from prefloop_studio.series import MOST_POINTS, ColumnCache, evaluation_row, latest, points, table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -109,6 +109,7 @@ class Watching:
             return {
                 **state_of(run),
                 "step": step,
+                "latest_loss": latest(columns, "loss"),
                 "spark": {"loss": losses, "win_rate": rates},
                 **_made_with(run),
             }
