@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "contrib" / "prefloop-studio" / "tests"))
 from browsing import PAGES, Studio, launched, show  # noqa: E402
 
 SIZES = {1440: 1080, 390: 844}
-COLOURS = 128
+COLOURS = 256
 """Of one picture: enough that nobody sees a difference, at a third of the size."""
 TRAINED = {
     "training.iters": 80,
