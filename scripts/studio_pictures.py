@@ -35,7 +35,7 @@ TRAINED = {
 }
 RUNS: dict[str, dict[str, Any]] = {
     "warm-xpo": {**TRAINED, "algorithm": "xpo"},
-    "warm-dpo": {**TRAINED, "algorithm": "online_dpo"},
+    "warm-dpo": {**TRAINED, "algorithm": "online_dpo", "training.learning_rate": 1.2e-4},
 }
 ASKING = {
     "judge": "web",
@@ -90,7 +90,7 @@ def picture(page: Any, theme: str, width: int, whole: bool) -> bytes:
     page.wait_for_timeout(600)
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     small = io.BytesIO()
-    image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(small, "PNG", optimize=True)
+    image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3).save(small, "PNG", optimize=True)
     return small.getvalue()
 
 

@@ -58,7 +58,7 @@ function standing(runs) {
 }
 
 function flat(value, path = "", found = {}) {
-  if (value === null || typeof value !== "object" || !Object.keys(value).length) found[path] = JSON.stringify(value);
+  if (value === null || typeof value !== "object" || !Object.keys(value).length) found[path] = typeof value === "string" && value ? value : JSON.stringify(value);
   else for (const [key, inner] of Object.entries(value)) flat(inner, path ? `${path}.${key}` : key, found);
   return found;
 }
