@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -138,7 +139,8 @@ def measure(folder: Path) -> dict[str, Any]:
     with launched() as chromium:
         starts = [first_page(chromium, folder) for _ in range(ROUNDS)]
         first = {name: statistics.median(start[name] for start in starts) for name in starts[0]}
-        return {"first_page": first, "long_run": long_run(chromium, folder), "added": added()}
+        found = {"first_page": first, "long_run": long_run(chromium, folder), "added": added()}
+    return {**found, "load": os.getloadavg()[1]}
 
 
 def first_page(chromium: Any, folder: Path) -> dict[str, float]:
@@ -270,7 +272,8 @@ def paragraph(found: dict[str, Any]) -> str:
         f"hour has at two a second, the page's JavaScript heap went from {_mb(before['heap'])} to "
         f"{_mb(after['heap'])}, and the server's memory from {_mb(before['server'])} to "
         f"{_mb(after['server'])}. The Studio and what it needs besides prefloop are {len(added)} packages of "
-        f"{_mb(sum(added.values()))}. Measured on {at['machine']}, {at['date'][:10]}."
+        f"{_mb(sum(added.values()))}. Measured on {at['machine']}, {at['date'][:10]}, at a "
+        f"load of {found['load']:.1f}."
     )
 
 

@@ -30,12 +30,11 @@ COLOURS = 256
 TRAINED = {
     "training.iters": 80,
     "training.batch_size": 8,
-    "training.learning_rate": 6e-5,
     "training.evaluate_every": 10,
 }
 RUNS: dict[str, dict[str, Any]] = {
-    "warm-xpo": {**TRAINED, "algorithm": "xpo"},
-    "warm-dpo": {**TRAINED, "algorithm": "online_dpo", "training.learning_rate": 1.2e-4},
+    "gentle": {**TRAINED, "algorithm": "xpo", "training.learning_rate": 6e-5},
+    "bold": {**TRAINED, "algorithm": "xpo", "training.learning_rate": 1.2e-4},
 }
 ASKING = {
     "judge": "web",
