@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import memory_plan, quick_start
+from benchmarks import memory_plan, quick_start, studio
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
@@ -20,12 +20,14 @@ WRITERS = {
     "memory": memory_plan.block,
     "others": others.block,
     "quick start": quick_start.block,
+    "studio": studio.block,
     "table": experiments.table,
     "number": experiments.number,
 }
 PAGES = [
     ROOT / "benchmarks" / "NOTES.md",
     ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "studio.md",
     *sorted((ROOT / "docs" / "experiments").glob("*.md")),
 ]
 

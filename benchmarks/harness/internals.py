@@ -14,6 +14,7 @@ HOME = {
     "Estimator": "prefloop.runs.planning",
     "Evaluator": "prefloop.evaluation",
     "POOL_BYTES": "prefloop.sampling.generator",
+    "append_lines": "prefloop.runs.files",
     "arrays": "prefloop.model.weight_sharing",
     "blas": "prefloop.cpu",
     "did_you_mean": "prefloop.errors",

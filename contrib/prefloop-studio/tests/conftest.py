@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import browser_program, launched
 from starlette.testclient import TestClient
 
 from prefloop import load_config, train
@@ -45,6 +46,15 @@ def client(runs: Path) -> TestClient:
     """Who knows the token and asks by the right name."""
     app = application(runs, TOKEN, {HOST})
     return TestClient(app, base_url=f"http://{HOST}", headers={"x-prefloop-token": TOKEN})
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
+    if browser_program() is None:
+        pytest.skip("no Chromium or Chrome was found; PREFLOOP_BROWSER can name one")
+    with launched() as browser:
+        yield browser
 
 
 def wait_for(what: Callable[[], object], seconds: float = 60) -> Any:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import Studio
 
 from conftest import wait_for
 from prefloop.runs.files import append_lines
@@ -27,89 +26,16 @@ playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install playwright"
 )
 pytestmark = pytest.mark.slow
-PLACES = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
 NASTY = (
     '<script>window.hit = 1</script><img src=x onerror="window.hit = 2">\x1b[31mred\x1b[0m '
     "\u202eright to left\u202c [link](javascript:window.hit=3) **bold** `code`"
 )
 
 
-def browser_program() -> str:
-    """Where a browser is: PREFLOOP_BROWSER, Chromium or Chrome on the path, or a Mac's applications."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = [os.environ.get("PREFLOOP_BROWSER"), *map(shutil.which, names), *filter(os.path.exists, PLACES)]
-    program = next(filter(None, found), None)
-    if program is None:
-        pytest.skip("no Chromium or Chrome was found; PREFLOOP_BROWSER can name one")
-    return program
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = started.chromium.launch(executable_path=browser_program(), args=arguments)
-        yield browser
-        browser.close()
-
-
-class Studio:
-    """A server on a folder of runs, and pages that look at it."""
-
-    def __init__(self, folder: Path, chromium: Any) -> None:
-        self.folder, self.chromium = folder, chromium
-        self.pages: list[Any] = []
-        self.errors: list[str] = []
-        self.hosts: set[str] = set()
-        self.start()
-
-    def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "prefloop",
-            "studio",
-            str(self.folder),
-            "--no-browser",
-            "--port",
-            "0",
-        ]
-        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=self.folder.parent)
-        assert self.server.stdout
-        self.address = self.server.stdout.readline().split()[1]
-
-    def kill(self) -> None:
-        self.server.send_signal(signal.SIGKILL)
-        self.server.wait()
-
-    def page(self, where: str = "#/runs", **context: Any) -> Any:
-        """A new page of a browser that has seen nothing yet."""
-        page = self.chromium.new_context(**context).new_page()
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+:)?//|/.*", "", request.url)))
-        page.goto(self.address)
-        page.wait_for_selector("nav a")
-        self.pages.append(page)
-        self.go(page, where)
-        return page
-
-    def go(self, page: Any, where: str) -> None:
-        page.goto(f"{self.address.partition('#')[0]}{where}")
-
-    def stop(self) -> None:
-        for page in self.pages:
-            page.context.close()
-        self.kill()
-
-
 @pytest.fixture
 def studio(runs: Path, chromium: Any) -> Iterator[Studio]:
-    made = Studio(runs, chromium)
-    yield made
-    made.stop()
+    with Studio(runs, chromium) as made:
+        yield made
     for name in runs.iterdir():
         if process := holder_of(name):
             os.kill(process, signal.SIGKILL)
@@ -280,29 +206,3 @@ def test_what_a_model_writes_is_never_more_than_text(studio: Studio) -> None:
         if where != "#/runs":
             text = page.inner_text("main")
             assert "<script>" in text and "U+001B" in text and "U+202E" in text
-
-
-@pytest.fixture(scope="module")
-def looking(trained: Path, chromium: Any) -> Iterator[Studio]:
-    """A server for tests that change nothing."""
-    made = Studio(trained, chromium)
-    yield made
-    made.stop()
-    assert made.errors == []
-
-
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize(
-    "where", ["train", "runs", "run/first", "label/first", "arena/first", "judge", "compare/first/first"]
-)
-def test_pages_fit_their_screen_and_can_be_named(looking: Studio, where: str, width: int) -> None:
-    page = looking.page(f"#/{where}", viewport={"width": width, "height": 800})
-    page.wait_for_selector("main h1")
-    page.wait_for_timeout(500)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    bare = page.evaluate(
-        """() => [...document.querySelectorAll("button, a, input, select, textarea")].filter((element) =>
-            element.offsetParent && !element.innerText?.trim() && !element.getAttribute("aria-label") &&
-            !element.labels?.length && !element.title).map((element) => element.outerHTML.slice(0, 80))"""
-    )
-    assert bare == [], "what has no name for a screen reader"

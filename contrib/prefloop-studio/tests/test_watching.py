@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from starlette.testclient import TestClient
 
 from prefloop.runs.files import append_lines
+from prefloop_studio import checks
 from prefloop_studio.series import Columns, points, table
 
 
@@ -102,6 +104,15 @@ def test_the_checks_of_the_report_are_there(client: TestClient) -> None:
     found = client.get("/api/runs/first/checks").json()
     assert {check["level"] for check in found} <= {"warning", "note", "fine", "unknown"}
     assert any(check["title"] == "The run finished" for check in found)
+
+
+def test_a_large_run_is_checked_by_a_process_of_its_own(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = client.get("/api/runs/first/checks").json()
+    monkeypatch.setattr(checks, "LARGE", 0)
+    monkeypatch.setattr(checks, "_checks", None)
+    assert client.get("/api/runs/first/checks").json() == found
 
 
 def test_evaluations_have_the_answers_of_both_sides(client: TestClient) -> None:

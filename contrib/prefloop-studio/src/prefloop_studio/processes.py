@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run_command(arguments: Sequence[str], seconds: float, what: str) -> subprocess.CompletedProcess[str]:
+def run_command(
+    arguments: Sequence[str], seconds: float, what: str, module: str = "prefloop"
+) -> subprocess.CompletedProcess[str]:
     """Run `prefloop` with these arguments. Raises `UserError` where `what`, in words, takes too long."""
-    command = [sys.executable, "-m", "prefloop", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     try:
         return subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=seconds

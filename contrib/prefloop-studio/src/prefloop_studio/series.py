@@ -96,6 +96,13 @@ def points(columns: Columns, names: Sequence[str], most: int = MOST_POINTS) -> d
     return {"steps": steps, "values": {name: _extremes(columns.values[name], edges) for name in known}}
 
 
+def latest(columns: Columns, name: str) -> float | None:
+    """The last value of a metric; None where it has none."""
+    values = columns.values.get(name, np.empty(0))
+    defined = np.flatnonzero(np.isfinite(values))
+    return float(values[defined[-1]]) if len(defined) else None
+
+
 def table(columns: Columns) -> dict[str, dict[str, float]]:
     """The latest, least and greatest value of every metric, and the latest step that has it."""
     rows = {}

@@ -27,6 +27,8 @@ SECONDS = 1800
 """After so long a judge is given up."""
 MOST = 200
 """Pairs that are judged at once."""
+PLACES = ("first", "second")
+"""Of the judges that are tried."""
 
 
 @frozen
@@ -63,10 +65,10 @@ def _judge(first: str, second: str | None, pairs: str, run: Path | None) -> dict
         ledger = folder / "ledger.jsonl"
         arguments = ["judge", str(files[0]), str(run or asked), *against]
         said = _said([*arguments, "--limit", str(MOST), "--ledger", str(ledger), "--json"], folder)
-        rows = [judgement_row(judgement) for judgement in read_judgements(ledger).records]
-    judges = [
-        {**row, "config": place} for row, place in zip(said["judges"], ("first", "second"), strict=False)
-    ]
+        judged = read_judgements(ledger).records
+    known = list(dict.fromkeys(judgement.judge for judgement in judged))
+    rows = [{**judgement_row(row), "by": PLACES[known.index(row.judge)]} for row in judged]
+    judges = [{**row, "config": place} for row, place in zip(said["judges"], PLACES, strict=False)]
     return {**said, "file": run.name if run else "pairs", "judges": judges, "verdicts": rows}
 
 

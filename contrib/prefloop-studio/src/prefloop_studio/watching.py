@@ -13,8 +13,11 @@ from starlette.routing import Route
 
 from prefloop import Evaluation, StepMetrics, UserError
 from prefloop.runs.holding import holder_of
+from prefloop.runs.view import LEDGER, LOG
 from prefloop_studio.answers import Answer, encode, number_in
-from prefloop_studio.series import MOST_POINTS, ColumnCache, evaluation_row, points, table
+from prefloop_studio.checks import checks
+from prefloop_studio.series import MOST_POINTS, ColumnCache, evaluation_row, latest, points, table
+from prefloop_studio.tail import tail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,7 +93,7 @@ class Watching:
     async def checks(self, request: Request) -> Response:
         """What the report's validity checks say of the run as it is now."""
         path = self.library.path(request.path_params["run"])
-        return Answer(await run_in_threadpool(_checks, path))
+        return Answer(await run_in_threadpool(checks, path))
 
     async def events(self, request: Request) -> Response:
         """A stream of what is new after the cursors ``metrics``, ``judgements`` and ``log``, as it comes."""
@@ -109,6 +112,7 @@ class Watching:
             return {
                 **state_of(run),
                 "step": step,
+                "latest_loss": latest(columns, "loss"),
                 "spark": {"loss": losses, "win_rate": rates},
                 **_made_with(run),
             }
@@ -220,7 +224,7 @@ def _made_with(run: RunView) -> dict[str, Any]:
 
 
 def _judgements(run: RunView, cursor: int, last: int) -> dict[str, Any]:
-    new = run.judgements(cursor)
+    new = run.judgements(cursor or tail(run.path / LEDGER, last))
     rows = [judgement_row(judgement) for judgement in new.records[-last:]] if last else []
     return {"judgements": rows, "cursor": new.cursor, "restarted": new.restarted}
 
@@ -264,13 +268,5 @@ def _evaluations(run: RunView) -> dict[str, Any]:
 
 
 def _log(run: RunView, cursor: int) -> dict[str, Any]:
-    new = run.log(cursor)
+    new = run.log(cursor or tail(run.path / LOG, _LINES))
     return {"lines": list(new.records[-_LINES:]), "cursor": new.cursor, "restarted": new.restarted}
-
-
-def _checks(path: Path) -> list[dict[str, str]]:
-    from prefloop_plugins.report.findings import findings
-    from prefloop_plugins.report.reading import read_run
-
-    found = findings(read_run(path))
-    return [{"level": f.level, "title": f.title, "text": f.text} for f in found]

@@ -56,7 +56,7 @@ async function show() {
     fill(main, h("h1", {}, "There is no such page"), h("a", { href: "#/runs" }, "To the runs"));
     return;
   }
-  const box = h("div.page");
+  const box = h("div.page", {}, h("p.quiet.late", {}, "Reading …"));
   fill(main, box);
   const query = new URLSearchParams(location.hash.split("?")[1] ?? "");
   try {

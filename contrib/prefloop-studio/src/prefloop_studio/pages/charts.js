@@ -33,8 +33,10 @@ export class Chart {
     this.data = [steps, ...values];
     this.marks = marks;
     if (!this.seen) { this.stale = true; return; }
-    if (this.plot && !this.stale) this.plot.setData(this.data);
-    else this.draw();
+    if (this.plot && !this.stale) {
+      this.plot.setData(this.data);
+      this.showLast(this.plot);
+    } else this.draw();
   }
 
   draw() {
@@ -58,8 +60,9 @@ export class Chart {
       width: 1.6,
       spanGaps: true,
       points: { show: this.points, size: 6 },
-      value: (_, value) => (value === null || value === undefined ? "–" : this.format ? this.format(value) : short(value)),
+      value: (plot, value, at) => this.say(value ?? (isPointedAt(plot) ? null : this.data[at].findLast((one) => one !== null && one !== undefined))),
     }));
+    if (this.band) for (const edge of lines.slice(1)) Object.assign(edge, { stroke: colour("--mark"), width: 1, points: { show: false } });
     return {
       width: this.width(),
       height: this.height,
@@ -69,8 +72,15 @@ export class Chart {
       bands: this.band ? [{ series: [2, 3], fill: colour("--band") }] : [],
       legend: { live: true },
       cursor: { focus: { prox: 24 }, drag: { x: true, y: false } },
-      hooks: { drawClear: [(plot) => this.drawMarks(plot)] },
+      hooks: { drawClear: [(plot) => this.drawMarks(plot)], ready: [(plot) => this.showLast(plot)], setLegend: [(plot) => this.showLast(plot)] },
     };
+  }
+
+  say(value) { return value === null || value === undefined ? "–" : this.format ? this.format(value) : short(value); }
+
+  /** While nothing is pointed at, the legend says the latest values. */
+  showLast(plot) {
+    if (!isPointedAt(plot) && this.data[0].length) plot.setLegend({ idx: this.data[0].length - 1 }, false);
   }
 
   /** A thin line where an evaluation was made. */
@@ -90,6 +100,8 @@ export class Chart {
     ctx.restore();
   }
 }
+
+const isPointedAt = (plot) => plot.cursor.left >= 0;
 
 function short(value) {
   const size = Math.abs(value);

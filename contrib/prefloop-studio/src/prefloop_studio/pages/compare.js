@@ -53,21 +53,22 @@ function standing(runs) {
   const rows = runs.map(({ name, about, series }) => h("tr", {},
     h("td", {}, h("a", { href: `#/run/${encodeURIComponent(name)}` }, name)), h("td", {}, badge(about.status)), h("td", {}, steps(about)),
     h("td", {}, rateOf(about) ? interval(rateOf(about)) : "–"), h("td.number", {}, number(series.table.loss?.latest)), h("td.number", {}, number(series.table.kl?.latest))));
-  return h("div.scroll", {}, h("table", {}, h("tr", {}, ["run", "", "steps", "win rate", "loss", "KL"].map((title) => h("th", {}, title))), rows));
+  const titles = ["run", "", "steps", "win rate", "loss", "KL"].map((title, place) => h(place > 3 ? "th.number" : "th", {}, title));
+  return h("div.scroll", {}, h("table.even", {}, h("tr", {}, titles), rows));
 }
 
 function flat(value, path = "", found = {}) {
-  if (value === null || typeof value !== "object" || !Object.keys(value).length) found[path] = JSON.stringify(value);
+  if (value === null || typeof value !== "object" || !Object.keys(value).length) found[path] = typeof value === "string" && value ? value : JSON.stringify(value);
   else for (const [key, inner] of Object.entries(value)) flat(inner, path ? `${path}.${key}` : key, found);
   return found;
 }
 
 function differences(runs) {
   const settings = runs.map((run) => flat(run.about.settings));
-  const keys = [...new Set(settings.flatMap(Object.keys))].filter((key) => new Set(settings.map((found) => found[key])).size > 1);
+  const keys = [...new Set(settings.flatMap(Object.keys))].filter((key) => key !== "output.path" && new Set(settings.map((found) => found[key])).size > 1);
   if (!keys.length) return h("p.quiet", {}, "Nothing.");
   return h("div.scroll", {}, h("table", {}, h("tr", {}, h("th", {}, "setting"), runs.map((run) => h("th", {}, run.name))),
-    keys.map((key) => h("tr", {}, h("td.mono", {}, key), settings.map((found) => h("td", {}, found[key] ?? "–"))))));
+    keys.map((key) => h("tr", {}, h("td.mono", {}, key.split(".").map((part, place) => (place ? [h("wbr"), `.${part}`] : part))), settings.map((found) => h("td.loose", {}, found[key] ?? "–"))))));
 }
 
 function answers(runs) {

@@ -14,8 +14,10 @@ export const percent = (rate) => (rate === null || rate === undefined ? "–" : 
 /** `78 % (62 to 88)`, a rate with its interval. */
 export function interval(rate) {
   if (!rate) return "–";
-  return `${percent(rate.rate)} (${Math.round(100 * rate.low)} to ${Math.round(100 * rate.high)})`;
+  return `${percent(rate.rate)} (${range(rate)})`;
 }
+
+export const range = (rate) => `${Math.round(100 * rate.low)} to ${Math.round(100 * rate.high)}`;
 
 export function duration(seconds) {
   if (!Number.isFinite(seconds) || seconds < 0) return "–";

@@ -83,11 +83,16 @@ class JudgePage {
   }
 
   pairByPair(verdicts) {
-    const groups = Map.groupBy(verdicts, (row) => JSON.stringify([row.prompt, row.first.text, row.second.text]));
-    const says = (row) => `${row.judge}: ${row.status === "ok" ? `first is better with ${percent(row.probability)}` : row.status}${row.orders ? ` (shown first ${percent(row.orders[0])}, shown second ${percent(row.orders[1])})` : ""}${row.reason ? `, ${row.reason}` : ""}`;
-    return [...groups.values()].map((rows) => h("article.judged", {}, written(rows[0].prompt),
-      h("div.pair", {}, [rows[0].first, rows[0].second].map((answer) => h("div.answer", {}, written(answer.text, "div.written.clip")))),
-      rows.map((row) => h("p.small.quiet", {}, says(row)))));
+    const pairs = Map.groupBy(verdicts, (row) => JSON.stringify([row.prompt, ...[row.first.text, row.second.text].sort()]));
+    const says = (row, exchanged) => `${row.status === "ok" ? `${exchanged ? "" : "the first is better with "}${percent(exchanged ? 1 - row.probability : row.probability)}` : row.status}${row.orders ? ` (shown first ${percent(row.orders[0])}, shown second ${percent(row.orders[1])})` : ""}${row.reason ? `, ${row.reason}` : ""}`;
+    return [...pairs.values()].map((rows) => {
+      const [{ prompt, first, second }] = rows;
+      const judges = Map.groupBy(rows, (row) => row.by); // one that is asked once is asked about both orders
+      const line = ([by, found]) => `${by} judge: ${found.map((row) => (row.first.text === first.text ? says(row, false) : `answers exchanged, ${says(row, true)}`)).join("; ")}`;
+      return h("article.judged", {}, written(prompt),
+        h("div.pair", {}, [first, second].map((answer) => h("div.answer", {}, written(answer.text, "div.written.clip")))),
+        [...judges].map((judge) => h("p.small.quiet", {}, line(judge))));
+    });
   }
 
   /** Put a judge into the draft of the train page. */

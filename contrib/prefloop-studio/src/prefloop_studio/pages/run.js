@@ -3,7 +3,7 @@
 import { get, post, stream, url } from "./api.js";
 import { Chart } from "./charts.js";
 import { ask, fill, h, notice, written } from "./dom.js";
-import { ago, duration, interval, number, percent } from "./format.js";
+import { ago, duration, number, percent, range } from "./format.js";
 import { badge } from "./state.js";
 
 // Which metrics share a chart. What a run has besides these, such as a plugin's own, gets a chart of its own.
@@ -13,6 +13,8 @@ const CHARTS = [
   ["Reward accuracy", ["reward_accuracy"]],
   ["KL to the reference", ["kl", "kl_chosen", "kl_rejected"]],
   ["Exploration bonus", ["exploration_bonus"]],
+  ["Log-ratio to the reference", ["log_ratio_chosen", "log_ratio_rejected"]],
+  ["Log-probability of the answers", ["chosen_logprob", "rejected_logprob"]],
   ["Answer length, tokens", ["completion_length", "chosen_length", "rejected_length"]],
   ["Ended by itself, and distinct bigrams", ["stop_rate", "distinct_2"]],
   ["Judge: ties, errors, abstentions, position gap", ["ties", "errors", "abstentions", "position_gap"]],
@@ -69,7 +71,7 @@ class RunPage {
     this.tiles = h("div.tiles");
     this.checks = h("ul.checks", {}, h("li.unknown", {}, "Looking …"));
     this.curves = h("div.grid");
-    this.rates = h("div.card.chart", { hidden: true }, h("h2", {}, "Win rate against the start"), h("div"));
+    this.rates = h("div.card.chart", { hidden: true }, h("h3", {}, "Win rate against the start"), h("div"));
     this.numbers = h("div.scroll");
     this.newest = h("div.newest", { tabindex: 0, "aria-label": "Newest pairs" }, h("p.quiet", {}, "No pair has been judged yet."));
     this.logged = h("pre.log", { tabindex: 0, "aria-label": "Log" });
@@ -130,7 +132,7 @@ class RunPage {
     fill(this.tiles,
       tile("Step", step.toLocaleString("en"), `of ${(state.planned ?? 0).toLocaleString("en")} · ${left}`, step / (state.planned || 1)),
       tile("Loss", number(latest("loss"))),
-      tile("Win rate", rate ? percent(rate.rate) : "–", rate ? `${interval(rate)}, ${rate.pairs} prompts` : "no evaluation after training yet"),
+      tile("Win rate", rate ? percent(rate.rate) : "–", rate ? `${range(rate)}, ${rate.pairs} prompts` : "no evaluation after training yet"),
       tile("Tokens per second", number(latest("tokens_per_second"))),
       tile("Seconds a step", number(perStep)),
       tile("Peak memory", latest("peak_memory_gb") === undefined ? "–" : `${number(latest("peak_memory_gb"))} GB`),

@@ -68,7 +68,7 @@ class RunsPage {
       run.spark ? sparkline(run.spark.win_rate.length > 2 ? run.spark.win_rate : run.spark.loss, run.spark.win_rate.length > 2 ? "win rate" : "loss") : null,
       run.status === "damaged" ? h("p.problem", {}, run.reason) : h("table", {},
         line("steps", steps(run)), line("win rate", rate ? interval(rate) : "–"),
-        line("loss", number(run.spark.loss.filter((value) => value !== null).at(-1))),
+        line("loss", number(run.latest_loss)),
         line("made with", [run.algorithm, run.judge, run.loss].filter(Boolean).map(shortName).join(", ")), line("model", run.model ?? "–")),
       h("div.row.apart", {}, h("label.row.small", {}, box, "compare"), h("span.quiet.small", {}, run.started ? ago(run.started) : ""),
         h("div.row", {}, h("button.plain", { onclick: () => this.rename(run.run) }, "Rename"), h("button.plain", { onclick: () => this.remove(run.run), disabled: run.alive }, "Delete"))));

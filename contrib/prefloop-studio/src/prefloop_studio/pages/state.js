@@ -16,10 +16,10 @@ export function badge(status) {
   return h(`span.badge.${WORDS[status] ? status : "unknown"}`, {}, WORDS[status] ?? status);
 }
 
-/** How far a run is: `12 of 24 steps`. */
+/** How many steps a run has taken: `12 of 24`. */
 export function steps(state) {
   const taken = Math.max(state.summary?.steps ?? 0, state.step ?? 0);
-  return `${taken.toLocaleString("en")} of ${(state.planned ?? 0).toLocaleString("en")} steps`;
+  return `${taken.toLocaleString("en")} of ${(state.planned ?? 0).toLocaleString("en")}`;
 }
 
 /** The evaluation that counts: after training, else before. */

@@ -123,7 +123,7 @@ class TrainPage {
     const key = path.join(".");
     const list = { "model.path": "models", "judge.model": "models", "reference": "models", "prompts.path": "data", "evaluation.prompts": "data" }[key] ?? null;
     const made = field(option, path, { written, resolved }, (where, value) => this.change(where, value), { list });
-    return key === "prompts.path" ? [made, h("button.small-button", { type: "button", onclick: () => this.preview() }, "Show its first rows"), (this.rows ??= h("div"))] : made;
+    return key === "prompts.path" ? [h("div", {}, made, h("button.small-button", { type: "button", onclick: () => this.preview() }, "Show its first rows")), (this.rows ??= h("div.wide"))] : made;
   }
 
   section(option, path, written, resolved) {
@@ -132,7 +132,7 @@ class TrainPage {
       : inner.type === "section" ? this.section(inner, [...path, inner.name], written?.[inner.name], resolved?.[inner.name] ?? {})
         : this.field(inner, [...path, inner.name], written?.[inner.name], resolved?.[inner.name]));
     const [first, rest] = [option.options.filter((o) => main.includes(o.name)), option.options.filter((o) => !main.includes(o.name))];
-    return h("fieldset", {}, h("legend", {}, option.name.replaceAll("_", " ")), h("p.quiet.small", {}, option.help), h("div.fields", {}, first.map(of)),
+    return h("fieldset", {}, legend(option.name, path), h("p.quiet.small", {}, option.help), h("div.fields", {}, first.map(of)),
       rest.length ? h("details", { "data-key": path.join(".") }, h("summary", {}, "More"), h("div.fields", {}, rest.map(of))) : null);
   }
 
@@ -147,7 +147,7 @@ class TrainPage {
     const given = written && typeof written === "object" ? written : {};
     const shortForm = typeof written === "string" && !chosen;
     const options = chosen?.options ?? [];
-    return h("fieldset", {}, h("legend", {}, option.name), h("p.quiet.small", {}, chosen?.help || option.help), select,
+    return h("fieldset", {}, legend(option.name, path), h("p.quiet.small", {}, chosen?.help || option.help), select,
       h("span.problem.small", { hidden: true, "data-problem": path.join("."), role: "alert" }),
       shortForm ? h("p.small", {}, `Written as ${written}.`) : null,
       h("div.fields", {}, options.map((inner) => this.inner(inner, [...path, inner.name], given[inner.name], resolved?.[inner.name]))),
@@ -260,6 +260,9 @@ const LABELS = { "judge:llm": "LLM", "judge:web": "User, in the browser", "judge
 function choices(id, found) {
   return h("datalist", { id }, found.map((one) => h("option", { value: one.path }, `${one.where}, ${bytes(one.bytes)}`)));
 }
+
+/** The name of a part; one that its block says already is only read out. */
+const legend = (name, path) => h(`legend${path.length === 1 && BLOCKS.some(([title]) => title.toLowerCase() === name) ? ".unseen" : ""}`, {}, name.replaceAll("_", " "));
 
 const used = (value) => (typeof value === "string" ? value : value?.use);
 const short = (name) => name?.split(":").at(-1);
