@@ -93,6 +93,13 @@ def test_check_fails_a_wrong_package(tmp_path: Path, site: Path) -> None:
     assert "  test_one_verdict_per_pair: judge() gave 1 verdicts for 4 pairs" in done.stdout
 
 
+@pytest.mark.slow
+def test_check_passes_all_bundled_components(tmp_path: Path) -> None:
+    lines = Prefloop(tmp_path).out("plugins", "check", "prefloop", path=[]).splitlines()
+    assert any(line.startswith("ok      algorithm  prefloop:xpo: ") for line in lines)
+    assert all(line.startswith(("ok ", "  skipped: ")) for line in lines)
+
+
 def test_check_names_a_package_that_is_not_installed(tmp_path: Path) -> None:
     done = Prefloop(tmp_path)("plugins", "check", "acme-nowhere", path=[])
     assert (done.returncode, done.stdout) == (2, "")

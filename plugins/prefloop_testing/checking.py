@@ -113,6 +113,8 @@ def _from_defaults(kind: str, cls: type) -> Any:
         return _skipping(f"it needs the option {required}")
     try:
         component = cls()
+        if kind == "algorithm":  # which has no abilities and prepares nothing
+            return component
         adapted = adapt(component, KINDS[kind].base)
         if isinstance(adapted, BaseJudge) and adapted.interactive:
             return _skipping("it needs a person")

@@ -142,7 +142,7 @@ def _read_hub(path: Path, config: PromptsConfig) -> tuple[Row, ...]:
 
 
 def first_rows(folder: Path, config: PromptsConfig) -> RowSet:
-    """At most ``config.limit`` rows of ``config.path``, a data set of the Hub whose cached files are in `folder`.
+    """At most ``config.limit`` rows of the Hub's data set ``config.path``, cached in `folder`.
 
     No other rows are read: it may be very large. Raises `UserError` as `read_rows` does.
     """
