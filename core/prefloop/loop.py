@@ -272,10 +272,12 @@ class Loop:
         """Sample the next steps' prompts as one pool. A judge that answers elsewhere is asked meanwhile.
 
         It is at work on the first half while the second is sampled: half of the steps, or of a single one.
+        A person is asked about whole steps, and who stops at one is not asked about another.
         """
         steps = self._next_prompts()
         prompts = [(step, prompt) for step, own in enumerate(steps) for prompt in own]
-        half = _half(steps) if self.judge.submit else len(prompts)
+        meanwhile = self.judge.submit is not None and not self.judge.interactive
+        half = _half(steps) if meanwhile else len(prompts)
         rollouts = [Rollout(self.steps_taken, []) for _ in steps]
         progress = self.progress(self.steps_taken + 1)
         for place, part in enumerate(filter(None, (prompts[:half], prompts[half:]))):

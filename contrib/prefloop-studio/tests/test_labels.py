@@ -325,6 +325,18 @@ def test_killed_runs_ask_nothing_twice_and_learn_from_every_answer(
 
 
 @pytest.mark.slow
+def test_one_signal_ends_a_run_that_waits(waiting_run: tuple[Path, list[str]]) -> None:
+    folder, command = waiting_run
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: (folder / "labels" / "questions.jsonl").exists())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("waiting_run", [3], indirect=True)
 def test_a_run_goes_on_as_answers_come_while_further_pairs_wait(waiting_run: tuple[Path, list[str]]) -> None:
     folder, command = waiting_run
