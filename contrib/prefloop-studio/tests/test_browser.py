@@ -65,7 +65,8 @@ def test_a_run_from_the_form_to_a_comparison(studio: Studio) -> None:
     field(page, "algorithm").select_option("xpo")
     page.wait_for_selector('[data-path="algorithm.alpha"]')
     set_field(page, "algorithm.alpha", "[1e-4, 1e-5]")
-    assert page.locator(".schedule canvas").count() == 1
+    page.locator(".schedule").scroll_into_view_if_needed()
+    page.wait_for_selector(".schedule canvas")  # a chart is drawn when it is seen
     set_field(page, "training.iters", "2000")
     set_field(page, "training.evaluate_every", "0")
     set_field(page, "training.learning_rate", "1e-6")

@@ -58,6 +58,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, wanted))
+            listening.listen()  # the address is printed and opened before the server accepts
         except OSError as error:
             listening.close()
             problem = error
