@@ -163,9 +163,11 @@ class BaseJudge(Base):
     submit: Callable[[Sequence[Pair]], Pending] | None = None
     """``submit(pairs)`` returns at once something whose ``result()`` waits for the verdicts.
 
-    For a judge that answers elsewhere, such as on a server. It gets each half of a step's pairs as soon as
-    they are sampled, so that it works while the other half is sampled. Of one that has `answers` too, a run
-    calls that instead, for each half in a thread of its own.
+    For a judge that answers elsewhere, such as on a server. It gets each half of what is sampled together as
+    soon as that is there, so that it works while the other half is sampled; of several steps, each step's
+    pairs by themselves. Of one that has `answers` too, a run calls that instead, in a thread of its own.
+    Where the judge is `interactive`, it gets whole steps, to be shown to people, and they are waited for in
+    `answers`.
     """
 
     def attach(self, folder: Path) -> None:
