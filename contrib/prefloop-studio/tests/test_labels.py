@@ -330,6 +330,7 @@ def test_one_signal_ends_a_run_that_waits(waiting_run: tuple[Path, list[str]]) -
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             wait_for(lambda: (folder / "labels" / "questions.jsonl").exists())
+            time.sleep(2)  # a signal while the step is sampled lets it be labelled; this one comes after
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 130
         finally:

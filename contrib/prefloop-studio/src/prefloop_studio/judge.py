@@ -100,8 +100,8 @@ class WebJudge(BaseJudge):
         asked = [place for place in range(len(pairs)) if place not in equal]
         if not asked:
             return
-        queue, ids = self._ask([pairs[place] for place in asked])
         with _signals() as received:
+            queue, ids = self._ask([pairs[place] for place in asked])
             for id, verdict in self._given(queue, ids, received):
                 yield from ((asked[i], verdict) for i, of in enumerate(ids) if of == id)
         self._waiting.difference_update(ids)
