@@ -10,7 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import mlx.core as mx
@@ -125,24 +125,25 @@ class Loop:
             warnings.warn(idle, stacklevel=2)
 
     def __iter__(self) -> Iterator[Step]:
-        while rollout := self._next_rollout(clock := Clock()):
-            yield self._step(rollout, clock)
+        while rollout := self._next_rollout():
+            yield self._step(rollout)
 
     def step(self) -> Step:
         """Sample, judge, and update once. Observers are told. Raises `UserError` where no prompt is left."""
-        rollout = self._next_rollout(clock := Clock())
+        rollout = self._next_rollout()
         if not rollout:
             raise UserError(
                 f"there is no step left after {self.steps_taken}: the prompts have come to an end."
             )
-        return self._step(rollout, clock)
+        return self._step(rollout)
 
     @property
     def order(self) -> PromptOrder:
         """In which order a sequence of prompts is drawn."""
         return PromptOrder(len(self.prompts), self.training.seed)
 
-    def _step(self, rollout: Rollout, clock: Clock) -> Step:
+    def _step(self, rollout: Rollout) -> Step:
+        clock = Clock()
         progress = self.progress(self.steps_taken + 1)
         pairs, verdicts = rollout.pairs, self._judged(rollout, clock)
         age = self.steps_taken - rollout.sampled_after
@@ -262,19 +263,19 @@ class Loop:
         left = (min(self.batch_size, self.total - (step - 1) * self.batch_size) for step in steps)
         return list(filter(None, (list(islice(self.stream, count)) for count in left)))
 
-    def _next_rollout(self, clock: Clock) -> Rollout | None:
+    def _next_rollout(self) -> Rollout | None:
         """What the next step trains on; None where no prompt is left."""
         if not self.rollouts:
-            self.rollouts.extend(self._sample(clock))
+            self.rollouts.extend(self._sample())
         return self.rollouts[0] if self.rollouts else None
 
-    def _sample(self, clock: Clock) -> list[Rollout]:
+    def _sample(self) -> list[Rollout]:
         """Sample the next steps' prompts as one pool. A judge that answers elsewhere is asked meanwhile.
 
         It is at work on the first half while the second is sampled: half of the steps, or of a single one.
         A person is asked about whole steps, and who stops at one is not asked about another.
         """
-        steps = self._next_prompts()
+        clock, steps = Clock(), self._next_prompts()
         prompts = [(step, prompt) for step, own in enumerate(steps) for prompt in own]
         meanwhile = self.judge.submit is not None and not self.judge.interactive
         half = _half(steps) if meanwhile else len(prompts)
@@ -286,42 +287,38 @@ class Loop:
                 seeded = evolve(progress, seed=progress.seed + (place << 48))
                 drawn = self.sampler.sample(self.policy, [prompt for _, prompt in part], seeded)
             check_pairs(type(self.sampler).__name__, drawn, len(part))
-            for step, rollout in enumerate(rollouts):
-                own = [pair for pair, (of, _) in zip(drawn, part, strict=True) if of == step]
-                rollout.pairs += own
-                if own:
-                    self._submit(rollout, own)
+            for step, rows in groupby(zip(part, drawn, strict=True), lambda row: row[0][0]):
+                own = [pair for _, pair in rows]
+                rollouts[step].pairs += own
+                if self.judge.submit:
+                    rollouts[step].pending.append(self._ask(own))
         if rollouts and self.judge.submit is None:
             self._judge_together(rollouts, clock)
         for rollout in rollouts:
             rollout.seconds = {phase: value / len(rollouts) for phase, value in clock.seconds.items()}
-        clock.seconds.clear()
         return rollouts
 
     def _judge_together(self, rollouts: Sequence[Rollout], clock: Clock) -> None:
         pairs = [pair for rollout in rollouts for pair in rollout.pairs]
         with clock("judging"):
-            given = iter(
-                _collect(type(self.judge).__name__, [(len(pairs), partial(self.judge.judge, pairs))])
-            )
+            given = iter(_collect(type(self.judge).__name__, [self._ask(pairs)]))
         for rollout in rollouts:
             rollout.verdicts = list(islice(given, len(rollout.pairs)))
 
-    def _submit(self, rollout: Rollout, pairs: Sequence[Pair]) -> None:
-        if self.judge.submit is not None:
-            rollout.pending.append((len(pairs), self.judge.submit(pairs).result))
+    def _ask(self, pairs: Sequence[Pair]) -> tuple[int, Callable[[], list[Verdict]]]:
+        """How many `pairs` there are, and what gives their verdicts; a judge elsewhere begins at once."""
+        submit = self.judge.submit
+        return len(pairs), submit(pairs).result if submit else partial(self.judge.judge, pairs)
 
     def _judged(self, rollout: Rollout, clock: Clock) -> list[Verdict]:
         """The verdicts on a rollout, which are waited for where they are not there yet."""
         for waiting in self.rollouts:  # those of a checkpoint have not been asked about in this process
             if waiting.verdicts is None and not waiting.pending:
-                self._submit(waiting, waiting.pairs)
+                waiting.pending.append(self._ask(waiting.pairs))
         clock.seconds.update(rollout.seconds)
         if rollout.verdicts is None:
-            pairs = rollout.pairs
-            pending = rollout.pending or [(len(pairs), partial(self.judge.judge, pairs))]
             with clock("judging"):
-                rollout.verdicts = _collect(type(self.judge).__name__, pending)
+                rollout.verdicts = _collect(type(self.judge).__name__, rollout.pending)
         return rollout.verdicts
 
     def _update(
