@@ -28,9 +28,9 @@ from prefloop import (
     Verdict,
     component,
 )
+from prefloop.components import PendingVerdicts
 from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
 from prefloop.metrics import batch_sums
-from prefloop.runs.ledger import PendingVerdicts
 from prefloop.types import Scores
 from support.loops import Longer, make_loop, prompts_of
 from support.tiny_models import ModelFolder

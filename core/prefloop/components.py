@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+from attrs import frozen
+
 from prefloop.errors import UserError
 from prefloop.types import Evaluation, Need, Pair, Progress, Prompt, Sampling, Scores, Step, Verdict
 
@@ -78,6 +80,13 @@ class Pending(Protocol):
 
     def result(self) -> list[Verdict]:
         """Wait for them."""
+
+
+@frozen
+class PendingVerdicts:
+    """The same, where a function waits for them."""
+
+    result: Callable[[], list[Verdict]]
 
 
 class Base:

@@ -13,7 +13,8 @@ import pytest
 from attrs import field, frozen
 
 from prefloop import Completion, Pair, Prompt, StopRun, UserError, Verdict, component
-from prefloop_judge_length.controlled import Later, LengthControlled
+from prefloop.components import PendingVerdicts
+from prefloop_judge_length.controlled import LengthControlled
 from prefloop_judge_length.fit import Fit, fit
 from prefloop_judge_length.near import NearLength
 from prefloop_testing import JudgeSuite
@@ -216,8 +217,8 @@ class Elsewhere:
             raise StopRun("spent", [Verdict(0.8)], failed=True)
         return [Verdict(0.8)] * len(pairs)
 
-    def submit(self, pairs: Sequence[Pair]) -> Later:
-        return Later(lambda: self.judge(pairs))
+    def submit(self, pairs: Sequence[Pair]) -> PendingVerdicts:
+        return PendingVerdicts(lambda: self.judge(pairs))
 
 
 def test_what_is_submitted_is_adjusted_when_it_comes() -> None:

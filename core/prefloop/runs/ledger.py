@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from prefloop.components import BaseJudge, Judge, adapt, check_verdicts
+from prefloop.components import BaseJudge, Judge, PendingVerdicts, adapt, check_verdicts
 from prefloop.errors import StopRun, UserError
 from prefloop.runs.asking import asked, each, in_background
 from prefloop.runs.files import append_lines, read_lines
@@ -67,13 +67,6 @@ class Ledger:
 
 
 Judged = list[tuple[Pair, Verdict]]
-
-
-@frozen
-class PendingVerdicts:
-    """Verdicts that are on their way. `result` waits for them."""
-
-    result: Callable[[], list[Verdict]]
 
 
 def _as_base(judge: Judge) -> BaseJudge:

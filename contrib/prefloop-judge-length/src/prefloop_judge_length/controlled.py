@@ -9,11 +9,11 @@ from itertools import count, takewhile
 from operator import itemgetter
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from attrs.validators import and_, gt, lt, optional
 
 from prefloop import BaseJudge, Judge, Pair, StopRun, Verdict, adapt
-from prefloop.components import check_verdicts
+from prefloop.components import PendingVerdicts, check_verdicts
 from prefloop.errors import said_of
 from prefloop_judge_length.fit import Fit, Observation, fit, logistic
 from prefloop_judge_length.lengths import UNIT_HELP, Unit, difference, is_unit
@@ -117,15 +117,15 @@ class LengthControlled(BaseJudge):
             self._observe(pairs, told)
 
     @property
-    def submit(self) -> Callable[[Sequence[Pair]], Later] | None:  # type: ignore[override]
+    def submit(self) -> Callable[[Sequence[Pair]], PendingVerdicts] | None:  # type: ignore[override]
         """A method where the inner judge answers elsewhere, None where it does not."""
         ask = adapt(self.inner, BaseJudge).submit
         if ask is None:
             return None
 
-        def submit(pairs: Sequence[Pair]) -> Later:
+        def submit(pairs: Sequence[Pair]) -> PendingVerdicts:
             pending = ask(pairs)
-            return Later(lambda: self._collected(pairs, pending))
+            return PendingVerdicts(lambda: self._collected(pairs, pending))
 
         return submit
 
@@ -197,10 +197,3 @@ class LengthControlled(BaseJudge):
         first = takewhile(told.__contains__, count())
         given = [self._adjusted(pairs[place], told[place], worth) for place in first]
         return StopRun(stop.reason, given, failed=stop.failed)
-
-
-@frozen
-class Later:
-    """Verdicts that are on their way. `result` waits for them."""
-
-    result: Callable[[], list[Verdict]]

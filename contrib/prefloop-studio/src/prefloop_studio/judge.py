@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 from attrs.validators import ge, instance_of, optional
 
 from prefloop import BaseJudge, Judge, Pair, StopRun, UserError, Verdict, adapt
-from prefloop.components import check_verdicts
+from prefloop.components import PendingVerdicts, check_verdicts
 from prefloop.errors import said_of
 from prefloop_plugins.judges.human import SAME
 from prefloop_studio.labels import LabelQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _LOOKS = 0.2
 """Seconds between looks for answers."""
@@ -88,10 +88,10 @@ class WebJudge(BaseJudge):
         verdicts = dict(self.answers(pairs))
         return [verdicts[place] for place in range(len(pairs))]
 
-    def submit(self, pairs: Sequence[Pair]) -> _Later:
+    def submit(self, pairs: Sequence[Pair]) -> PendingVerdicts:
         """Put pairs into the queue now, so that people are ahead of the run; their answers are for later."""
         self._ask([pair for pair in pairs if not _equal(pair)])
-        return _Later(partial(self.judge, pairs))
+        return PendingVerdicts(partial(self.judge, pairs))
 
     def answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
         """Each verdict with its place as soon as it is given; one that was taken back is an error."""
@@ -157,13 +157,6 @@ class WebJudge(BaseJudge):
                 f"labels   wanted: prefloop studio {queue.run.parent}, or prefloop label {queue.run}",
                 flush=True,
             )
-
-
-@frozen
-class _Later:
-    """Verdicts that are waited for when somebody wants them."""
-
-    result: Callable[[], list[Verdict]]
 
 
 def _equal(pair: Pair) -> bool:
