@@ -54,7 +54,7 @@ def freshness() -> list[Arm]:
     offline = evolve(online, name="offline", sampler={"use": "dataset"})
     return [
         online,
-        *(evolve(online, name=f"iterative, {n} steps", rollout=n) for n in (5, 15, 30)),
+        *(evolve(online, name=f"iterative, {n} steps", rollout=n) for n in (4, 16, 30)),
         offline,
         evolve(offline, name="offline, beta 0.5", loss={"use": "sigmoid", "beta": 0.5}),
         evolve(offline, name="offline, half the learning rate", learning_rate=5e-5),
