@@ -362,11 +362,14 @@ class Loop:
         model.train()
         mx.random.seed(progress.seed)  # for dropout
         rows = lay_out_batch(batch)
-        reference = reference_scores(self.policy.reference_scorer, rows, self.needs)
+        common = self.policy.common_layers
+        with common.recorded():
+            reference = reference_scores(self.policy.reference_scorer, rows, self.needs)
         weights = mx.array(batch.weight)
 
         def objective() -> tuple[mx.array, dict[str, mx.array]]:
-            scores = score(self.policy.scorer, rows, batch, reference, self.needs)
+            with common.given():
+                scores = score(self.policy.scorer, rows, batch, reference, self.needs)
             losses = _per_pair(self.loss, self.loss(scores), batch)
             bonuses = (_per_pair(b, b(scores, progress), batch) for b in self.bonuses)
             bonus = sum(bonuses, start=mx.zeros_like(losses))

@@ -52,10 +52,12 @@ def moved_policy(folder: str, adapter: AdapterConfig, quantize: Any = "none") ->
 def fast(policy: Policy, pairs: PreferenceBatch) -> tuple[Found, Gradients]:
     """What the loop computes: one batch through `prefloop.scoring`."""
     rows = lay_out_batch(pairs)
-    reference = reference_scores(policy.reference_scorer, rows, NEEDS)
+    with policy.common_layers.recorded():
+        reference = reference_scores(policy.reference_scorer, rows, NEEDS)
 
     def found() -> Found:
-        scores = score(policy.scorer, rows, pairs, reference, NEEDS)
+        with policy.common_layers.given():
+            scores = score(policy.scorer, rows, pairs, reference, NEEDS)
         halves = [scores.chosen_per_token, scores.rejected_per_token]
         squares = [((half.policy - half.reference) ** 2).sum() for half in halves if half]
         assert scores.kl_chosen is not None and scores.kl_rejected is not None

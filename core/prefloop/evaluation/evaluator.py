@@ -199,7 +199,10 @@ def divergence(
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         rows = lay_out(prompts[part], completions[part])
-        per_token = policy.scorer.logprobs(rows) - policy.reference_scorer.logprobs(rows)
+        with policy.common_layers.recorded():
+            theirs = policy.reference_scorer.logprobs(rows)
+        with policy.common_layers.given():
+            per_token = policy.scorer.logprobs(rows) - theirs
         ratios += per_token.sum(-1).tolist()  # type: ignore[arg-type]
         told(len(prompts[part]))
     if not all(map(math.isfinite, ratios)):

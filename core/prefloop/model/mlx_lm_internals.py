@@ -274,9 +274,14 @@ class GraphCache(BatchKVCache):  # type: ignore[misc]
         self.offset = self.offset + added
         return keys, values
 
+    def advance(self, tokens: int) -> None:
+        """Count so many tokens without keys and values: masks are made of the count alone."""
+        self._idx += tokens
+        self.offset = self.offset + tokens
+
     def repeat(self, times: int) -> GraphCache:
         """The same cache for `times` as many rows: all of them, then all of them again."""
         twin = GraphCache([0])
         arrays = (self.keys, self.values, self.offset, self.left_padding)
-        twin.state = (*(mx.concatenate([a] * times) for a in arrays), self._idx)
+        twin.state = (*(None if a is None else mx.concatenate([a] * times) for a in arrays), self._idx)
         return twin

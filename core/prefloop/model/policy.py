@@ -23,6 +23,7 @@ from prefloop.prompts.chat import encode_answer, encode_prompt, end_of_turn
 from prefloop.sampling import Generator
 from prefloop.sampling.pool import Told, ignore
 from prefloop.sampling.stops import Stops
+from prefloop.scoring.common_layers import CommonLayers
 from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
 from prefloop.types import Completion, Prompt, Sampling, Source
@@ -117,6 +118,11 @@ class Policy:
     def reference_scorer(self) -> Scorer:
         """Scores completions under the reference."""
         return Scorer(self.reference)
+
+    @cached_property
+    def common_layers(self) -> CommonLayers:
+        """What both compute alike."""
+        return CommonLayers(self.scorer, self.reference_scorer)
 
     def check_reading(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
         """Raises `UserError` where policy or reference cannot read the prompts or their completions."""

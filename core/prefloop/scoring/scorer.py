@@ -175,6 +175,9 @@ def shared_hidden(model: SplitModel, prompts: Sequence[Ids], completions: Sequen
     tokens = mx.array([[0] * pad + list(row) for pad, row in zip(padding, before, strict=True)])
     caches = graph_caches(model.whole, padding)
     model.backbone(tokens, cache=caches)
+    for cache in caches:
+        if cache.keys is None:  # of a layer that was left out: see `common_layers`
+            cache.advance(longest)
     times = len(completions) // len(prompts)
     last = [prompt[-1] for prompt in prompts] * times
     rows = [[first, *completion[:-1]] for first, completion in zip(last, completions, strict=True)]
