@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from prefloop import Completion, Evaluation, Pair, Policy, Prompt, Rate, Sampling, StopRun, Verdict
 from prefloop.evaluation import Evaluator, length_controlled, stats, wilson, win_rate
-from prefloop.evaluation.evaluator import divergence, judge_both_orders
+from prefloop.evaluation.evaluator import average_orders, divergence, judge_both_orders
 from prefloop.runs.records import evaluation_to_json
 from support.tiny_models import ModelFolder
 
@@ -225,6 +225,9 @@ def test_a_judge_is_asked_in_both_orders_only_where_it_may_have_position_bias() 
 def test_a_verdict_on_swapped_answers_says_the_same() -> None:
     one = Verdict(0.75, orders=(0.9, 0.6), reason="r")  # the second number was asked with the answers swapped
     assert one.swapped() == Verdict(0.25, orders=(pytest.approx(0.4), pytest.approx(0.1)), reason="r")
+    asked_again = evolve(one, by="person", earlier=Verdict(0.9), audit=0.5).swapped()
+    assert (asked_again.by, asked_again.audit) == ("person", 0.5)
+    assert asked_again.earlier == Verdict(1 - 0.9)
     assert pair("a", "b").swapped() == pair("b", "a")
     bias = (
         stats.position_bias([(0.9, 0.2)]),
@@ -268,6 +271,12 @@ def test_two_orders_are_averaged_and_an_error_in_one_is_an_error() -> None:
     assert found[0] == Verdict(0.7, orders=(0.9, 0.5))
     assert found[1] == Verdict(0.65, orders=(0.5, 0.8))
     assert found[2].status == "error"
+
+
+@pytest.mark.parametrize(("other", "by"), [("members.0", "members.0"), ("members.1", None)])
+def test_two_orders_are_by_whoever_answered_both(other: str, by: str | None) -> None:
+    given, swapped = Verdict(0.9, by="members.0", earlier=Verdict(0.6)), Verdict(0.7, by=other)
+    assert average_orders(given, swapped) == Verdict(0.8, orders=(0.9, 0.7), by=by)
 
 
 def test_judge_statistics_by_hand() -> None:

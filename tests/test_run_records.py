@@ -72,6 +72,21 @@ def test_a_line_of_a_ledger_holds_the_pair_the_verdict_and_the_judge() -> None:
     assert second.verdict == Verdict.error("x")
 
 
+def test_who_said_what_before_whom_comes_back_and_a_wrong_chance_is_refused() -> None:
+    cheap = Verdict(0.8, "ok", orders=(0.9, 0.7), by="members.0")
+    verdict = Verdict(0.0, by="person", earlier=cheap, audit=0.05)
+    pair = Pair(Prompt((), "Hi"), FIRST, SECOND)
+    line = judgement_to_json(Judgement(3, pair, verdict, JUDGE))
+    assert judgement_from_json(json.loads(json.dumps(line))).verdict == verdict
+    assert line["earlier"] == {
+        "probability": 0.8, "status": "ok", "orders": [0.9, 0.7], "reason": None, "by": "members.0",
+    }  # fmt: skip
+    assert not {"by", "earlier", "audit"} & set(judgement_to_json(Judgement(3, pair, Verdict(1.0), JUDGE)))
+    for wrong in (0.0, 1.5, -1):
+        with pytest.raises(ValueError, match="chance of an audit"):
+            judgement_from_json({**line, "audit": wrong})
+
+
 def test_a_key_is_that_of_the_question_and_not_of_the_answer() -> None:
     pair = Pair(Prompt((1, 2), "Hi", MESSAGES, "p.jsonl:1"), FIRST, SECOND)
     asked = Judgement(9, pair, Verdict.tie(), JUDGE)

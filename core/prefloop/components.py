@@ -186,6 +186,22 @@ class BaseJudge(Base):
         """One verdict per pair, in the order of `pairs`."""
         raise NotImplementedError
 
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        """Take in what was judged of a step, before its update.
+
+        The loop calls it once for each step that it takes, in their order, with the same pairs and verdicts
+        in a run that was interrupted: what `state` gives may depend on it, and on no other call. Nothing of
+        an evaluation is among them.
+        """
+
+    def recall(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        """Hear what is known already of the pairs that are to be judged next.
+
+        A run's ledger tells it before the other pairs of a step are asked about, be there any or not. A judge
+        that spreads something over the pairs of a step, such as a budget, then decides as if it had not
+        been interrupted. Nothing of an evaluation is told.
+        """
+
     @property
     def pairs_per_call(self) -> int | None:
         """How many pairs at most a run shows it in one call of `judge`; None is all that there are.

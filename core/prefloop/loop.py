@@ -148,6 +148,7 @@ class Loop:
         pairs, verdicts = rollout.pairs, self._judged(rollout, clock)
         age = self.steps_taken - rollout.sampled_after
         self.notify("pairs_judged", progress, pairs, verdicts)
+        self.judge.learn(pairs, verdicts)
         batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
         sums, gradient_norm = self._update(batch, progress, clock)
         self.rollouts.popleft()

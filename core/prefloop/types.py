@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Source = Literal["policy", "reference", "file"]
 Status = Literal["ok", "tie", "abstained", "error"]
 Message = Mapping[str, Any]
+PERSON = "person"
+"""What `Verdict.by` says of a verdict that a person gave, whichever judge asked."""
 ROUNDING = 1e-6
 """A probability this close to one half may owe its side to rounding alone: it is a tie."""
 
@@ -87,6 +89,11 @@ def _in_unit_interval(_: object, __: object, value: float) -> None:
         raise ValueError(f"a verdict's probability lies between 0 and 1, not {value!r}")
 
 
+def _chance(_: object, __: object, value: float | None) -> None:
+    if value is not None and not 0.0 < value <= 1.0:
+        raise ValueError(f"the chance of an audit is above 0 and at most 1, not {value!r}")
+
+
 @frozen
 class Verdict:
     """A judge's answer about one pair.
@@ -103,6 +110,13 @@ class Verdict:
     reason: str | None = None
     orders: tuple[float, float] | None = None
     """The same probability asked in each order, as the pair stands and swapped, where both were asked."""
+    by: str | None = None
+    """Who gave it, of a judge that asks several: ``person``, or a member's place such as ``members.0``."""
+    earlier: Verdict | None = None
+    """What the judge before had said, where another was asked after it."""
+    audit: float | None = field(default=None, validator=_chance)
+    """The chance with which this pair, on which the judge was sure, was drawn to be asked about all the same.
+    None where it was not drawn."""
 
     def __attrs_post_init__(self) -> None:
         if self.status == "ok" and self.probability == 0.5:
@@ -150,7 +164,8 @@ class Verdict:
     def swapped(self) -> Verdict:
         """The verdict on `Pair.swapped` that says the same: probability and orders are of the other one."""
         orders = self.orders and (1.0 - self.orders[1], 1.0 - self.orders[0])
-        return evolve(self, probability=1.0 - self.probability, orders=orders)
+        earlier = self.earlier and self.earlier.swapped()
+        return evolve(self, probability=1.0 - self.probability, orders=orders, earlier=earlier)
 
     @property
     def prefers_first(self) -> bool | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import mlx.core as mx
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 from prefloop import Pair, StopRun, UserError, Verdict
 from prefloop.config import dump_config, load_config
+from prefloop.types import PERSON
 from prefloop_plugins.judges.cascade import CascadeJudge
 from prefloop_plugins.judges.committee import CommitteeJudge
 from prefloop_plugins.judges.rule import RuleJudge
@@ -80,6 +82,11 @@ class Fixtured:
 def of(*verdicts: Verdict | float, cls: type[Any] = Member, **more: Any) -> Any:
     """A member with these verdicts on the first pairs."""
     return cls({p.prompt.text: v for p, v in zip(PAIRS, verdicts, strict=False)}, **more)
+
+
+def said(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts without who gave them after whom."""
+    return [evolve(verdict, by=None, earlier=None) for verdict in verdicts]
 
 
 def vote(by: str, *verdicts: Verdict | float, quorum: int | None = None) -> Verdict:
@@ -187,14 +194,15 @@ def test_a_cascade_passes_on_only_doubtful_pairs() -> None:
 
 def test_no_member_is_asked_about_no_pairs() -> None:
     dear = of()
-    assert CascadeJudge([of(0.9, 0.1), dear]).judge(PAIRS[:2]) == [Verdict(0.9), Verdict(0.1)]
+    assert said(CascadeJudge([of(0.9, 0.1), dear]).judge(PAIRS[:2])) == [Verdict(0.9), Verdict(0.1)]
     assert dear.asked == []
     assert CascadeJudge([dear, dear]).judge([]) == []
 
 
 @pytest.mark.parametrize("last", [TIE, SKIP, ERROR, Verdict(0.52)])
 def test_a_cascade_takes_the_verdict_of_the_last_member_asked(last: Verdict) -> None:
-    assert CascadeJudge([of(0.55), of(last)]).judge(PAIRS[:1]) == [last]
+    (found,) = CascadeJudge([of(0.55), of(last)]).judge(PAIRS[:1])
+    assert found == evolve(last, by="members.1", earlier=Verdict(0.55, by="members.0"))
 
 
 def test_the_margin_decides_which_pairs_are_passed_on() -> None:
@@ -223,7 +231,7 @@ def test_verdicts_of_a_stopping_member_are_kept_even_in_doubt() -> None:
     person = of(TIE, 0.9, cls=Person, patience=1)
     with pytest.raises(StopRun) as caught:
         CascadeJudge([person, of(1.0)]).judge(PAIRS[:2])
-    assert caught.value.verdicts == (TIE,)
+    assert caught.value.verdicts == (evolve(TIE, by=PERSON),)
 
 
 def test_a_stopping_judge_without_answers_keeps_its_verdicts() -> None:
@@ -233,14 +241,14 @@ def test_a_stopping_judge_without_answers_keeps_its_verdicts() -> None:
 
     with pytest.raises(StopRun) as caught:
         CascadeJudge([of(TIE, TIE, 0.9), Quits()]).judge(PAIRS[:3])
-    assert caught.value.verdicts == (Verdict(0.7),)
+    assert said(caught.value.verdicts) == [Verdict(0.7)]
     assert caught.value.failed
 
 
 def test_an_undone_verdict_is_asked_again() -> None:
     person = of(TIE, 0.9, cls=Person, undoes=True)
     last = of(1.0, 0.0)
-    assert CascadeJudge([person, last]).judge(PAIRS[:2]) == [Verdict(1.0), Verdict(0.9)]
+    assert said(CascadeJudge([person, last]).judge(PAIRS[:2])) == [Verdict(1.0), Verdict(0.9)]
     assert last.asked == ["p0"]
 
 
@@ -293,6 +301,46 @@ def test_a_member_with_too_few_or_too_many_verdicts_is_named(cls: type[Any], sur
 def test_bad_options_are_refused(cls: type[Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cls(**options)
+
+
+@define
+class Remembers(Member):
+    """Counts the labels that it is told of."""
+
+    count: int = 0
+
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        self.count += len(verdicts)
+
+    def state(self) -> dict[str, mx.array]:
+        return {"count": mx.array(self.count)}
+
+    def restore(self, state: dict[str, mx.array]) -> None:
+        self.count = int(state["count"].item())
+
+
+@pytest.mark.parametrize("cls", [CommitteeJudge, CascadeJudge])
+def test_members_learn_what_a_person_said_and_remember_it(cls: type[Any]) -> None:
+    by_a_person, by_a_model = Verdict(1.0, by=PERSON), Verdict(1.0, by="members.0")
+    judge = cls([of(), of(cls=Remembers), cls([of(cls=Remembers), of()])])
+    judge.learn(PAIRS[:3], [by_a_person, by_a_model, by_a_person])
+    judge.members[1].learn(PAIRS[:1], [by_a_person])
+    state = judge.state()
+    assert {name: value.item() for name, value in state.items()} == {
+        "members.1/count": 3,
+        "members.2/members.0/count": 2,
+    }
+    again = cls([of(), of(cls=Remembers), cls([of(cls=Remembers), of()])])
+    again.restore(state)
+    assert (again.members[1].count, again.members[2].members[0].count) == (3, 2)
+
+
+def test_a_cascade_says_who_gave_a_verdict_and_what_was_said_before() -> None:
+    inner = CascadeJudge([of(0.55, 0.95), of(0.4)])
+    verdicts = CascadeJudge([inner, of(1.0, cls=Person)]).judge(PAIRS[:2])
+    cheap = Verdict(0.55, by="members.0")
+    dear = Verdict(0.4, by="members.0.members.1", earlier=cheap)
+    assert verdicts == [Verdict(1.0, by=PERSON, earlier=dear), Verdict(0.95, by="members.0.members.0")]
 
 
 START = "model: m\nprompts: p\n"

@@ -160,12 +160,14 @@ def judge_both_orders(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
 def average_orders(given: Verdict, swapped: Verdict) -> Verdict:
     """Two verdicts on one pair, asked as it stands and swapped, as one.
 
-    An error or abstention in either order is one of both.
+    An error or abstention in either order is one of both. Of judges that ask several, it is by whoever
+    answered both orders, and what was said earlier is left out.
     """
     if swapped.status not in ("ok", "tie"):
         return swapped
     first, second = (v.probability if v.status == "ok" else 0.5 for v in (given, swapped))
-    return Verdict.from_probability((first + second) / 2, reason=given.reason, orders=(first, second))
+    both = Verdict.from_probability((first + second) / 2, reason=given.reason, orders=(first, second))
+    return evolve(both, by=given.by if given.by == swapped.by else None)
 
 
 def _judge_every_other_swapped(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:

@@ -109,13 +109,16 @@ class CachedJudge(BaseJudge):
     def restore(self, state: Mapping[str, mx.array]) -> None:
         self.inner.restore(state)
 
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        self.inner.learn(pairs, verdicts)
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """Verdicts from the ledger, and for the other pairs from the judge. Raises what that raises."""
-        return self._collect(pairs, self._ask(self._missing(pairs)), self.step())
+        return self._collect(pairs, self._ask(self._unknown(pairs)), self.step())
 
     def _submit(self, pairs: Sequence[Pair]) -> PendingVerdicts:
         """The same, begun now and waited for later."""
-        missing, step = self._missing(pairs), self.step()
+        missing, step = self._unknown(pairs), self.step()
         submit = self.inner.submit
         if not missing or submit is None:
             return PendingVerdicts(lambda: self._collect(pairs, iter(()), step))
@@ -136,8 +139,13 @@ class CachedJudge(BaseJudge):
 
         return PendingVerdicts(wait)
 
-    def _missing(self, pairs: Sequence[Pair]) -> list[Pair]:
-        return [pair for pair in dict.fromkeys(pairs) if self.ledger.find(self.identity, pair) is None]
+    def _unknown(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The pairs to ask about, after the judge was told what is known of the others."""
+        found = {pair: self.ledger.find(self.identity, pair) for pair in pairs}
+        known = {pair: verdict for pair, verdict in found.items() if verdict is not None}
+        if known and not self.evaluation:
+            self.inner.recall(list(known), list(known.values()))
+        return [pair for pair in found if pair not in known]
 
     def _collect(self, pairs: Sequence[Pair], chunks: Iterator[Judged], step: int) -> list[Verdict]:
         """Write verdicts down as they come; then one for each of `pairs`."""

@@ -159,12 +159,18 @@ def completion_from_json(found: Any, side: str) -> Completion:
 
 
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
-    """All of a verdict."""
+    """All of a verdict; who gave it, what was said before and an audit's chance only where there are such."""
+    further = {
+        "by": verdict.by,
+        "earlier": verdict.earlier and verdict_to_json(verdict.earlier),
+        "audit": verdict.audit,
+    }
     return {
         "probability": verdict.probability,
         "status": verdict.status,
         "orders": verdict.orders and list(verdict.orders),
         "reason": verdict.reason,
+        **{name: value for name, value in further.items() if value is not None},
     }
 
 
@@ -174,7 +180,16 @@ def verdict_from_json(found: Mapping[str, Any]) -> Verdict:
     if status not in get_args(Status):
         raise RowError(f"has the status {status!r}, which is none of {', '.join(get_args(Status))}")
     both = (_probability(orders[0]), _probability(orders[1])) if orders else None
-    return Verdict(_probability(found["probability"]), status, reason and str(reason), both)
+    by, earlier, audit = (found.get(name) for name in ("by", "earlier", "audit"))
+    return Verdict(
+        _probability(found["probability"]),
+        status,
+        reason and str(reason),
+        both,
+        by=by and str(by),
+        earlier=None if earlier is None else verdict_from_json(earlier),
+        audit=None if audit is None else float(audit),
+    )
 
 
 def _probability(value: Any) -> float:

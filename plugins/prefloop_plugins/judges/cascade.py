@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge, lt
 
 from prefloop import Judge, Pair, StopRun, Verdict
@@ -14,6 +14,7 @@ from prefloop_plugins.judges.members import (
     answers_of,
     as_members,
     at_least_two,
+    given_by,
     stopped,
 )
 
@@ -48,11 +49,14 @@ class CascadeJudge(MadeOfJudges):
         """Each verdict with its place as soon as no further member is asked about it."""
         given: dict[int, Verdict] = {}
         places = list(range(len(pairs)))
+        before: dict[int, Verdict] = {}
         for i in range(len(self.members)):
             doubtful: dict[int, Verdict] = {}
             try:
                 for at, verdict in answers_of(self.members, i, [pairs[place] for place in places]):
                     place = places[at]
+                    earlier = verdict.earlier or before.get(place)
+                    verdict = evolve(given_by(self.members, i, verdict), earlier=earlier)
                     if i + 1 < len(self.members) and self.doubts(verdict):
                         doubtful[place] = verdict
                         continue
@@ -62,7 +66,7 @@ class CascadeJudge(MadeOfJudges):
             except StopRun as stop:
                 yield from doubtful.items()
                 raise stopped(stop, given | doubtful) from stop
-            places = sorted(doubtful)
+            places, before = sorted(doubtful), doubtful
 
     def doubts(self, verdict: Verdict) -> bool:
         """Whether a pair with this verdict goes to the next member."""

@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, takewhile
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attrs import Attribute
+from attrs import Attribute, evolve
 
 from prefloop import BaseJudge, Judge, Pair, StopRun, Verdict, adapt
 from prefloop.components import check_verdicts
 from prefloop.errors import said_of
+from prefloop.types import PERSON
+
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 Members = Sequence[Judge]
 Answer = tuple[int, Verdict]
@@ -60,6 +64,13 @@ def answers_of(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answ
         given[place] = verdict
         yield place, verdict
     _check(members, i, list(given.values()), len(pairs))
+
+
+def given_by(members: Members, i: int, verdict: Verdict) -> Verdict:
+    """Member `i`'s verdict with who gave it: a person, or the member's place, and the place in that."""
+    if verdict.by == PERSON or (is_interactive(members[i]) and not isinstance(members[i], MadeOfJudges)):
+        return evolve(verdict, by=PERSON)
+    return evolve(verdict, by=".".join(filter(None, (f"members.{i}", verdict.by))))
 
 
 def stopped(stop: StopRun, given: Mapping[int, Verdict]) -> StopRun:
@@ -117,6 +128,27 @@ class MadeOfJudges(BaseJudge):
 
     def close(self) -> None:
         close(self.members)
+
+    def state(self) -> Mapping[str, mx.array]:
+        """What the members remember, each under its place."""
+        states = {f"members.{i}": adapt(member, BaseJudge).state() for i, member in enumerate(self.members)}
+        return {f"{place}/{name}": value for place, own in states.items() for name, value in own.items()}
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        """Give each member what it remembered."""
+        for i, member in enumerate(self.members):
+            place = f"members.{i}/"
+            own = {n.removeprefix(place): value for n, value in state.items() if n.startswith(place)}
+            if own:
+                adapt(member, BaseJudge).restore(own)
+
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        """Tell the members what a person said: of each other they learn nothing."""
+        told = [
+            (pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.by == PERSON
+        ]
+        for member in self.members:
+            adapt(member, BaseJudge).learn([pair for pair, _ in told], [verdict for _, verdict in told])
 
     def depends_on(self) -> list[str]:
         """What the members depend on."""

@@ -31,6 +31,8 @@ class Tally(BaseJudge):
         default=1.0, metadata={"help": "Seconds to wait; it changes no verdict.", "identity": False}
     )
     _judged: int = field(default=0, init=False, eq=False)
+    _labels: int = field(default=0, init=False, eq=False)
+    _known: int = field(default=0, init=False, eq=False)
     _folder: Path | None = field(default=None, init=False, eq=False, repr=False)
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, eq=False, repr=False)
 
@@ -65,11 +67,17 @@ class Tally(BaseJudge):
             self._pool = ThreadPoolExecutor(1)
         return self._pool.submit(self.judge, pairs)
 
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        self._labels += sum(verdict.status == "ok" for verdict in verdicts)
+
+    def recall(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        self._known = len(pairs)
+
     def state(self) -> Mapping[str, mx.array]:
-        return {"judged": mx.array(self._judged)}
+        return {"judged": mx.array(self._judged), "labels": mx.array(self._labels)}
 
     def restore(self, state: Mapping[str, mx.array]) -> None:
-        self._judged = int(state["judged"])
+        self._judged, self._labels = int(state["judged"]), int(state["labels"])
 
     def _verdict(self, pair: Pair) -> Verdict:
         self._judged += 1

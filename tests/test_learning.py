@@ -1,0 +1,96 @@
+"""What a judge is told besides questions: what a step's pairs were judged, and what a ledger knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from prefloop import Completion, Observer, Pair, Policy, Progress, Prompt, StopRun, Verdict
+from prefloop.runs.ledger import CachedJudge, Ledger
+from prefloop.runs.records import JudgeIdentity
+from support.loops import Longer, make_loop
+from support.tiny_models import ModelFolder
+
+PAIRS = [Pair(Prompt((), f"p{i}"), Completion((), "aa"), Completion((), "b")) for i in range(4)]
+IDENTITY = JudgeIdentity("mine", "1", "0" * 16)
+
+
+@define
+class Listener:
+    """Prefers the longer answer and writes down all that it is told, in order."""
+
+    told: list[tuple[str, list[str]]] = field(factory=list)
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        self._note("judge", pairs)
+        return Longer().judge(pairs)
+
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        assert list(verdicts) == Longer().judge(pairs)
+        self._note("learn", pairs)
+
+    def recall(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        assert list(verdicts) == Longer().judge(pairs)
+        self._note("recall", pairs)
+
+    def _note(self, what: str, pairs: Sequence[Pair]) -> None:
+        self.told.append((what, [pair.prompt.text for pair in pairs]))
+
+
+def cached(judge: Any, folder: Path, **options: Any) -> CachedJudge:
+    return CachedJudge(judge, IDENTITY, Ledger(folder / "ledger.jsonl"), lambda: 1, **options)
+
+
+def test_a_ledger_tells_what_it_knows_before_the_rest_is_asked_about(tmp_path: Path) -> None:
+    cached(Longer(), tmp_path).judge(PAIRS[1:3])
+    listener = Listener()
+    judge = cached(listener, tmp_path)
+    judge.judge(PAIRS)
+    judge.judge(PAIRS)
+    judge.learn(PAIRS[:1], Longer().judge(PAIRS[:1]))
+    everything = ["p0", "p1", "p2", "p3"]
+    assert listener.told == [
+        ("recall", ["p1", "p2"]),
+        ("judge", ["p0", "p3"]),
+        ("recall", everything),
+        ("learn", ["p0"]),
+    ]
+
+
+def test_an_evaluation_recalls_nothing(tmp_path: Path) -> None:
+    listener = Listener()
+    judge = cached(listener, tmp_path, evaluation=True)
+    judge.judge(PAIRS[:1])
+    judge.judge(PAIRS[:2])
+    assert listener.told == [("judge", ["p0"]), ("judge", ["p1"])]
+
+
+@pytest.mark.parametrize("rollout", [1, 3])
+def test_a_loop_tells_each_step_once_and_in_order(model_folder: ModelFolder, rollout: int) -> None:
+    steps: list[list[str]] = []
+
+    class Watcher(Observer):
+        def step_finished(self, step: Any) -> None:
+            steps.append([pair.prompt.text for pair in step.pairs])
+
+    listener, policy = Listener(), Policy.load(str(model_folder()))
+    loop = make_loop(policy, listener, training={"rollout": rollout}, observers=[Watcher()])
+    list(loop)
+    assert [prompts for what, prompts in listener.told if what == "learn"] == steps
+    assert len(steps) == 3
+
+
+def test_a_step_that_is_not_taken_is_not_learnt_from(model_folder: ModelFolder) -> None:
+    class Stops(Observer):
+        def pairs_judged(self, progress: Progress, pairs: Any, verdicts: Any) -> None:
+            raise StopRun("enough")
+
+    listener = Listener()
+    loop = make_loop(Policy.load(str(model_folder())), listener, observers=[Stops()])
+    with pytest.raises(StopRun):
+        loop.step()
+    assert [what for what, _ in listener.told] == ["judge"]
