@@ -197,7 +197,7 @@ class BaseJudge(Base):
     def recall(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         """Hear what is known already of the pairs that are to be judged next.
 
-        A run's ledger tells it before the other pairs of a step are asked about, be there any or not. A judge
+        A run tells it what its ledger has, nothing for one, before each time that it judges pairs. A judge
         that spreads something over the pairs of a step, such as a budget, then decides as if it had not
         been interrupted. Nothing of an evaluation is told.
         """

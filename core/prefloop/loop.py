@@ -300,6 +300,11 @@ class Loop:
         return rollouts
 
     def _judge_together(self, rollouts: Sequence[Rollout], clock: Clock) -> None:
+        """All at once; a person is asked step by step."""
+        if self.judge.interactive and len(rollouts) > 1:
+            for rollout in rollouts:
+                self._judge_together([rollout], clock)
+            return
         pairs = [pair for rollout in rollouts for pair in rollout.pairs]
         with clock("judging"):
             given = iter(_collect(type(self.judge).__name__, [self._ask(pairs)]))

@@ -115,7 +115,7 @@ class Verdict:
     earlier: Verdict | None = None
     """What the judge before had said, where another was asked after it."""
     audit: float | None = field(default=None, validator=_chance)
-    """The chance with which this pair, on which the judge was sure, was drawn to be asked about all the same.
+    """The chance with which the pair, which a person would not have seen, was drawn to be shown all the same;
     None where it was not drawn."""
 
     def __attrs_post_init__(self) -> None:

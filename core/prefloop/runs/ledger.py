@@ -143,7 +143,7 @@ class CachedJudge(BaseJudge):
         """The pairs to ask about, after the judge was told what is known of the others."""
         found = {pair: self.ledger.find(self.identity, pair) for pair in pairs}
         known = {pair: verdict for pair, verdict in found.items() if verdict is not None}
-        if known and not self.evaluation:
+        if not self.evaluation:
             self.inner.recall(list(known), list(known.values()))
         return [pair for pair in found if pair not in known]
 

@@ -31,6 +31,15 @@ def at_least_two(_: Any, attribute: Attribute[Any], value: tuple[Judge, ...]) ->
     judges = isinstance(value, tuple) and all(isinstance(member, Judge) for member in value)
     if not judges or len(value) < 2:
         raise ValueError(f"'{attribute.name}' must be a list of at least two judges")
+    none_rationed(value)
+
+
+def none_rationed(members: Members) -> None:
+    """Raises `ValueError` where a member has a budget: it would not hear what became of its verdicts."""
+    if any(isinstance(member, MadeOfJudges) and member.rations for member in members):
+        raise ValueError(
+            "'members' has a cascade with a budget or an audit: only the judge of a run can have one"
+        )
 
 
 def is_interactive(judge: Judge) -> bool:
@@ -108,6 +117,11 @@ class MadeOfJudges(BaseJudge):
 
     __slots__ = ()
     members: tuple[Judge, ...]
+
+    @property
+    def rations(self) -> bool:
+        """Whether a person is asked about a choice of what is in doubt, or about more than that."""
+        return False
 
     @property
     def interactive(self) -> bool:
