@@ -10,7 +10,7 @@ from statistics import fmean
 
 import mlx.core as mx
 
-from prefloop.types import Completion, Pair, Progress, Scores, Verdict
+from prefloop.types import PERSON, Completion, Pair, Progress, Scores, Verdict
 
 
 class Clock:
@@ -72,6 +72,7 @@ def step_metrics(
         **_divergence(pairs, sums),
         **_sampled(pairs),
         **verdict_metrics(verdicts),
+        **_asked(verdicts),
         **({} if age is None else {"age": float(age)}),
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
@@ -134,6 +135,14 @@ def distinct(completions: Iterable[Completion], n: int) -> float:
     texts = [c.tokens[:-1] if c.stopped else c.tokens for c in completions]
     grams = [text[i : i + n] for text in texts for i in range(len(text) - n + 1)]
     return len(set(grams)) / len(grams) if grams else math.nan
+
+
+def _asked(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """How many pairs a person was asked about, and drawn audits among them; only where there were any."""
+    asked = [v for v in verdicts if v.by == PERSON and v.status != "error"]
+    audits = [v for v in asked if v.audit is not None]
+    counts = {"asked": float(len(asked)), "audited": float(len(audits))} if asked else {}
+    return counts | ({"reversed": float(sum(v.reverses for v in audits))} if audits else {})
 
 
 def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -173,6 +173,12 @@ class Verdict:
         return self.probability > 0.5 if self.status == "ok" else None
 
     @property
+    def reverses(self) -> bool:
+        """Whether it is a label for the other side than `earlier` was for."""
+        before = self.earlier.prefers_first if self.earlier else None
+        return None not in (self.prefers_first, before) and self.prefers_first != before
+
+    @property
     def outcome(self) -> Status:
         """Deprecated: the same as `status`, which is ``tie`` for every undecided verdict."""
         warnings.warn(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prefloop.embedded import PREFIX, resolve
 from prefloop.text import in_a_line, one_line, printable
 from prefloop.types import Rate
+from prefloop_plugins.report.audited import sentences as audit_words
 from prefloop_plugins.report.findings import CHECKS, finished, warnings
 from prefloop_plugins.report.reading import read_run
 from prefloop_plugins.report.words import right_answers_sentence, win_rate_sentences
@@ -22,9 +23,15 @@ if TYPE_CHECKING:
 def closing_words(run: RunView) -> str:
     """What changed, a few answers before and after, where the run is, and what to type next."""
     if run.status != "finished":
-        return "\n" + "\n\n".join([*_warnings(run), _unfinished(run)])
+        return "\n" + "\n\n".join([*_labels(run), *_warnings(run), _unfinished(run)])
     summary = run.summary
-    results = [*_early(run), *_win_rate(summary), *_right_answers(summary), *_examples(summary)]
+    results = [
+        *_early(run),
+        *_win_rate(summary),
+        *_right_answers(summary),
+        *_labels(run),
+        *_examples(summary),
+    ]
     parts = [*results, *_warnings(run), _next(run)]
     return "\n" + "\n\n".join(parts)
 
@@ -67,6 +74,16 @@ def _warnings(run: RunView) -> Iterator[str]:
         return
     if found:
         yield "\n".join(["Before you rely on it:", *(f"  {text}" for text in found)])
+
+
+def _labels(run: RunView) -> Iterator[str]:
+    """What a person's budget was spent on, and what the audit says."""
+    try:
+        said = "\n".join(audit_words(read_run(run.path)))
+    except Exception:  # the checks say that the run cannot be read
+        return
+    if said:
+        yield said
 
 
 def _examples(summary: Mapping[str, Any]) -> Iterator[str]:

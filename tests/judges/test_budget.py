@@ -205,8 +205,8 @@ def test_what_was_spent_survives_a_checkpoint_and_what_is_not_learnt_does_not(tm
     ("options", "message"),
     [
         ({"members": [Person()]}, "'members' must be a list of at least two judges"),
-        ({"members": [Cheap({}), Cheap({})], "budget": 3}, "'budget' takes a person as the last member"),
-        ({"members": [Person(), Cheap({})], "audit": 0.1}, "'audit' takes a person as the last member"),
+        ({"members": [Cheap({}), Cheap({})], "budget": 3}, "'budget' must come with a person as the last"),
+        ({"members": [Person(), Cheap({})], "audit": 0.1}, "'audit' must come with a person as the last"),
         ({"members": [Person()], "audit": 0.1}, "'audit' takes a judge before the person"),
         ({"members": [Cheap({}), Person()], "budget": 0}, "'budget' must be >= 1"),
         ({"members": [Cheap({}), Person()], "audit": 1.5}, "'audit' must be <= 1"),
@@ -231,7 +231,7 @@ def test_a_cascade_with_a_budget_is_no_member(cls: Any) -> None:
     [
         (
             "{use: cascade, budget: 3, members: [embedded:judge, embedded:judge]}",
-            "judge.budget: takes a person as the last",
+            "judge.budget: must come with a person as the last",
         ),
         ("{use: cascade, budgit: 3, members: [rule, human]}", "Did you mean 'budget'"),
         ("{use: cascade, members: [human]}", "judge.members: must be a list of at least two judges"),

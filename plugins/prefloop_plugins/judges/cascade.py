@@ -18,6 +18,7 @@ from prefloop_plugins.judges.members import (
     at_least_two,
     given_by,
     is_interactive,
+    name_of,
     stopped,
 )
 
@@ -46,7 +47,7 @@ def _for_a_person(cascade: Any, attribute: Attribute[Any], value: float | None) 
         return  # that is said of the members
     *others, last = map(is_interactive, cascade.members)
     if value and (any(others) or not last):
-        raise ValueError(f"'{attribute.name}' takes a person as the last member, and nowhere else")
+        raise ValueError(f"'{attribute.name}' must come with a person as the last member and nowhere else")
     if value and attribute.name == "audit" and not others:
         raise ValueError("'audit' takes a judge before the person, to be audited")
 
@@ -140,7 +141,7 @@ class CascadeJudge(MadeOfJudges):
         before: dict[int, Verdict] = {}
         places = list(range(len(pairs)))
         for i in range(len(self.members)):
-            audited: set[int] = set()
+            name, audited = name_of(self.members, i), set[int]()
             last = i + 1 == len(self.members)
             if last and self.rations:
                 doubtful = places
@@ -154,7 +155,8 @@ class CascadeJudge(MadeOfJudges):
                 for at, found in answers_of(self.members, i, [pairs[place] for place in places]):
                     place = places[at]
                     chance = self.audit if place in audited else None
-                    verdict = self._said(i, found, before.get(place), chance)
+                    said = evolve(found, earlier=found.earlier or before.get(place), audit=chance)
+                    verdict = given_by(name, said)
                     if last and self.rations:
                         self._asked.note(pairs[place], verdict)
                     for elsewhere in (passed_on, sure):
@@ -175,9 +177,6 @@ class CascadeJudge(MadeOfJudges):
     def doubts(self, verdict: Verdict) -> bool:
         """Whether a pair with this verdict goes to the next member."""
         return verdict.status != "ok" or abs(verdict.probability - 0.5) <= self.margin
-
-    def _said(self, i: int, found: Verdict, before: Verdict | None, audit: float | None) -> Verdict:
-        return evolve(given_by(self.members, i, found), earlier=found.earlier or before, audit=audit)
 
     def _choose(
         self,
@@ -204,7 +203,7 @@ class CascadeJudge(MadeOfJudges):
         return sorted({*chosen, *audited}), audited
 
     def _draws(self, pair: Pair) -> bool:
-        return coin(pair, self.seed) < self.audit and not _equal(pair)
+        return bool(self.audit) and coin(pair, self.seed) < self.audit and not _equal(pair)
 
 
 def _equal(pair: Pair) -> bool:

@@ -75,11 +75,17 @@ def answers_of(members: Members, i: int, pairs: Sequence[Pair]) -> Iterator[Answ
     _check(members, i, list(given.values()), len(pairs))
 
 
-def given_by(members: Members, i: int, verdict: Verdict) -> Verdict:
-    """Member `i`'s verdict with who gave it: a person, or the member's place, and the place in that."""
-    if verdict.by == PERSON or (is_interactive(members[i]) and not isinstance(members[i], MadeOfJudges)):
+def name_of(members: Members, i: int) -> str:
+    """What `Verdict.by` says of member `i`: a person, or its place."""
+    member = members[i]
+    return PERSON if is_interactive(member) and not isinstance(member, MadeOfJudges) else f"members.{i}"
+
+
+def given_by(name: str, verdict: Verdict) -> Verdict:
+    """The verdict of the member of that name; where that asks others, with the place among them."""
+    if PERSON in (name, verdict.by):
         return evolve(verdict, by=PERSON)
-    return evolve(verdict, by=".".join(filter(None, (f"members.{i}", verdict.by))))
+    return evolve(verdict, by=f"{name}.{verdict.by}" if verdict.by else name)
 
 
 def stopped(stop: StopRun, given: Mapping[int, Verdict]) -> StopRun:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from prefloop.text import duration, printable
 from prefloop.types import Pair, Verdict
-from prefloop_plugins.report import charts, curves, words
+from prefloop_plugins.report import audited, charts, curves, words
 from prefloop_plugins.report.findings import findings
 from prefloop_plugins.report.measures import steps_taken
 from prefloop_plugins.report.records import Finding, RunFiles
@@ -81,6 +81,7 @@ class RunPart:
     evaluations: Table
     others: Table
     times: Table
+    labels: Table
 
 
 def page(runs: Sequence[RunFiles]) -> str:
@@ -144,6 +145,7 @@ def _part(run: RunFiles, place: int) -> RunPart:
         evaluations=Table("Evaluations against the start", *words.evaluation_rows(run.evaluations)),
         others=Table("Other evaluations", *words.evaluation_rows(run.others, with_sides=True)),
         times=Table("Time by phase", ("phase", "in all", "s per step", "share"), words.time_rows(run)),
+        labels=Table("A person's labels", *audited.table(run)),
     )
 
 

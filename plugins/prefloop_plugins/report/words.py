@@ -9,6 +9,7 @@ from typing import Any
 from prefloop.text import duration
 from prefloop.types import Evaluation, Rate
 from prefloop_plugins.rates import NOTHING, interval
+from prefloop_plugins.report.audited import sentences as audit_words
 from prefloop_plugins.report.measures import longer_wins, phases, steps_taken
 from prefloop_plugins.report.records import RunFiles
 
@@ -43,7 +44,7 @@ Row = tuple[str, ...]
 
 def summary(run: RunFiles) -> list[str]:
     """What was done, what it came to, and what it cost."""
-    return [*_what(run), *_win_rate(run), *_controlled(run), *_answers(run), *_cost(run)]
+    return [*_what(run), *_win_rate(run), *_controlled(run), *_answers(run), *audit_words(run), *_cost(run)]
 
 
 def _what(run: RunFiles) -> Iterator[str]:
