@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,32 @@ class Checking(BaseSampler):
         return []
 
 
+class Forgetful(BaseJudge):
+    """Is the surer the more labels it has learnt from, and forgets them in a checkpoint."""
+
+    def __init__(self) -> None:
+        self.labels = 0
+
+    def judge(self, pairs: Pairs) -> list[Verdict]:
+        return [Verdict(0.5 + self.labels / (2 * self.labels + 9)) for _ in pairs]
+
+    def learn(self, pairs: Pairs, verdicts: Sequence[Verdict]) -> None:
+        self.labels += len(verdicts)
+
+    def state(self) -> dict[str, mx.array]:
+        return {"labels": mx.array(self.labels)}
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        self.labels = 0
+
+
+class Unsaid(Forgetful):
+    """Says in its state what it has not restored."""
+
+    def state(self) -> dict[str, mx.array]:
+        return {"version": mx.array(1)}
+
+
 @frozen
 class Helpless:
     beta: float = 0.1
@@ -232,6 +258,8 @@ FAULTS: list[tuple[type[ComponentSuite], Any, str, str]] = [
     (JudgeSuite, Relative, "test_a_pair_alone_as_in_a_batch", "would depend on training.batch_size"),
     (JudgeSuite, FirstIsBest, "test_swapped_answers", "swapping the answers moves 4 of 4 probabilities"),
     (JudgeSuite, Fragile, "test_odd_answers_get_verdicts", "the judge raised ZeroDivisionError"),
+    (JudgeSuite, Forgetful, "test_what_it_learns_is_in_its_state", "restore(state()) changes the state"),
+    (JudgeSuite, Unsaid, "test_what_it_learns_is_in_its_state", "restore(state()) changes the verdicts"),
     (JudgeSuite, Helpless, "test_every_option_has_help", "'beta' has no help"),
     (JudgeSuite, Doubling, "test_options_survive_yaml", "option 'beta' is 0.2 before and 0.4 after"),
     (LossSuite, Reducing, "test_one_value_per_pair", "shape (), not (5,): it reduces"),

@@ -6,10 +6,12 @@ import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
+from attrs import evolve
+
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config.options import options_of
 from prefloop.errors import StopRun
-from prefloop.types import Pair, Status, Verdict
+from prefloop.types import PERSON, Pair, Status, Verdict
 from prefloop_testing import samples
 from prefloop_testing.suite import ComponentSuite, listed, note, skip
 
@@ -141,6 +143,26 @@ class JudgeSuite(ComponentSuite):
             assert len(given) == len(verdicts) and all(map(_same, given, verdicts)), (
                 f"{name}() gives other verdicts than judge(): labels would depend on which one a run calls."
             )
+
+    def test_what_it_learns_is_in_its_state(self) -> None:
+        """A judge that learns takes labels, ties and skips, or none, and its state holds what it knows."""
+        if getattr(self.component_class, "learn", BaseJudge.learn) is BaseJudge.learn:
+            skip("the judge does not learn")
+        said = [Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")]
+        verdicts = [evolve(said[i % len(said)], by=PERSON) for i in range(len(self.pairs))]
+        for count in (0, len(self.pairs)):
+            self.component.learn(list(self.pairs[:count]), verdicts[:count])
+        judge = adapt(self.component, BaseJudge)
+        state, given = dict(judge.state()), self.judge(list(self.pairs))
+        if state:
+            judge.restore(state)
+        kept = {name: value.tolist() for name, value in judge.state().items()}
+        assert kept == {name: value.tolist() for name, value in state.items()}, (
+            "restore(state()) changes the state: a resumed run would go on from another one."
+        )
+        assert all(map(_same, given, self.judge(list(self.pairs)))), (
+            "restore(state()) changes the verdicts: a resumed run would judge otherwise than it would have."
+        )
 
     def _options(self) -> dict[str, Any]:
         return {name: copy.copy(getattr(self.component, name)) for name in options_of(self.component_class)}
