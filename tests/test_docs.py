@@ -21,7 +21,9 @@ import attrs
 import pytest
 
 from prefloop import Verdict, hooks, load_config, train
+from prefloop.metrics import asked_metrics
 from prefloop.registry import KINDS, Registry
+from prefloop.types import PERSON
 from support import family_traits
 from support.packages import Prefloop, pip_install
 
@@ -66,7 +68,8 @@ def test_the_page_on_runs_has_the_metrics_that_a_run_writes(tmp_path: Path) -> N
     steps = [line for line in lines if "evaluation" not in line]
     evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
     assert (len(steps), len(evaluations)) == (2, 2)
-    assert _names("A line for a step") == sorted(set().union(*steps))
+    of_a_person = asked_metrics([Verdict(1.0, by=PERSON, earlier=Verdict(0.1), audit=0.5)])
+    assert _names("A line for a step") == sorted(set().union(of_a_person, *steps))
     assert _names("A line for an evaluation") == sorted(set().union(*evaluations))
 
 

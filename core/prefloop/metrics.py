@@ -72,7 +72,7 @@ def step_metrics(
         **_divergence(pairs, sums),
         **_sampled(pairs),
         **verdict_metrics(verdicts),
-        **_asked(verdicts),
+        **asked_metrics(verdicts),
         **({} if age is None else {"age": float(age)}),
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
@@ -137,7 +137,7 @@ def distinct(completions: Iterable[Completion], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else math.nan
 
 
-def _asked(verdicts: Sequence[Verdict]) -> dict[str, float]:
+def asked_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """How many pairs a person was asked about, and drawn audits among them; only where there were any."""
     asked = [v for v in verdicts if v.by == PERSON and v.status != "error"]
     audits = [v for v in asked if v.audit is not None]

@@ -360,3 +360,17 @@ def test_a_run_goes_on_as_answers_come_while_further_pairs_wait(waiting_run: tup
 def steps_of(run: Path) -> int:
     file = run / "metrics.jsonl"
     return file.read_text().count("\n") if file.exists() else 0
+
+
+def test_a_budget_of_a_cascade_holds_for_people_in_the_browser(queue: LabelQueue) -> None:
+    """They see the nearest tie alone, and everything else keeps the first judge's verdict."""
+    cheap = component("judge", "function")(call=lambda prompt, *_: 0.5 + int(prompt[-1]) / 20)
+    web = WebJudge(queue=str(queue.run), undo_seconds=0.0)
+    judge = component("judge", "cascade")(members=[cheap, web], margin=0.2, budget=1)
+    pairs = [pair(3), pair(1), pair(9)]
+    person = answering(queue, {id_of(pairs[1]): said(id_of(pairs[1]), probability=0.0)})
+    verdicts = judge.judge(pairs)
+    person.join()
+    assert [v.by for v in verdicts] == ["members.0", "person", "members.0"]
+    assert (verdicts[1].probability, verdicts[1].earlier.probability) == (0.0, 0.55)
+    assert len(queue.questions()) == 1
