@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from attrs import define, field
+from attrs import Attribute, define, field
 from attrs.validators import and_, ge, gt, in_, instance_of, le, min_len
 from numpy.typing import NDArray
 
-from prefloop import BaseJudge, Pair, UserError, Verdict
+from prefloop import BaseJudge, Completion, Pair, Prompt, UserError, Verdict
 from prefloop.errors import said_of
+from prefloop.types import PERSON
 from prefloop_judge_learned.heads import Ensemble, KeptOut, fit
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 
 FIRST_FIT = 10
 """Labels before the first fit."""
+_PROBE = Pair(Prompt((), "a"), Completion((), "b"), Completion((), "c"))
+
+
+def _as_paths(value: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _are_paths(_: Any, __: Attribute[Any], value: tuple[str, ...]) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(path, str) and path for path in value):
+        raise ValueError(f"'labels' must be a list of paths, such as [runs/friday, pairs.jsonl]: {value!r}")
 
 
 @define
@@ -63,7 +74,8 @@ class LearnedJudge(BaseJudge):
     )
     labels: tuple[str, ...] = field(
         default=(),
-        converter=tuple,
+        converter=_as_paths,
+        validator=_are_paths,
         metadata={"help": "Runs and files of pairs whose labels it begins with, as for prefloop judge."},
     )
     surface: bool = field(
@@ -113,9 +125,9 @@ class LearnedJudge(BaseJudge):
         return [self._verdict(pair, trusted) for pair in pairs]
 
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        """Take labels and ties as a person's, foretell each, and fit the heads anew."""
-        known = ("ok", "tie")
-        self._learn([(p, v.probability) for p, v in zip(pairs, verdicts, strict=True) if v.status in known])
+        """Foretell the labels and ties that a person gave, and fit the heads anew with them."""
+        said = [both for both in zip(pairs, verdicts, strict=True) if both[1].by == PERSON]
+        self._learn([(pair, v.probability) for pair, v in said if v.status in ("ok", "tie")])
 
     def state(self) -> Mapping[str, mx.array]:
         """What it has learnt from, and what it said of that before."""
@@ -131,7 +143,13 @@ class LearnedJudge(BaseJudge):
         }
 
     def restore(self, state: Mapping[str, mx.array]) -> None:
-        """Go on from `state`, instead of from `labels`."""
+        """Go on from `state`, and not from `labels`. Raises `UserError` where its features are others."""
+        saved, own = state["differences"].shape[1], len(self._difference(_PROBE))
+        if saved != own:
+            raise UserError(
+                f"judge 'learned': its state has {saved} features of an answer, and with these options there "
+                f"are {own}: 'model' or 'surface' was another."
+            )
         self._differences = list(np.array(state["differences"]))
         self._targets = [float(p) for p in np.array(state["targets"])]
         self._prompts = [int(p) for p in np.array(state["prompts"])]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prefloop import Judgement, Pair, UserError, open_run
+from prefloop import Pair, UserError, open_run
 from prefloop.embedded import local_path
+from prefloop.types import PERSON
 from prefloop_plugins.judging.pair_files import LabelledPair, ledger_of, read_pairs
 
 Label = tuple[Pair, float]
@@ -34,13 +35,11 @@ def _of_pairs(found: list[LabelledPair]) -> Iterator[Label]:
 
 def _of_run(path: str) -> Iterator[Label]:
     run = open_run(local_path(path))
-    found = {j.key: j for j in run.judgements().records if not j.evaluation}  # of one pair the last counts
+    found = {j.key: j for j in run.judgements().records if not j.evaluation}
     if damage := run.problems:
         raise UserError(f"run '{path}': {damage[0]}")
-    for judgement in found.values():
-        if judgement.verdict.status in ("ok", "tie") and _counts(judgement, run.asks_a_person):
-            yield judgement.pair, judgement.verdict.probability
-
-
-def _counts(judgement: Judgement, asked: bool) -> bool:
-    return True
+    given = (None, PERSON) if run.asks_a_person else None
+    for judgement in found.values():  # of several lines about one pair the last
+        verdict = judgement.verdict
+        if verdict.status in ("ok", "tie") and (given is None or verdict.by in given):
+            yield judgement.pair, verdict.probability
