@@ -1,4 +1,4 @@
-"""The heads against plain gradient descent in float64, and what they say of labels that they have not seen."""
+"""The heads against plain gradient descent in float64, and what they say of labels kept out."""
 
 from __future__ import annotations
 
@@ -62,18 +62,24 @@ def test_an_ensemble_is_the_one_of_the_plain_formulas() -> None:
     for penalty in PENALTIES:
         heads = np.array([descended(z, y, w, penalty) for w in weights])
         kept = [(i, [h for h in range(6) if weights[h, i] == 0]) for i in range(30)]
-        logits = np.array([np.mean([heads[h] @ z[i] for h in out]) * (2 * y[i] - 1) for i, out in kept if out])
+        logits = np.array(
+            [np.mean([heads[h] @ z[i] for h in out]) * (2 * y[i] - 1) for i, out in kept if out]
+        )
         n = len(logits)
         slopes = np.geomspace(1e-3, 1e4, 200_001)
         sure = (n + 1) / (n + 2)
+
         def cost(s: Any, logits: Any = logits, sure: float = sure) -> Any:
             return sum(sure * np.logaddexp(0, -s * v) + (1 - sure) * np.logaddexp(0, s * v) for v in logits)
+
         slope = slopes[np.argmin(cost(slopes))]
         losses[penalty] = np.logaddexp(0, -slope * logits).mean()
         if penalty == found.penalty:
             assert found.kept_out.labels == n
             assert found.slope == pytest.approx(slope, rel=1e-3)
-            np.testing.assert_allclose(np.sort(found.kept_out.logits), np.sort(slope * logits), rtol=2e-3, atol=1e-6)
+            np.testing.assert_allclose(
+                np.sort(found.kept_out.logits), np.sort(slope * logits), rtol=2e-3, atol=1e-6
+            )
             np.testing.assert_allclose(found.directions @ d.T, heads @ z.T, atol=1e-6)
     assert found.penalty == min(losses, key=losses.__getitem__)
 
@@ -92,7 +98,13 @@ def test_swapping_labelled_pairs_changes_nothing() -> None:
     x, y = person(rng, 50, rng.normal(size=12))
     turned = rng.choice([-1.0, 1.0], size=50)
     one = fit(x, y, range(50), blocks=(12,), heads=10)
-    other = fit((x * turned[:, None]).astype(np.float32), np.where(turned < 0, 1 - y, y), range(50), blocks=(12,), heads=10)
+    other = fit(
+        (x * turned[:, None]).astype(np.float32),
+        np.where(turned < 0, 1 - y, y),
+        range(50),
+        blocks=(12,),
+        heads=10,
+    )
     assert one.penalty == other.penalty
     np.testing.assert_allclose(one.directions, other.directions, atol=1e-8)
 
@@ -100,7 +112,10 @@ def test_swapping_labelled_pairs_changes_nothing() -> None:
 def test_labels_of_one_prompt_are_kept_out_together() -> None:
     """Every label says another prompt's opposite: only heads that saw the very prompt could be right."""
     rng = np.random.default_rng(4)
-    x = np.repeat(np.eye(30, dtype=np.float32), 4, axis=0) + rng.normal(size=(120, 30)).astype(np.float32) * 1e-3
+    x = (
+        np.repeat(np.eye(30, dtype=np.float32), 4, axis=0)
+        + rng.normal(size=(120, 30)).astype(np.float32) * 1e-3
+    )
     y = np.repeat(rng.integers(0, 2, 30), 4).astype(float)
     together = fit(x, y, [i // 4 for i in range(120)], blocks=(30,), heads=24).kept_out
     apart = fit(x, y, range(120), blocks=(30,), heads=24).kept_out

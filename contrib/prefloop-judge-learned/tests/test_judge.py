@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from attrs import evolve
 from people import coin, likes_warmth, pairs, write_pairs
 
-from prefloop import Completion, Pair, Prompt, UserError, Verdict, component, load_config, load_model
+from prefloop import Completion, Pair, UserError, Verdict, component, load_config, load_model
 from prefloop.model.split import SplitModel
 from prefloop_judge_learned.features import SURFACE, open_reader, surface
 from prefloop_judge_learned.judge import FIRST_FIT, LearnedJudge
@@ -70,6 +70,7 @@ def test_it_abstains_before_it_knows_anything_and_says_why() -> None:
 
     assert reasons(taught(0)) == {f"it has 0 of the {FIRST_FIT} labels that it begins with"}
     assert reasons(taught(8)) == {f"it has 8 of the {FIRST_FIT} labels that it begins with"}
+    assert {v.probability for v in taught(8).judge(fresh)} == {0.5}
     (said,) = reasons(taught(40, lambda pair: coin(pair, 1)))
     assert said.startswith("it has foretold ") and said.endswith("not better than chance")
 
@@ -93,20 +94,13 @@ def test_a_person_who_tosses_a_coin_seldom_makes_it_speak() -> None:
 
 
 def test_it_abstains_where_the_heads_disagree() -> None:
-    """Labels of which a quarter are wrong; the more heads have to agree, the less it says."""
-
-    def wavering(pair: Pair) -> Verdict:
-        slips = random.Random(pair.prompt.text).random() < 0.25
-        return likes_warmth(pair.swapped() if slips else pair)
-
-    fresh = pairs(100, seed=1)
-    spoke = []
-    for consensus in (0.55, 0.9, 1.0):
-        verdicts = taught(80, wavering, consensus=consensus).judge(fresh)
-        doubts = [str(v.reason) for v in verdicts if v.status == "abstained"]
-        assert all(doubt.endswith("% of its heads agree") for doubt in doubts)
-        spoke.append(len(verdicts) - len(doubts))
-    assert spoke[0] > spoke[1] > spoke[2] > 0
+    judge, fresh = taught(60, heads=10), pairs(5, seed=1)
+    assert {v.status for v in judge.judge(fresh)} == {"ok"}
+    found = judge._ensemble
+    for turned, said in ((1, None), (2, "80% of its heads agree"), (4, "60% of its heads agree")):
+        directions = found.directions * np.array([[-1e-3]] * turned + [[1.0]] * (10 - turned))
+        judge._ensemble = evolve(found, directions=directions)
+        assert {v.reason for v in judge.judge(fresh)} == {said}
 
 
 def test_equal_answers_are_a_tie_and_too_long_ones_an_error() -> None:
@@ -118,7 +112,7 @@ def test_equal_answers_are_a_tie_and_too_long_ones_an_error() -> None:
     assert tie.status == "tie"
     assert error.status == "error" and "more than 80" in str(error.reason)
     before = dict(judge.state())
-    judge.learn([long], [Verdict(1.0)])  # what cannot be read cannot be learnt from
+    judge.learn([long], [Verdict(1.0, by="person")])  # what cannot be read cannot be learnt from
     assert {name: array.tolist() for name, array in judge.state().items()} == {
         name: array.tolist() for name, array in before.items()
     }
@@ -126,9 +120,16 @@ def test_equal_answers_are_a_tie_and_too_long_ones_an_error() -> None:
 
 def test_abstentions_and_errors_are_no_labels_and_ties_are() -> None:
     judge = LearnedJudge(model=POLICY)
-    given = pairs(4)
-    judge.learn(given, [Verdict.abstain(), Verdict.error("why"), Verdict.tie(), Verdict(0.9)])
+    said = [Verdict.abstain(), Verdict.error("why"), Verdict.tie(), Verdict(0.9)]
+    judge.learn(pairs(4), [evolve(verdict, by="person") for verdict in said])
     assert judge.state()["targets"].tolist() == pytest.approx([0.5, 0.9])
+
+
+def test_it_learns_nothing_from_what_no_person_said() -> None:
+    """Nor from itself, where it is the only judge of a run."""
+    judge = LearnedJudge(model=POLICY)
+    judge.learn(pairs(2), [Verdict(1.0), Verdict(0.9, by="members.1")])
+    assert judge.state() == {}
 
 
 def test_every_label_is_foretold_by_what_was_learnt_before_it() -> None:
@@ -150,8 +151,13 @@ def test_hidden_states_are_those_of_the_model_after_the_prompt() -> None:
     loaded = load_model(POLICY)
     prompt = pairs(1)[0].prompt
     read = open_reader(POLICY, quantize="none", max_length=512)(prompt, "A cow says moo.")
-    asked = loaded.tokenizer.apply_chat_template([dict(m) for m in prompt.messages], add_generation_prompt=True)
-    answer = [*loaded.tokenizer.encode("A cow says moo.", add_special_tokens=False), loaded.tokenizer.eos_token_id]
+    asked = loaded.tokenizer.apply_chat_template(
+        [dict(m) for m in prompt.messages], add_generation_prompt=True
+    )
+    answer = [
+        *loaded.tokenizer.encode("A cow says moo.", add_special_tokens=False),
+        loaded.tokenizer.eos_token_id,
+    ]
     hidden = SplitModel(loaded.model).backbone(mx.array([[*asked, *answer]]))
     expected = hidden[0, len(asked) :].mean(axis=0)
     np.testing.assert_allclose(read, np.array(expected), atol=1e-5)
@@ -200,7 +206,9 @@ def test_state_goes_on_bit_for_bit() -> None:
     for judge in (whole, restored):
         judge.learn(given[30:], verdicts[30:])
     assert restored.judge(fresh) == whole.judge(fresh)
-    assert {n: a.tolist() for n, a in restored.state().items()} == {n: a.tolist() for n, a in whole.state().items()}
+    assert {n: a.tolist() for n, a in restored.state().items()} == {
+        n: a.tolist() for n, a in whole.state().items()
+    }
 
 
 def test_a_judge_without_labels_has_no_state() -> None:

@@ -41,9 +41,9 @@ def settings(steps: int = 12, **others: Any) -> dict[str, Any]:
         "prompts": "embedded:prompts",
         "judge": {"use": "cascade", "members": [learned, {"use": "function", "call": "person:says"}]},
         "sampler": {"max_completion_length": 24},
-        "training": {"batch_size": 6, "iters": steps, "learning_rate": 1e-3},
+        "training": {"batch_size": 6, "iters": steps, "learning_rate": 1e-3, "save_every": 4},
         "evaluation": {"held_out": 0},
-        "output": {"path": "run", "save_every": 4, "report": False},
+        "output": {"path": "run", "report": False},
         **others,
     }
 
@@ -66,7 +66,7 @@ def trained(folder: Path, **others: Any) -> Path:
 
 
 def came_to(run: Path) -> Any:
-    """Weights as bytes, and verdicts; lines that an interrupted run wrote before its checkpoint come again."""
+    """Weights as bytes, and verdicts; lines that come again after a checkpoint count once."""
     judged = {j.key: j.verdict for j in open_run(run).judgements().records}
     return (run / "adapters.safetensors").read_bytes(), judged
 
@@ -77,12 +77,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_takes_over_from_the_person_and_is_right(whole: Path) -> None:
-    verdicts = [(j.step, j.pair, j.verdict) for j in open_run(whole).judgements().records]
-    own = [(pair, v) for _, pair, v in verdicts if v.by == "members.0"]
-    asked = [step for step, _, v in verdicts if v.by == "person"]
-    assert len(own) > 15 and {1, 2} <= set(asked)
-    more = [v.prefers_first == (p.first.text.count("!") > p.second.text.count("!")) for p, v in own]
-    assert np.mean(more) > 0.85
+    judged = [j for j in open_run(whole).judgements().records if j.verdict.status == "ok"]
+    own = [j for j in judged if j.verdict.by == "members.0"]
+    warmer = [j.pair.first.text.count("!") - j.pair.second.text.count("!") for j in own]
+    right = [j.verdict.prefers_first == (more > 0) for j, more in zip(own, warmer, strict=True) if more]
+    assert len(right) > 10 and np.mean(right) > 0.85
+    assert min(j.step for j in judged if j.verdict.by == "person") == 1 < min(j.step for j in own)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What the heads see of an answer: hidden states of a frozen language model, and a few traits of its surface."""
+"""What the heads see of an answer: hidden states of a frozen language model, and traits of its surface."""
 
 from __future__ import annotations
 

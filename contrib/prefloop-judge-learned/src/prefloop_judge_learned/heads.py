@@ -1,8 +1,8 @@
-"""An ensemble of Bradley-Terry heads, fitted to labels in float64, and what it says of labels it has not seen.
+"""An ensemble of Bradley-Terry heads, fitted in float64, and what it says of labels that it has not seen.
 
-A head is a linear score of an answer's features. ``P(first is better) = sigmoid(score(first) - score(second))``
-(Bradley and Terry 1952), so it is fitted by a logistic regression on differences of features without an
-intercept, and swapping the answers turns p into 1 - p.
+A head is a linear score of an answer's features, and the probability that the first answer is better is
+``sigmoid(score(first) - score(second))`` (Bradley and Terry 1952). So it is fitted by a logistic regression
+on differences of features without an intercept, and swapping the answers turns p into 1 - p.
 
 Every head has a bootstrap sample of its own, in which a prompt occurs Poisson(1) times (Oza and Russell
 2001) with all of its labels. The heads without a prompt predict its labels: they are kept out of those, so
@@ -158,7 +158,8 @@ def _basis(differences: Floats, blocks: Sequence[int]) -> Floats:
     inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
     _, sizes, axes = np.linalg.svd(differences * inverse, full_matrices=False)
     kept = (sizes > _RANK * sizes.max(initial=0.0)) & (np.arange(len(sizes)) < COMPONENTS)
-    return inverse[:, None] * axes[kept].T
+    basis: Floats = inverse[:, None] * axes[kept].T
+    return basis
 
 
 def _calibrated(logits: Floats, out: NDArray[np.bool_], y: Floats) -> tuple[KeptOut, float]:

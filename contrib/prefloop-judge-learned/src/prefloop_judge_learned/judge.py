@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from attrs import Attribute, define, field
-from attrs.validators import and_, ge, gt, in_, instance_of, le, min_len
+from attrs.validators import ge, gt, in_, instance_of, le, min_len
 from numpy.typing import NDArray
 
 from prefloop import BaseJudge, Completion, Pair, Prompt, UserError, Verdict
@@ -44,7 +44,7 @@ class LearnedJudge(BaseJudge):
     """Bradley-Terry heads on the hidden states of a frozen language model, fitted to labels as they come in.
 
     The mean of the heads' logits, calibrated, is the probability. Where the heads do not agree on a side it
-    abstains, and it does so on every pair until it has foretold labels better than chance: each label is
+    abstains, with the probability that it leaves unsaid, and it does so on every pair until it has foretold labels better than chance: each label is
     predicted before anything is learnt from it, and the interval of the share that it agreed with has to lie
     above one half. That interval holds at all times at once (`KeptOut.interval`), so that looking after every
     step does not make it right by luck.
@@ -63,8 +63,8 @@ class LearnedJudge(BaseJudge):
         default="Qwen/Qwen3-0.6B",
         validator=[instance_of(str), min_len(1)],
         metadata={
-            "help": "The model whose hidden states are read: a folder or a Hub id. That of the policy, before "
-            "it is trained, costs no memory."
+            "help": "The model whose hidden states are read: a folder or Hub id. The policy's costs no "
+            "memory; it is read as it was before training."
         },
     )
     quantize: Quantize = field(
@@ -90,7 +90,7 @@ class LearnedJudge(BaseJudge):
     )
     consensus: float = field(
         default=0.9,
-        validator=and_(gt(0.5), le(1)),
+        validator=[gt(0.5), le(1)],
         metadata={"help": "Share of heads that have to prefer one answer; below it the judge abstains."},
     )
     max_length: int = field(
@@ -200,18 +200,23 @@ class LearnedJudge(BaseJudge):
             difference = self._difference(pair)
         except ValueError as error:
             return Verdict.error(str(error))
-        if self._ensemble is None or not trusted:
+        if self._ensemble is None:
             return Verdict.abstain(self._why_not())
         logit, agreeing = self._ensemble(difference)
+        probability = 1 / (1 + math.exp(-logit))
+        if not trusted:
+            return Verdict(probability, "abstained", self._why_not())
         if agreeing < self.consensus:
-            return Verdict.abstain(f"{agreeing:.0%} of its heads agree")
-        return Verdict.from_probability(1 / (1 + math.exp(-logit)))
+            return Verdict(probability, "abstained", f"{agreeing:.0%} of its heads agree")
+        return Verdict.from_probability(probability)
 
     def _why_not(self) -> str:
         known, n = self.foretold, len(self._targets)
         if not known.labels:
-            return f"it has {n} of the {FIRST_FIT} labels that it begins with" if n < FIRST_FIT else (
-                f"it has {n} labels and has foretold none yet"
+            return (
+                f"it has {n} of the {FIRST_FIT} labels that it begins with"
+                if n < FIRST_FIT
+                else (f"it has {n} labels and has foretold none yet")
             )
         low, high = known.interval()
         return (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prefloop import Pair, UserError, open_run
+from prefloop import Pair, RunView, UserError, open_run
 from prefloop.embedded import local_path
+from prefloop.runs.view import MANIFEST
 from prefloop.types import PERSON
 from prefloop_plugins.judging.pair_files import LabelledPair, ledger_of, read_pairs
 
@@ -19,8 +20,9 @@ def read_labels(path: str) -> list[Label]:
     Of a run those that a person gave, or, where its judge asked nobody, all. Pairs of an evaluation are held
     out and left there. Raises `UserError` where there is none, and where `path` cannot be read.
     """
-    folder = local_path(path)
-    found = list(_of_run(path) if folder.is_dir() and ledger_of(folder) else _of_pairs(read_pairs(path)))
+    ledger = ledger_of(local_path(path))
+    run = ledger.parent if ledger and (ledger.parent / MANIFEST).is_file() else None
+    found = list(_of_run(open_run(run)) if run else _of_pairs(read_pairs(path)))
     if not found:
         raise UserError(f"'{path}' holds no label to learn from: no pair in it has a better answer or a tie.")
     return found
@@ -33,13 +35,13 @@ def _of_pairs(found: list[LabelledPair]) -> Iterator[Label]:
             yield one.pair, sure[one.label]
 
 
-def _of_run(path: str) -> Iterator[Label]:
-    run = open_run(local_path(path))
-    found = {j.key: j for j in run.judgements().records if not j.evaluation}
+def _of_run(run: RunView) -> Iterator[Label]:
+    found = {j.key: j for j in run.judgements().records if not j.evaluation}  # the last about a pair counts
     if damage := run.problems:
-        raise UserError(f"run '{path}': {damage[0]}")
-    given = (None, PERSON) if run.asks_a_person else None
-    for judgement in found.values():  # of several lines about one pair the last
+        raise UserError(f"run '{run.path}': {damage[0]}")
+    asked = run.asks_a_person or any(j.verdict.by == PERSON for j in found.values())
+    for judgement in found.values():
         verdict = judgement.verdict
-        if verdict.status in ("ok", "tie") and (given is None or verdict.by in given):
+        # Where a person judges alone nobody else could have given it, and it does not say who did.
+        if verdict.status in ("ok", "tie") and (not asked or verdict.by in (None, PERSON)):
             yield judgement.pair, verdict.probability
