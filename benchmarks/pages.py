@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import memory_plan, quick_start, studio
+from benchmarks import learned_judge, memory_plan, quick_start, studio
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
@@ -21,6 +21,7 @@ WRITERS = {
     "others": others.block,
     "quick start": quick_start.block,
     "studio": studio.block,
+    "learned": learned_judge.block,
     "table": experiments.table,
     "number": experiments.number,
 }

@@ -44,10 +44,10 @@ class LearnedJudge(BaseJudge):
     """Bradley-Terry heads on the hidden states of a frozen language model, fitted to labels as they come in.
 
     The mean of the heads' logits, calibrated, is the probability. Where the heads do not agree on a side it
-    abstains, with the probability that it leaves unsaid, and it does so on every pair until it has foretold labels better than chance: each label is
+    abstains, and it does so on every pair until it has foretold labels better than chance: each label is
     predicted before anything is learnt from it, and the interval of the share that it agreed with has to lie
     above one half. That interval holds at all times at once (`KeptOut.interval`), so that looking after every
-    step does not make it right by luck.
+    step does not make it right by luck. An abstention keeps the probability that would have been said.
 
     It learns from what it is given by `learn`: as a member of a cascade from the verdicts of people, and
     never from its own. The features of an answer are the mean hidden state over it and, unless `surface` is
