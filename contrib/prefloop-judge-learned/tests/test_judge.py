@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,8 +69,9 @@ def test_it_abstains_before_it_knows_anything_and_says_why() -> None:
         assert {v.status for v in verdicts} == {"abstained"}
         return {str(v.reason) for v in verdicts}
 
-    assert reasons(taught(0)) == {f"it has 0 of the {FIRST_FIT} labels that it begins with"}
-    assert reasons(taught(8)) == {f"it has 8 of the {FIRST_FIT} labels that it begins with"}
+    for count in (0, 8):
+        first = f"foretells those after the first {FIRST_FIT}"
+        assert reasons(taught(count)) == {f"it has {count} labels, and {first}"}
     assert {v.probability for v in taught(8).judge(fresh)} == {0.5}
     (said,) = reasons(taught(40, lambda pair: coin(pair, 1)))
     assert said.startswith("it has foretold ") and said.endswith("not better than chance")
@@ -209,6 +211,18 @@ def test_state_goes_on_bit_for_bit() -> None:
     assert {n: a.tolist() for n, a in restored.state().items()} == {
         n: a.tolist() for n, a in whole.state().items()
     }
+
+
+def test_it_says_once_when_it_begins_to_speak(capsys: pytest.CaptureFixture[str]) -> None:
+    judge = taught(60)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"learned  the judge gives labels from now on: it has foretold (\d+) of \1 labels "
+        r"\(5\d% to 100%\) and was \d\d% sure",
+        line,
+    )
+    TestTaught.component.restore(judge.state())
+    assert capsys.readouterr().out == ""
 
 
 def test_a_judge_without_labels_has_no_state() -> None:

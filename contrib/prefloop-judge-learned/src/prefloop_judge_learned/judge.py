@@ -127,7 +127,9 @@ class LearnedJudge(BaseJudge):
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         """Foretell the labels and ties that a person gave, and fit the heads anew with them."""
         said = [both for both in zip(pairs, verdicts, strict=True) if both[1].by == PERSON]
+        trusted = self._is_trusted()
         self._learn([(pair, v.probability) for pair, v in said if v.status in ("ok", "tie")])
+        self._tell(trusted)
 
     def state(self) -> Mapping[str, mx.array]:
         """What it has learnt from, and what it said of that before."""
@@ -211,18 +213,24 @@ class LearnedJudge(BaseJudge):
         return Verdict.from_probability(probability)
 
     def _why_not(self) -> str:
-        known, n = self.foretold, len(self._targets)
-        if not known.labels:
-            return (
-                f"it has {n} of the {FIRST_FIT} labels that it begins with"
-                if n < FIRST_FIT
-                else (f"it has {n} labels and has foretold none yet")
-            )
+        if self.foretold.labels:
+            return f"{self._record()}: not better than chance"
+        return f"it has {len(self._targets)} labels, and foretells those after the first {FIRST_FIT}"
+
+    def _record(self) -> str:
+        """How its predictions came out, in words."""
+        known = self.foretold
         low, high = known.interval()
         return (
-            f"it has foretold {known.right} of {known.labels} labels, {low:.0%} to {high:.0%}: "
-            "not better than chance"
+            f"it has foretold {known.right} of {known.labels} labels ({low:.0%} to {high:.0%}) "
+            f"and was {known.confidence:.0%} sure"
         )
+
+    def _tell(self, was_trusted: bool) -> None:
+        """Say so where it begins to speak, or falls silent."""
+        if (trusted := self._is_trusted()) != was_trusted:
+            does = "gives labels" if trusted else "gives no labels"
+            print(f"learned  the judge {does} from now on: {self._record()}", flush=True)
 
     def _difference(self, pair: Pair) -> NDArray[np.float32]:
         """The first answer's features without the second's. Raises `ValueError` as `Reader` does."""
@@ -242,4 +250,5 @@ class LearnedJudge(BaseJudge):
         for i, path in enumerate(self.labels):
             with said_of(f"labels.{i}"):
                 self._learn(read_labels(path))
+        self._tell(was_trusted=False)
         return reader
