@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 from people import coin, likes_warmth, pairs, write_pairs
 
 from prefloop import Completion, Pair, UserError, Verdict, component, load_config, load_model
@@ -300,3 +300,22 @@ def test_the_plugin_module_imports_no_mlx() -> None:
         "sys.exit(bool({'mlx', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+def test_examples_in_the_readme_load(tmp_path: Path, block: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"model: embedded:policy\nprompts: embedded:prompts\n{block}")
+    assert isinstance(load_config(file).judge.members[0], LearnedJudge)
+
+
+def test_the_readme_lists_the_options() -> None:
+    options = {f.name: (f.default, f.metadata["help"]) for f in fields(LearnedJudge) if f.init}
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `(.*?)` \| (.+) \|$", README, re.MULTILINE)
+    shown = {(): "[]", True: "true"}
+    assert {name: (default, text) for name, default, text in rows} == {
+        name: (shown.get(default, str(default)), text) for name, (default, text) in options.items()
+    }
