@@ -40,7 +40,7 @@ def provenance(device: str, versions: Mapping[str, str]) -> Record:
 
 def commit() -> str:
     """The short name of the commit that is checked out."""
-    code = ["core", "plugins", "benchmarks", "scripts", ":!benchmarks/results", ":!*.md"]
+    code = ["core", "plugins", "contrib", "benchmarks", "scripts", ":!benchmarks/results", ":!*.md"]
     head = _git("rev-parse", "--short", "HEAD")
     return f"{head}-dirty" if _git("status", "--porcelain", "--", *code) else head or UNKNOWN
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -118,6 +119,22 @@ def test_equal_answers_are_a_tie_and_too_long_ones_an_error() -> None:
     assert {name: array.tolist() for name, array in judge.state().items()} == {
         name: array.tolist() for name, array in before.items()
     }
+
+
+def test_hidden_states_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = taught(60)
+    monkeypatch.setattr(
+        judge._reader.split, "backbone", lambda tokens: mx.full((*tokens.shape, 64), math.nan)
+    )
+    (verdict,) = judge.judge(pairs(1, seed=4))
+    assert (verdict.status, verdict.reason) == ("error", "its hidden states of an answer are not finite")
+
+
+def test_a_logit_beyond_all_bounds_is_a_certain_label() -> None:
+    judge = taught(60)
+    judge._ensemble = evolve(judge._ensemble, slope=1e6)
+    pair = pairs(1, seed=4)[0]
+    assert sorted(v.probability for v in judge.judge([pair, pair.swapped()])) == [0.0, 1.0]
 
 
 def test_abstentions_and_errors_are_no_labels_and_ties_are() -> None:

@@ -56,7 +56,11 @@ class Reader:
     _known: dict[str, Array] = field(factory=dict, init=False)
 
     def __call__(self, prompt: Prompt, text: str) -> Array:
-        """Raises `ValueError` where the chat template does not take the prompt, and for too long a text."""
+        """The features of an answer.
+
+        Raises `ValueError` where the chat template does not take the prompt, for too long a text, and where a
+        hidden state is not finite.
+        """
         messages = [dict(m) for m in prompt.messages] or [{"role": "user", "content": prompt.text}]
         key = json.dumps([messages, text], sort_keys=True)
         if key not in self._known:
@@ -74,7 +78,10 @@ class Reader:
             raise ValueError(f"prompt and answer have {length} tokens, more than {self.max_length}")
         with inference_attention():
             hidden = self.split.backbone(mx.array([[*asked, *answered]]))[0, len(asked) :]
-        return np.array(hidden.astype(mx.float32).mean(axis=0))
+        mean = np.array(hidden.astype(mx.float32).mean(axis=0))
+        if not np.isfinite(mean).all():
+            raise ValueError("its hidden states of an answer are not finite")
+        return mean
 
 
 def open_reader(model: str, *, quantize: Quantize, max_length: int) -> Reader:

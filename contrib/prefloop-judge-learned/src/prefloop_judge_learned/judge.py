@@ -205,7 +205,7 @@ class LearnedJudge(BaseJudge):
         if self._ensemble is None:
             return Verdict.abstain(self._why_not())
         logit, agreeing = self._ensemble(difference)
-        probability = 1 / (1 + math.exp(-logit))
+        probability = Verdict.from_scores(logit, 0.0).probability
         if not trusted:
             return Verdict(probability, "abstained", self._why_not())
         if agreeing < self.consensus:
