@@ -7,10 +7,12 @@ chat turn: no quoted text becomes a special or added token.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from prefloop.prompts.chat import beginning, close_thought, render
+from prefloop.prompts.chat import beginning, close_thought, encode_prompt, render
+from prefloop.types import Message
 from prefloop_plugins.questions import fence_for, user_message
 
 _MARK = "\ue000{}\ue001"  # private-use characters stand for the quoted texts in the template
@@ -70,6 +72,17 @@ def encode_quoted(tokenizer: Any, text: str) -> list[int]:
     for piece in cut_added_tokens(tokenizer, text):
         ids += tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True, **quietly)
     return ids
+
+
+def encode_answered(
+    tokenizer: Any, messages: Sequence[Message], answer: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids of a conversation as a model is asked to answer it, and of an `answer`, without the end of its turn.
+
+    Nothing in the answer counts as a special token. Raises `ValueError` where the chat template does not take
+    the conversation.
+    """
+    return encode_prompt(tokenizer, messages), tuple(encode_quoted(tokenizer, answer))
 
 
 def cut_added_tokens(tokenizer: Any, text: str) -> list[str]:

@@ -21,7 +21,7 @@ from prefloop.prompts.loading import (
 )
 from prefloop.prompts.rows import Row, RowSet, read_rows, type_in_words
 from prefloop.runs.records import Judgement, is_judgement, judgement_from_json, latest
-from prefloop.runs.view import LEDGER, read_judgements
+from prefloop.runs.view import LEDGER, MANIFEST, read_judgements
 from prefloop.settings import PromptsConfig
 from prefloop.types import Completion, Pair, Prompt, Verdict
 
@@ -76,6 +76,12 @@ def ledger_of(path: Path) -> Path | None:
     if path.is_dir() and (path / LEDGER).is_file():
         return path / LEDGER
     return path if path.name == LEDGER and path.is_file() else None
+
+
+def run_of(path: str) -> Path | None:
+    """The folder of the run that `path` names, by itself or by its ledger; None where it is no run's."""
+    ledger = ledger_of(embedded.local_path(path))
+    return ledger.parent if ledger and (ledger.parent / MANIFEST).is_file() else None
 
 
 def read_ledger(ledger: Path) -> tuple[Judgement, ...]:

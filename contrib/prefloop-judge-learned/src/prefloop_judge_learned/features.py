@@ -13,11 +13,9 @@ from attrs import define, field
 from numpy.typing import NDArray
 
 from prefloop import Prompt, UserError, load_model
-from prefloop.model.limits import trained_length
 from prefloop.model.split import SplitModel, inference_attention
-from prefloop.prompts.chat import encode_prompt
 from prefloop.types import Message
-from prefloop_plugins.judges.question import encode_quoted
+from prefloop_plugins.judges.question import encode_answered
 
 Array = NDArray[np.float32]
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
@@ -71,9 +69,9 @@ class Reader:
 
     def _read(self, messages: Sequence[Message], text: str) -> Array:
         tokenizer = self.loaded.tokenizer
-        asked = encode_prompt(tokenizer, messages)
+        asked, answered = encode_answered(tokenizer, messages, text)
         # The end of the turn is read too: its state has seen all of the answer, and an empty one has it.
-        answered = (*encode_quoted(tokenizer, text), tokenizer.eos_token_id)
+        answered = (*answered, tokenizer.eos_token_id)
         if (length := len(asked) + len(answered)) > self.max_length:
             raise ValueError(f"prompt and answer have {length} tokens, more than {self.max_length}")
         with inference_attention():
@@ -93,5 +91,5 @@ def open_reader(model: str, *, quantize: Quantize, max_length: int) -> Reader:
     split = SplitModel(loaded.model)
     if not split.is_split:
         raise UserError(f"model '{model}': its hidden states cannot be read; take one of another family.")
-    longest = min(max_length, trained_length(loaded.config) or max_length)
-    return Reader(loaded, split, longest)
+    trained = loaded.config.get("max_position_embeddings") or max_length
+    return Reader(loaded, split, min(max_length, trained))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prefloop import Pair, RunView, UserError, open_run
-from prefloop.embedded import local_path
-from prefloop.runs.view import MANIFEST
 from prefloop.types import PERSON
-from prefloop_plugins.judging.pair_files import LabelledPair, ledger_of, read_pairs
+from prefloop_plugins.judging.pair_files import LabelledPair, read_pairs, run_of
 
 Label = tuple[Pair, float]
 """A pair, and the probability that its first answer is the better one."""
@@ -20,8 +18,7 @@ def read_labels(path: str) -> list[Label]:
     Of a run those that a person gave, or, where its judge asked nobody, all. Pairs of an evaluation are held
     out and left there. Raises `UserError` where there is none, and where `path` cannot be read.
     """
-    ledger = ledger_of(local_path(path))
-    run = ledger.parent if ledger and (ledger.parent / MANIFEST).is_file() else None
+    run = run_of(path)
     found = list(_of_run(open_run(run)) if run else _of_pairs(read_pairs(path)))
     if not found:
         raise UserError(f"'{path}' holds no label to learn from: no pair in it has a better answer or a tie.")
