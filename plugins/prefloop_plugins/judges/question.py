@@ -77,7 +77,7 @@ def encode_quoted(tokenizer: Any, text: str) -> list[int]:
 def encode_answered(
     tokenizer: Any, messages: Sequence[Message], answer: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of a conversation as a model is asked to answer it, and of an `answer`, without the end of its turn.
+    """Ids of a conversation as a model is asked to answer it, and of an `answer` without its end of turn.
 
     Nothing in the answer counts as a special token. Raises `ValueError` where the chat template does not take
     the conversation.
