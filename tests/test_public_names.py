@@ -25,7 +25,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 NAMES = [
     *["BaseBonus", "BaseJudge", "BaseLoss", "BaseSampler", "Bonus", "Command", "Completion", "Config"],
-    *["Evaluation", "Judge", "Judgement", "Loop", "Loss", "NewRecords", "Observer", "Pair", "Pending"],
+    *[
+        "Evaluation",
+        "Judge",
+        "Judgement",
+        "Loop",
+        "Loss",
+        "NewRecords",
+        "Observer",
+        "Opinion",
+        "Pair",
+        "Pending",
+    ],
     *["Policy", "PreferenceBatch", "Progress", "Prompt", "Rate", "Run", "RunView", "Sampler", "Sampling"],
     *["Scores", "Stateful", "Step", "StepMetrics", "StopRun", "TokenScores", "UserError", "Verdict", "adapt"],
     *["component", "hookimpl", "load_config", "load_model", "open_run", "resume", "train"],

@@ -258,7 +258,7 @@ def test_without_a_terminal_a_long_evaluation_says_how_far_it_is(monkeypatch: py
 def test_a_dry_run_says_the_hours(evaluated: bool, person: bool, said: str) -> None:
     """4 pairs took 40 s, so 8 take 80; 30 held-out prompts 4 min: at first, after 40 and 80, at the end."""
     loop = SimpleNamespace(steps=100, batch_size=8, judge=SimpleNamespace(interactive=person))
-    evaluator = SimpleNamespace(prompts=range(30)) if evaluated else None
+    evaluator = SimpleNamespace(prompts=range(30), others={}) if evaluated else None
     config = SimpleNamespace(training=SimpleNamespace(evaluate_every=40))
     prepared: Any = SimpleNamespace(loop=loop, evaluator=evaluator, config=config)
     assert _time_words(prepared, 4, {"sampling": 20.0, "judging": 8.0, "scoring": 12.0}) == said

@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the table below 
     from prefloop.runs.view import open_run as open_run
     from prefloop.types import Completion as Completion
     from prefloop.types import Evaluation as Evaluation
+    from prefloop.types import Opinion as Opinion
     from prefloop.types import Pair as Pair
     from prefloop.types import PreferenceBatch as PreferenceBatch
     from prefloop.types import Progress as Progress
@@ -68,8 +69,8 @@ _NAMES = {
     "prefloop.runs.run": "Run",
     "prefloop.runs.training": "resume train",
     "prefloop.runs.view": "NewRecords RunView open_run",
-    "prefloop.types": "Completion Evaluation Pair PreferenceBatch Progress Prompt Rate Sampling Scores Step "
-    "TokenScores Verdict",
+    "prefloop.types": "Completion Evaluation Opinion Pair PreferenceBatch Progress Prompt Rate Sampling "
+    "Scores Step TokenScores Verdict",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 _deprecated = moved(

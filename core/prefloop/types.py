@@ -350,6 +350,17 @@ class Rate:
 
 
 @frozen
+class Opinion:
+    """What one more judge says of the pairs of an evaluation. It is reported and decides nothing."""
+
+    judge: str
+    """Its qualified name; of several judges with one name, the later ones with a number."""
+    win_rate: Rate
+    verdicts: Sequence[Verdict] = Factory(tuple)
+    """One for each of the evaluation's pairs; empty where only the rate was kept."""
+
+
+@frozen
 class Evaluation:
     """The policy against the start of the run, on held-out prompts.
 
@@ -366,6 +377,10 @@ class Evaluation:
     """Its qualified name."""
     against: str = "start"
     """Another model than the run's start, where `prefloop eval` was given one."""
+    others: Sequence[Opinion] = Factory(tuple)
+    """What the other judges in ``evaluation.judge`` say of the same pairs."""
+    teacher: str = ""
+    """Which of its judges taught the policy, by its name; empty where none of them did."""
 
 
 __getattr__ = moved(

@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 from prefloop import Evaluation, Verdict
 from prefloop.text import one_line
 from prefloop_plugins.report.findings import GAP, STOPPING, collapse, length, right_answers, warnings
+from prefloop_plugins.report.meters import over_optimised, style
 from prefloop_plugins.report.records import RunFiles
 
 STRETCH = 16
@@ -137,7 +138,7 @@ class Alarms:
     _first: list[Means] = field(init=False, factory=list)
     _latest: deque[Means] = field(init=False, factory=deque)
     _idle: list[Means] = field(init=False, factory=list)
-    _start: Evaluation | None = field(init=False, default=None)
+    _made: list[Evaluation] = field(init=False, factory=list)
     _said: dict[str, float] = field(init=False, factory=dict)
 
     def judged(self, verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -162,10 +163,10 @@ class Alarms:
     def evaluated(self, evaluation: Evaluation) -> Iterator[str]:
         """What the report's checks find in an evaluation beside the first one."""
         yield from self.judged(evaluation.verdicts)
-        self._start = self._start or evaluation
-        yield from self._told((distance, place), self._start.metrics, evaluation.metrics)
-        so_far = RunFiles("", evaluations=(self._start, evaluation))
-        for check in (length, collapse, right_answers):
+        self._made.append(evaluation)
+        yield from self._told((distance, place), self._made[0].metrics, evaluation.metrics)
+        so_far = RunFiles("", evaluations=tuple(self._made))
+        for check in (length, collapse, right_answers, over_optimised, style):
             for text in warnings(so_far, check):
                 if self._is_news(f"check {check.__name__}", 1.0):
                     yield text

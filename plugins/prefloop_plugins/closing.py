@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prefloop.embedded import PREFIX, resolve
 from prefloop.text import in_a_line, one_line, printable
 from prefloop.types import Rate
+from prefloop_plugins.rates import interval
 from prefloop_plugins.report.audited import sentences as audit_words
 from prefloop_plugins.report.findings import CHECKS, finished, warnings
 from prefloop_plugins.report.reading import read_run
@@ -25,13 +26,8 @@ def closing_words(run: RunView) -> str:
     if run.status != "finished":
         return "\n" + "\n\n".join([*_labels(run), *_warnings(run), _unfinished(run)])
     summary = run.summary
-    results = [
-        *_early(run),
-        *_win_rate(summary),
-        *_right_answers(summary),
-        *_labels(run),
-        *_examples(summary),
-    ]
+    rates = [*_win_rate(summary), *_other_judges(summary)]
+    results = [*_early(run), *rates, *_right_answers(summary), *_labels(run), *_examples(summary)]
     parts = [*results, *_warnings(run), _next(run)]
     return "\n" + "\n\n".join(parts)
 
@@ -58,6 +54,13 @@ def _win_rate(summary: Mapping[str, Any]) -> Iterator[str]:
     rates = {side: Rate(**rate) for side, rate in summary["win_rate"].items()}
     sentences = win_rate_sentences(rates["before"], rates["after"], summary.get("adapters_step"))
     yield "\n".join(sentences) + " (95 % intervals)"
+
+
+def _other_judges(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the other judges of the evaluations say of the same answers."""
+    for name, sides in summary.get("other_judges", {}).items():
+        if "after" in sides:
+            yield f"By {name} it won {interval(Rate(**sides['after']))}."
 
 
 def _right_answers(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -116,6 +116,8 @@ def _evaluation(evaluation: Evaluation) -> Iterator[str]:
     if "accuracy" in evaluation.metrics:
         line += f", right answers {evaluation.metrics['accuracy']:.0%}"
     yield where + line
+    for other in evaluation.others:
+        yield " " * len(where) + f"by {other.judge} {interval(other.win_rate)}"
     yield " " * len(where) + _shown([evaluation.metrics], _ANSWERS)
 
 

@@ -239,8 +239,8 @@ def _in_words(hint: Any) -> tuple[str, str]:
         return "a mapping or text" if shorthand_of(hint) else "a mapping", "mappings"
     if isinstance(hint, type) and issubclass(hint, PurePath):
         return "a path", "paths"
-    choices = ", ".join(map(str, choices_of(hint)))
-    name = f"one of {choices}" if choices else str(getattr(hint, "__name__", hint))
+    choices = [str(choice) for choice in choices_of(hint)]
+    name = ("one of " * (len(choices) > 1)) + ", ".join(choices) or str(getattr(hint, "__name__", hint))
     return name, name
 
 

@@ -6,7 +6,7 @@ Its sections are those of `prefloop.settings`, but for the ones that hold compon
 # No `from __future__ import annotations` here: the annotations are read at run time.
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import get_args
+from typing import Any, Literal, get_args
 
 from attrs import Factory, field, frozen
 from attrs.validators import ge, optional
@@ -40,6 +40,14 @@ from prefloop.settings import (
 )
 from prefloop.types import Need
 
+EvaluationJudge = Literal["training"] | Judge
+"""One of the judges of an evaluation; ``training`` is the run's own."""
+
+
+def _some_judges(_: object, __: object, value: Any) -> None:
+    if isinstance(value, tuple) and not value:
+        raise ValueError("must name a judge; null is the one of the run.")
+
 
 @with_former_names
 @frozen
@@ -54,7 +62,12 @@ class EvaluationConfig:
     held_out: int = setting(
         64, "Training prompts to hold out, at most a tenth of them; 0 is none, and no evaluation.", ge(0)
     )
-    judge: Judge | None = setting(None, "The judge of the evaluation; null is the one of the run.")
+    judge: EvaluationJudge | tuple[EvaluationJudge, ...] | None = setting(
+        None,
+        "The judge of the evaluation, or a list of several that are asked about the same answers; null and "
+        "training are the one of the run.",
+        _some_judges,
+    )
     temperature: float | None = setting(None, "Sampling temperature; null is the sampler's.", optional(ge(0)))
     answer_column: str | None = setting(
         None,
@@ -62,6 +75,20 @@ class EvaluationConfig:
         optional(not_empty),
         formerly="answer",
     )
+
+    @property
+    def judges(self) -> dict[str, Judge | Literal["training"]]:
+        """The judges that are given, each by its key path, in their order."""
+        if self.judge is None:
+            return {}
+        if not isinstance(self.judge, tuple):
+            return {"evaluation.judge": self.judge}
+        return {f"evaluation.judge.{i}": judge for i, judge in enumerate(self.judge)}
+
+    @property
+    def named_judges(self) -> dict[str, Judge]:
+        """Those of them that are not ``training``."""
+        return {key: judge for key, judge in self.judges.items() if not isinstance(judge, str)}
 
 
 @frozen(kw_only=True)

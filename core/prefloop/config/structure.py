@@ -154,12 +154,14 @@ class Structurer:
             return None
         alternatives = [m for m in members(hint) if m is not type(None)]
         failures: list[InvalidError] = []
+        nearest: list[InvalidError] = []  # of alternatives that are a list as the node is one, or are none
         for alternative in alternatives:
             try:
                 return self.structure(node, alternative)
             except InvalidError as error:
                 failures.append(error)
-        nearest = [f for f in failures if not isinstance(f, _MisfitError)]
+                if not isinstance(error, _MisfitError) and is_list(alternative) == (node.items is not None):
+                    nearest.append(error)
         if len(failures) == 1 or len(nearest) == 1:
             raise (nearest or failures)[0]
         raise _misfit(node, hint, _remedy(node, hint))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 
-from attrs import define, evolve, frozen
+from attrs import Factory, define, evolve, frozen
 
 from prefloop.components import BaseJudge, BaseSampler, Judge, Sampler, adapt
 from prefloop.errors import StopRun
@@ -15,7 +15,7 @@ from prefloop.model.policy import Policy
 from prefloop.sampling import Generator
 from prefloop.sampling.pool import Told, ignore
 from prefloop.scoring.scorer import lay_out
-from prefloop.types import Completion, Evaluation, Pair, Prompt, Sampling, Verdict
+from prefloop.types import Completion, Evaluation, Opinion, Pair, Prompt, Sampling, Verdict
 
 # Apart from every step's seed, so that evaluating does not repeat what training drew.
 _SEED = 2**62
@@ -60,8 +60,9 @@ class Evaluator:
     """Compares the live policy with `opponent`, by default with the start of the run.
 
     `answer` names the column whose text a right completion contains; its share becomes ``accuracy``.
-    `judge_name` is the judge's qualified name, and `batch_size` that of scoring. `tell` hears how far it is:
-    what `Observer.evaluating` does.
+    `judge_name` is the judge's qualified name, and `batch_size` that of scoring. `others` are judges by name
+    that are asked about the same pairs; `teacher` is whichever of all these names taught. `tell` hears how
+    far it is: what `Observer.evaluating` does.
     """
 
     policy: Policy
@@ -71,9 +72,11 @@ class Evaluator:
     answer: str | None = None
     seed: int = 0
     judge_name: str = ""
+    others: Mapping[str, Judge] = Factory(dict)
     opponent: Opponent | None = None
     batch_size: int = 8
     tell: Tell = _say_nothing
+    teacher: str = ""
 
     def __attrs_post_init__(self) -> None:
         """Raises `UserError` where one of both sides cannot read the prompts."""
@@ -84,7 +87,10 @@ class Evaluator:
     def __call__(self, step: int) -> Evaluation:
         """One completion from each side for every prompt, judged and measured."""
         pairs = self.sample()
-        return self.measure(step, pairs, self.ask(pairs))
+        verdicts = self.ask(pairs)
+        given = {name: self.ask(pairs, judge) for name, judge in self.others.items()}
+        others = [Opinion(name, stats.win_rate(said), said) for name, said in given.items()]
+        return evolve(self.measure(step, pairs, verdicts), others=others, teacher=self.teacher)
 
     def sample(self) -> list[Pair]:
         """The policy's completion of each prompt, and the other side's; the same ones for the same seed."""
@@ -94,17 +100,18 @@ class Evaluator:
         theirs = other.generator(other.prompts, self.sampling, seed=seed + 1, told=told)
         return [Pair(*row) for row in zip(self.prompts, ours, theirs, strict=True)]
 
-    def ask(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """The judge's verdicts, in which the place of an answer does not count.
+    def ask(self, pairs: Sequence[Pair], judge: Judge | None = None) -> list[Verdict]:
+        """The verdicts of its judge, or of `judge`, in which the place of an answer does not count.
 
         It is asked about some pairs at a time; a person, who can go back to earlier pairs, about all.
         """
-        size = len(pairs) if adapt(self.judge, BaseJudge).interactive else JUDGED_AT_ONCE
+        judge = self.judge if judge is None else judge
+        size = len(pairs) if adapt(judge, BaseJudge).interactive else JUDGED_AT_ONCE
         count = _Count(self.tell, "judged", len(pairs))
         verdicts: list[Verdict] = []
         for start in range(0, len(pairs), size):
             count.add(0)
-            verdicts += judge_both_orders(self.judge, pairs[start : start + size])
+            verdicts += judge_both_orders(judge, pairs[start : start + size])
             count.add(min(size, len(pairs) - start))
         return verdicts
 

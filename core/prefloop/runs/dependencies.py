@@ -124,8 +124,7 @@ def _settings_of_components(config: Config) -> Iterator[tuple[str, str]]:
 def _components(config: Config) -> Iterator[tuple[str, Base]]:
     yield "sampler", adapt(config.sampler, BaseSampler)
     yield "judge", adapt(config.judge, BaseJudge)
-    if config.evaluation.judge is not None:
-        yield "evaluation.judge", adapt(config.evaluation.judge, BaseJudge)
+    yield from ((key, adapt(judge, BaseJudge)) for key, judge in config.evaluation.named_judges.items())
     yield "loss", adapt(config.loss, BaseLoss)
     yield from ((f"bonuses.{i}", adapt(bonus, BaseBonus)) for i, bonus in enumerate(config.bonuses))
 

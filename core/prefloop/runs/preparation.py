@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from attrs import evolve, frozen
 
-from prefloop.components import Base, BaseJudge, BaseSampler, Judge, adapt, check_verdicts
+from prefloop.components import Base, BaseJudge, BaseSampler, adapt, check_verdicts
 from prefloop.config import Config, PromptsConfig
 from prefloop.errors import StopRun, UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
@@ -22,6 +22,7 @@ from prefloop.prompts.order import split_held_out
 from prefloop.runs.asking import asked
 from prefloop.runs.dependencies import dependencies
 from prefloop.runs.guards import kind_of
+from prefloop.runs.judges import judges_of, panel
 from prefloop.runs.plan import Division, Plan
 from prefloop.runs.planning import check_memory, make_plan
 from prefloop.scoring.scorer import lay_out
@@ -95,10 +96,8 @@ def close_components(config: Config) -> None:
 
 def _components(config: Config) -> list[tuple[str, Base]]:
     sampler, judge = adapt(config.sampler, BaseSampler), adapt(config.judge, BaseJudge)
-    found: list[tuple[str, Base]] = [("sampler", sampler), ("judge", judge)]
-    if config.evaluation.judge is not None:
-        found.append(("evaluation.judge", adapt(config.evaluation.judge, BaseJudge)))
-    return found
+    evaluating = ((key, adapt(named, BaseJudge)) for key, named in config.evaluation.named_judges.items())
+    return [("sampler", sampler), ("judge", judge), *evaluating]
 
 
 def held_out_of(
@@ -106,7 +105,7 @@ def held_out_of(
 ) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """Training prompts and held-out ones; none are held out where nothing would evaluate them."""
     evaluation = config.evaluation
-    if judge_of(config) is None:
+    if not judges_of(config):
         return prompts.prompts, ()
     if evaluation.prompts:
         with said_of("evaluation.prompts"):
@@ -121,28 +120,21 @@ def evaluation_source(config: Config) -> PromptsConfig:
     return evolve(config.prompts, path=config.evaluation.prompts, limit=None)
 
 
-def judge_of(config: Config) -> Judge | None:
-    """Who evaluates: the run's judge, but for a person or one who knows only the answers in a file."""
-    if config.evaluation.judge is not None:
-        return config.evaluation.judge
-    own = adapt(config.judge, BaseJudge)
-    return config.judge if own.evaluates and not own.interactive else None
-
-
 def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Evaluator | None:
     """What evaluates the run, if anything does. Raises `UserError` where the run is to go by evaluations."""
-    judge, training = judge_of(config), config.training
-    if judge is None or not held_out:
+    judges, training = judges_of(config), config.training
+    if not judges or not held_out:
         for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):
             if wanted:
-                missing = "evaluation.judge" if judge is None else "evaluation.prompts"
+                missing = "evaluation.judge" if not judges else "evaluation.prompts"
                 raise UserError(f"training.{key}: nothing is evaluated that it could go by: set {missing}.")
         return None
     answer = config.evaluation.answer_column
     if answer:
         check_answers(held_out, answer)
     sampling = sampling_of(config.sampler, config.evaluation.temperature)
-    return Evaluator(policy, held_out, judge, sampling, answer, training.seed)
+    evaluator = Evaluator(policy, held_out, judges[0].judge, sampling, answer, training.seed)
+    return panel(evaluator, judges, lambda judge, _: judge)
 
 
 def check_answers(held_out: Sequence[Prompt], column: str) -> None:
@@ -230,19 +222,19 @@ def _time_words(prepared: Prepared, pairs: int, seconds: Mapping[str, float]) ->
     """How long the run will take, from what so many of its pairs took.
 
     A step repeats that for its prompts. So does an evaluation, which has two answers for a prompt as well,
-    but it scores without a gradient: a third of the work.
+    but it scores without a gradient: a third of the work. Other judges are taken to be as fast as the run's.
     """
     loop, evaluator = prepared.loop, prepared.evaluator
-    asking = (seconds["sampling"] + seconds.get("judging", 0.0)) / pairs
-    scoring = seconds["scoring"] / pairs
-    step = loop.batch_size * (asking + scoring)
+    sampling, judging, scoring = (seconds.get(n, 0.0) / pairs for n in ("sampling", "judging", "scoring"))
+    step = loop.batch_size * (sampling + judging + scoring)
     steps = f"{loop.steps:,} steps of {duration(step)}"
     a_person = ", without the time of the person who judges" if prepared.loop.judge.interactive else ""
     if evaluator is None:
         return f"about {duration(loop.steps * step)} on this machine: {steps}{a_person}"
     every = prepared.config.training.evaluate_every
     evaluations = 1 + len({*(range(every, loop.steps, every) if every else ()), loop.steps})
-    evaluation = len(evaluator.prompts) * (asking + scoring / 3)
+    judged = (1 + len(evaluator.others)) * judging
+    evaluation = len(evaluator.prompts) * (sampling + judged + scoring / 3)
     total = duration(loop.steps * step + evaluations * evaluation)
     evaluated = f"{evaluations} evaluations of {duration(evaluation)}"
     return f"about {total} on this machine: {steps}, {evaluated}{a_person}"

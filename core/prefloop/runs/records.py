@@ -12,12 +12,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from prefloop.prompts.chat import transcript
 from prefloop.prompts.loading import RowError, check_text, messages_of
 from prefloop.prompts.rows import type_in_words
-from prefloop.types import Completion, Evaluation, Pair, Prompt, Rate, Source, Status, Verdict
+from prefloop.types import Completion, Evaluation, Opinion, Pair, Prompt, Rate, Source, Status, Verdict
 
 EXAMPLES = 3
 """How many pairs of an evaluation a checkpoint and a run's summary keep to be shown."""
@@ -207,7 +207,7 @@ def metrics_to_json(measured: StepMetrics | Evaluation) -> dict[str, Any]:
     """The line of a step, or of an evaluation."""
     if isinstance(measured, StepMetrics):
         return {"step": measured.step, **finite(measured.metrics)}
-    rates = {"win_rate": asdict(measured.win_rate), **finite(measured.metrics)}
+    rates = {"win_rate": asdict(measured.win_rate), **finite(measured.metrics), **_others_to_json(measured)}
     return {"step": measured.step, "evaluation": rates}
 
 
@@ -217,7 +217,8 @@ def metrics_from_json(line: Mapping[str, Any]) -> StepMetrics | Evaluation:
     if "evaluation" not in line:
         return StepMetrics(step, _numbers({name: value for name, value in line.items() if name != "step"}))
     rates = line["evaluation"]
-    return Evaluation(step, _rate(rates["win_rate"]), _numbers(rates))
+    found = Evaluation(step, _rate(rates["win_rate"]), _numbers(rates))
+    return evolve(found, **_others_from_json(rates))
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
@@ -253,6 +254,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
         "against": evaluation.against,
         "win_rate": asdict(evaluation.win_rate),
         "metrics": finite(evaluation.metrics),
+        **_others_to_json(evaluation, verdicts=True),
         "pairs": [_compared_to_json(pair, verdict) for pair, verdict in judged],
     }
 
@@ -268,7 +270,35 @@ def evaluation_from_json(found: Mapping[str, Any]) -> Evaluation:
         verdicts=tuple(map(verdict_from_json, pairs)),
         judge=str(found.get("judge") or ""),
         against=str(found.get("against") or "start"),
+        **_others_from_json(found),
     )
+
+
+def _others_to_json(evaluation: Evaluation, *, verdicts: bool = False) -> dict[str, Any]:
+    """What the other judges said, and who taught; nothing where there was one judge."""
+    if not evaluation.others:
+        return {}
+    others = [
+        {
+            "judge": other.judge,
+            "win_rate": asdict(other.win_rate),
+            **({"verdicts": [*map(verdict_to_json, other.verdicts)]} if verdicts else {}),
+        }
+        for other in evaluation.others
+    ]
+    return {"teacher": evaluation.teacher, "others": others}
+
+
+def _others_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
+    others = tuple(
+        Opinion(
+            str(other["judge"]),
+            _rate(other["win_rate"]),
+            tuple(map(verdict_from_json, other.get("verdicts") or ())),
+        )
+        for other in found.get("others") or ()
+    )
+    return {"others": others, "teacher": str(found.get("teacher") or "")}
 
 
 def _compared_to_json(pair: Pair, verdict: Verdict) -> dict[str, Any]:
@@ -298,7 +328,8 @@ def evaluation_to_state(evaluation: Evaluation) -> dict[str, Any]:
     """What a checkpoint keeps of an evaluation: its rates, and its first pairs as texts."""
     examples = [(p.prompt.text, p.first.text, p.second.text) for p in evaluation.pairs[:EXAMPLES]]
     about = {"step": evaluation.step, "win_rate": asdict(evaluation.win_rate)}
-    return {**about, "metrics": finite(evaluation.metrics), "examples": examples}
+    others = _others_to_json(evaluation)
+    return {**about, "metrics": finite(evaluation.metrics), **others, "examples": examples}
 
 
 def evaluation_from_state(state: Mapping[str, Any]) -> Evaluation:
@@ -307,4 +338,5 @@ def evaluation_from_state(state: Mapping[str, Any]) -> Evaluation:
         Pair(Prompt((), prompt), Completion((), first), Completion((), second))
         for prompt, first, second in state["examples"]
     ]
-    return Evaluation(state["step"], Rate(**state["win_rate"]), _numbers(state["metrics"]), examples)
+    found = Evaluation(state["step"], Rate(**state["win_rate"]), _numbers(state["metrics"]), examples)
+    return evolve(found, **_others_from_json(state))

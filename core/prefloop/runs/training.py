@@ -27,6 +27,7 @@ from prefloop.runs.checkpoint import load_checkpoint, not_sound, prune, ranked, 
 from prefloop.runs.dependencies import Change, changed, machine, recorded
 from prefloop.runs.files import disk_errors_as_user_errors
 from prefloop.runs.guards import Guard
+from prefloop.runs.judges import judges_of, panel
 from prefloop.runs.ledger import CachedJudge
 from prefloop.runs.plan import Division
 from prefloop.runs.planning import check_memory
@@ -200,13 +201,15 @@ class _Session:
         timeout = self.config.judging.timeout
         loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1, timeout=timeout)
         if self.evaluator:
-            judge = self.evaluator.judge
-            identity = identify(judge, self.config.origins)
-            judge = CachedJudge(
-                judge, identity, ledger, lambda: loop.steps_taken, evaluation=True, timeout=timeout
+            evaluator = evolve(self.evaluator, tell=partial(loop.notify, "evaluating"))
+            cached = partial(
+                CachedJudge,
+                ledger=ledger,
+                step=lambda: loop.steps_taken,
+                evaluation=True,
+                timeout=timeout,
             )
-            tell = partial(loop.notify, "evaluating")
-            self.evaluator = evolve(self.evaluator, judge=judge, judge_name=identity.name, tell=tell)
+            self.evaluator = panel(evaluator, judges_of(self.config), cached)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""
@@ -312,6 +315,9 @@ class _Session:
         sides = {"before": self.evaluations[0]} | ({"after": final} if final else {})
         summary["win_rate"] = {side: asdict(e.win_rate) for side, e in sides.items()}
         metrics = {side: finite(e.metrics) for side, e in sides.items()}
+        for place, other in enumerate(self.evaluations[0].others):
+            rates = {side: asdict(e.others[place].win_rate) for side, e in sides.items()}
+            summary.setdefault("other_judges", {})[other.judge] = rates
         for name in self.evaluations[0].metrics:
             summary[name] = {side: values.get(name) for side, values in metrics.items()}
         if found := self._best():

@@ -7,6 +7,7 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,21 +99,25 @@ def _evaluate(run: Path, loaded: LoadedEvaluation) -> Evaluation:
     """Sample, judge, measure. Verdicts are kept in a ledger, so that nothing is asked twice."""
     from attrs import evolve
 
+    from prefloop.components import BaseJudge, adapt
+    from prefloop.runs.judges import panel
     from prefloop.runs.ledger import CachedJudge, Ledger
 
     evaluator, step = loaded.evaluator, loaded.snapshot.step
     (run / EVALUATIONS).mkdir(exist_ok=True)
     ledger = Ledger(run / EVALUATIONS / LEDGER)
-    judge = CachedJudge(evaluator.judge, loaded.identity, ledger, lambda: step, evaluation=True)
+    cached = partial(CachedJudge, ledger=ledger, step=lambda: step, evaluation=True)
+    judges = [adapt(one.judge, BaseJudge) for one in loaded.judges]
     try:
-        with _at_work(silent=judge.interactive) as tell:
-            return evolve(evaluator, judge=judge, tell=tell)(step)
+        with _at_work(silent=any(judge.interactive for judge in judges)) as tell:
+            return panel(evolve(evaluator, tell=tell), loaded.judges, cached)(step)
     except (StopRun, KeyboardInterrupt) as stop:
         reason = stop.reason if isinstance(stop, StopRun) else "interrupted from the keyboard"
         click.echo(f"Stopped: {printable(reason)}. The same command goes on from here.", err=True)
         sys.exit(1 if isinstance(stop, StopRun) and stop.failed else 130)
     finally:
-        judge.close()
+        for judge in judges:
+            judge.close()
 
 
 @contextlib.contextmanager

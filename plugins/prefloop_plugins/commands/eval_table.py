@@ -46,6 +46,8 @@ def _rows(loaded: LoadedEvaluation, evaluation: Evaluation) -> Iterator[tuple[st
     yield "prompts", f"{len(evaluation.pairs)} {one_line(loaded.source)}"
     yield "win rate", interval_of_pairs(evaluation.win_rate)
     yield "  at equal lengths", interval_of_pairs(controlled(evaluation))
+    for other in evaluation.others:
+        yield f"  by {other.judge}", interval_of_pairs(other.win_rate)
     if "accuracy" in found:
         yield "right answers", _share(found["accuracy"])
     yield "tokens of an answer", *(formatted(side["completion_length"], ".1f") for side in (found, theirs))

@@ -25,9 +25,9 @@ from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Origin
 from prefloop.runs.checkpoint import ranked
 from prefloop.runs.dependencies import changed, content_digests, prompt_digests, recorded, settings_of_model
-from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of, judge_of
-from prefloop.runs.records import JudgeIdentity
-from prefloop.runs.run import check_config, identify
+from prefloop.runs.judges import Evaluating, judges_of
+from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of
+from prefloop.runs.run import check_config
 from prefloop.runs.view import CONFIG, MANIFEST, RunView, open_run
 from prefloop.sampling import Generator
 from prefloop.types import Prompt
@@ -50,7 +50,8 @@ class LoadedEvaluation:
     """An evaluation with everything loaded; nothing is sampled yet."""
 
     evaluator: Evaluator
-    identity: JudgeIdentity
+    judges: Sequence[Evaluating]
+    """Who is asked; the evaluator has the first of them alone until they are made its `panel`."""
     snapshot: Snapshot
     source: str
     """Where the prompts are from."""
@@ -81,11 +82,12 @@ def load_evaluation(
     if prompts is not None:
         config = evolve(config, evaluation=evolve(config.evaluation, prompts=prompts))
     if judge is None:
-        asked = _own_judge(run, config, overrides)
+        judges = _own_judges(run, config, overrides)
     else:
         asked, origin = judge
         config = evolve(config, origins={**config.origins, type(asked): origin})
-    config = evolve(config, evaluation=evolve(config.evaluation, judge=asked))
+        config = evolve(config, evaluation=evolve(config.evaluation, judge=asked))
+        judges = judges_of(config)
     began = beginning_of(open_run(run).manifest)
     with begun(began):
         policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
@@ -98,20 +100,19 @@ def load_evaluation(
     _load(policy, snapshot.folder)
     shared, other = _opponent(against, config, policy, held_out)
     with said_of("judge"), begun(here if judge else began):
-        adapt(asked, BaseJudge).prepare()
-    identity = identify(asked, config.origins)
+        for one in judges:
+            adapt(one.judge, BaseJudge).prepare()
     evaluator = Evaluator(
         policy,
         shared,
-        asked,
+        judges[0].judge,
         sampling_of(config.sampler, config.evaluation.temperature),
         config.evaluation.answer_column,
         config.training.seed,
-        identity.name,
-        other,
+        opponent=other,
     )
     source = config.evaluation.prompts or f"held out from {config.prompts.path}"
-    return LoadedEvaluation(evaluator, identity, snapshot, source, len(held_out) - len(shared), began)
+    return LoadedEvaluation(evaluator, judges, snapshot, source, len(held_out) - len(shared), began)
 
 
 def _check_model(run: Path, config: Config) -> None:
@@ -169,18 +170,19 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _own_judge(run: Path, config: Config, overrides: Sequence[str]) -> Judge:
-    judge = judge_of(config)
-    if judge is config.evaluation.judge is not None and any(t.startswith("judge.") for t in overrides):
+def _own_judges(run: Path, config: Config, overrides: Sequence[str]) -> list[Evaluating]:
+    judges = judges_of(config)
+    has_no_part = judges and all(one.judge is not config.judge for one in judges)
+    if has_no_part and any(t.startswith("judge.") for t in overrides):
         raise UserError(
             f"--set judge: has no effect here: '{run}' is evaluated by its evaluation.judge. Set that, or "
             "name a judge with --judge."
         )
-    if judge is None:
+    if not judges:
         raise UserError(
             f"'{run}': its judge is a person, or knows only the answers in a file; name one with --judge."
         )
-    return judge
+    return judges
 
 
 def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:

@@ -71,6 +71,34 @@ def win_rate_chart(runs: Sequence[RunFiles]) -> Chart | None:
     )
 
 
+def judges_chart(runs: Sequence[RunFiles]) -> Chart | None:
+    """The win rate of one run by each of its judges; None where one is asked, and of several runs."""
+    names = list(dict.fromkeys(o.judge for run in runs for e in run.evaluations for o in e.others))
+    if len(runs) != 1 or not names:
+        return None
+    made = runs[0].evaluations
+    first = next(e.judge for e in made if e.others) or "the first judge"
+    rows = {first: [(float(e.step), e.win_rate) for e in made]}
+    rows |= {n: [(float(e.step), o.win_rate) for e in made for o in e.others if o.judge == n] for n in names}
+    plot, span = svg.axes(400, 220), made[-1].step or 1
+    for place, rates in enumerate(rows.values()):
+        shift = (place - (len(rows) - 1) / 2) * span * 0.008
+        _draw(plot, place, [(step + shift, rate) for step, rate in rates])
+    _frame(plot)
+    told = (
+        f"{n}: " + "; ".join(f"step {s:.0f}: {interval(r)}" for s, r in rates) for n, rates in rows.items()
+    )
+    teacher = made[-1].teacher
+    return Chart(
+        "judges",
+        "Win rate by each judge, over steps",
+        "Of the same answers. Where the judge that taught rises and another falls, it is over-optimised.",
+        ". ".join(told) + ".",
+        svg.drawn(plot, "judges"),
+        tuple(Key(f"{n} (taught)" if n == teacher else n, place + 1) for place, n in enumerate(rows)),
+    )
+
+
 def length_chart(runs: Sequence[RunFiles]) -> Chart | None:
     """How the lengths of chosen and rejected answers differ."""
     found = [length_differences(run.judged) for run in runs]

@@ -22,6 +22,7 @@ from prefloop_plugins.report.measures import (
     position_bias,
     steps_taken,
 )
+from prefloop_plugins.report.meters import over_optimised, style
 from prefloop_plugins.report.records import Finding, Level, RunFiles
 from prefloop_plugins.report.words import change, percent, plural
 
@@ -291,7 +292,8 @@ def right_answers(run: RunFiles) -> Finding | None:
 
 def who_judged(run: RunFiles) -> Finding | None:
     """That a win rate is the opinion of the judge that taught; None where another one gave it."""
-    if run.after is None or run.settings.get("evaluation.judge.use"):
+    named = any(key.startswith("evaluation.judge.") and key.endswith("use") for key in run.settings)
+    if run.after is None or named:
         return None
     return Finding(
         "note",
@@ -311,6 +313,8 @@ CHECKS = (
     judge_decided,
     collapse,
     right_answers,
+    over_optimised,
+    style,
     who_judged,
 )
 _ORDER: tuple[Level, ...] = ("warning", "note", "unknown", "fine")

@@ -91,6 +91,8 @@ def _win_rate(run: RunFiles) -> Iterator[str]:
 
 def _controlled(run: RunFiles) -> Iterator[str]:
     metrics: Mapping[str, float] = run.after.metrics if run.after else {}
+    if run.after:
+        yield from (f"By {o.judge} it is {interval(o.win_rate)}." for o in run.after.others)
     controlled = metrics.get("length_controlled_win_rate")
     if controlled is not None:
         yield f"At equal length the win rate is {percent(controlled)}."
