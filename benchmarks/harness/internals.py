@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 HOME = {
+    "Alarms": "prefloop_plugins.alarms",
     "Estimator": "prefloop.runs.planning",
     "Evaluator": "prefloop.evaluation",
     "POOL_BYTES": "prefloop.sampling.generator",
@@ -18,13 +19,19 @@ HOME = {
     "arrays": "prefloop.model.weight_sharing",
     "blas": "prefloop.cpu",
     "did_you_mean": "prefloop.errors",
+    "drifts": "prefloop_plugins.report.meters",
     "fence_for": "prefloop_plugins.questions",
     "load_adapters": "prefloop.model.adapters",
     "load_prompts": "prefloop.prompts.loading",
+    "findings": "prefloop_plugins.report",
     "local_path": "prefloop.embedded",
     "main": "prefloop.cli",
     "number": "prefloop.metrics",
+    "over_optimised": "prefloop_plugins.report.meters",
+    "read_run": "prefloop_plugins.report.reading",
+    "style": "prefloop_plugins.report.meters",
     "user_message": "prefloop_plugins.questions",
+    "wilson": "prefloop.evaluation",
     "win_rate": "prefloop.evaluation",
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from prefloop import Completion, Pair, Prompt, UserError
@@ -61,6 +62,53 @@ def prefers_good(question: str) -> tuple[float, float]:
     """0.6 of label against 0.2 for the one answer that starts with "good"."""
     _, first, _ = quoted(question)
     return (0.6, 0.2) if first.startswith("good") else (0.2, 0.6)
+
+
+def corrected(p: float, temperature: float, position: float, length: float, shown: tuple[str, str]) -> float:
+    """The formula in the class, for the answer shown first."""
+    first, second = shown
+    longer = np.log(np.float64(len(first) + 1) / (len(second) + 1))
+    return float(1 / (1 + np.exp(-(np.log(p / (1 - p)) / temperature - position - length * longer))))
+
+
+@pytest.mark.parametrize("orders", ["both", "fixed"])
+@pytest.mark.parametrize(("position", "length"), [(0.7, 0.0), (0.0, 1.5), (-0.4, -2.0), (3.0, 0.5)])
+def test_place_and_length_are_subtracted_in_each_order(
+    scripted: Any, position: float, length: float, orders: Any
+) -> None:
+    scripted(lambda question: (0.6, 0.2))  # 0.75 for whichever is shown first
+    judge = LlmJudge(temperature=2.0, position=position, length=length, orders=orders)
+    (verdict,) = judge.judge([pair("p", "a long answer", "short")])
+    given = corrected(0.75, 2.0, position, length, ("a long answer", "short"))
+    swapped = 1 - corrected(0.75, 2.0, position, length, ("short", "a long answer"))
+    if orders == "fixed":
+        assert verdict.probability == pytest.approx(given, abs=1e-6)
+    else:
+        assert verdict.orders == pytest.approx((given, swapped), abs=1e-6)
+        assert verdict.probability == pytest.approx((given + swapped) / 2, abs=1e-6)
+
+
+def test_in_a_random_order_the_terms_follow_what_was_shown(scripted: Any) -> None:
+    scripted(lambda question: (0.6, 0.2))
+    judge = LlmJudge(position=0.7, length=1.5, orders="random")
+    pairs = [pair(f"p{i}", "a long answer", "short") for i in range(12)]
+    assert {judge.swaps(one) for one in pairs} == {True, False}
+    for one, verdict in zip(pairs, judge.judge(pairs), strict=True):
+        shown = (one.second.text, one.first.text) if judge.swaps(one) else (one.first.text, one.second.text)
+        first = corrected(0.75, 1.0, 0.7, 1.5, shown)
+        assert verdict.probability == pytest.approx(1 - first if judge.swaps(one) else first, abs=1e-6)
+
+
+def test_what_is_certain_stays_so_and_nothing_overflows(scripted: Any) -> None:
+    scripted(lambda question: (1.0, 0.0))
+    (verdict,) = LlmJudge(orders="fixed", length=1e6, temperature=1e-3).judge([pair("p", "long long", "s")])
+    assert verdict.probability == 1.0
+
+
+@pytest.mark.parametrize("option", ["position", "length"])
+def test_a_term_that_is_not_finite_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"'{option}' must be finite"):
+        LlmJudge(**{option: float("nan")})
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(1.0, 0.75), (2.0, 3**0.5 / (1 + 3**0.5)), (0.5, 0.9)])

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from prefloop.components import Judge
     from prefloop.registry import Origin
     from prefloop_plugins.commands.judge_table import Column
+    from prefloop_plugins.judging.fit import Fit
     from prefloop_plugins.judging.pair_files import LabelledPair
+    from prefloop_plugins.judging.probes import Probed
     from prefloop_plugins.judging.verdicts import Judged
 
 
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
     type=PathOnDisk(),
     help="Keep verdicts in FILE, and ask nothing that it answers. A person's are kept in any case.",
 )
+@click.option(
+    "--probes",
+    is_flag=True,
+    help="See what style turns its verdicts: 11 times as many pairs.",
+)
+@click.option("--fit", is_flag=True, help="Fit temperature, position and length of the judge to the labels.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def judge(
     config: str,
@@ -48,6 +56,8 @@ def judge(
     split: str,
     seed: int,
     ledger: Path | None,
+    probes: bool,
+    fit: bool,
     as_json: bool,
 ) -> None:
     """Judge the pairs in PAIRS with the judge of CONFIG, without training, and report how it did.
@@ -67,10 +77,14 @@ def judge(
         judges = [_load(config, overrides, "judge")]
         if against is not None:
             judges.append(_load(against, (), "--against"))
+        _check(judges, probes=probes, fit=fit)
         asked = _kept(judges, ledger, pairs)
         judged = [_judge(judge, found) for judge in asked]
+        probed = [_probe(*row, found) if probes else None for row in zip(asked, judged, strict=True)]
+        fitted = _fit(judges[0][0], found, judged[0]) if fit else None
     about = [_about(*row) for row in zip((config, against), judges, strict=False)]
-    _report(pairs, found, about, judged, as_json)
+    _report(pairs, found, about, judged, as_json, [one and one[0] for one in probed], fitted)
+    judged += [one[1] for one in probed if one]
     stopped = any(each.stopped for each in judged)
     _tell_ledger(asked, stopped)
     if stopped:
@@ -129,6 +143,35 @@ def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
     return evolve(judged, known=sum(known[: len(judged.verdicts)]))
 
 
+def _check(judges: Sequence[tuple[Judge, Origin]], *, probes: bool, fit: bool) -> None:
+    """Raises `UserError` before anything is asked that would be asked in vain."""
+    if probes:
+        from prefloop_plugins.judging.probes import check_probes
+
+        for judge, _ in judges:
+            check_probes(judge)
+    if fit:
+        from prefloop_plugins.judging.fit import options_of_judge
+
+        options_of_judge(judges[0][0])
+
+
+def _probe(judge: Judge, judged: Judged, pairs: Sequence[LabelledPair]) -> tuple[Probed, Judged] | None:
+    """What the probes found; None where the judge has stopped already."""
+    from prefloop_plugins.judging.probes import QUESTIONS, probe
+
+    if judged.stopped is not None:
+        return None
+    with _progress(QUESTIONS * len(pairs), silent=False) as on_progress:
+        return probe(judge, pairs, judged, on_progress)
+
+
+def _fit(judge: Judge, pairs: Sequence[LabelledPair], judged: Judged) -> Fit:
+    from prefloop_plugins.judging.fit import fit
+
+    return fit(judge, pairs, judged)
+
+
 def _tell_ledger(judges: Sequence[Judge], stopped: bool) -> None:
     """Say where verdicts were kept, if they were."""
     from prefloop_plugins.judging.kept import KeptJudge
@@ -164,9 +207,12 @@ def _report(
     about: Sequence[dict[str, Any]],
     judged: Sequence[Judged],
     as_json: bool,
+    probed: Sequence[Probed | None],
+    fitted: Fit | None,
 ) -> None:
     from attrs import asdict
 
+    from prefloop_plugins.commands.judge_extras import show_fit, show_probes
     from prefloop_plugins.commands.judge_table import Column, show
     from prefloop_plugins.judging.report import between, report
 
@@ -174,7 +220,15 @@ def _report(
     both = between(judged[0].verdicts, judged[1].verdicts) if len(judged) == 2 else None
     if not as_json:
         show(path, columns, both)
+        for column, found in zip(columns, probed, strict=True):
+            if found:
+                show_probes(column, found)
+        if fitted:
+            show_fit(columns[0], fitted)
         return
     judges = [{**column.about, **asdict(column.report)} for column in columns]
+    for about_it, found in zip(judges, probed, strict=True):
+        about_it |= {"probes": asdict(found)} if found else {}
+    judges[0] |= {"fit": asdict(fitted)} if fitted else {}
     result = {"file": path, "pairs": len(pairs), "judges": judges, "between": both and asdict(both)}
     click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))

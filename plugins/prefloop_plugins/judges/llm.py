@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attrs import Attribute, define, field
@@ -34,6 +35,16 @@ def _two_different(_: Any, __: Attribute[Any], value: tuple[str, str]) -> None:
         raise ValueError(f"'labels' must be two different texts, such as [A, B]: {value!r}")
 
 
+def _finite(_: Any, attribute: Attribute[Any], value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"'{attribute.name}' must be finite: {value!r}")
+
+
+def longer_by(first: str, second: str) -> float:
+    """``ln((|first| + 1) / (|second| + 1))`` in characters: how much longer an answer is than the other."""
+    return math.log((len(first) + 1) / (len(second) + 1))
+
+
 @define
 class LlmJudge(BaseJudge):
     """Asks a language model in one forward pass, without decoding.
@@ -48,6 +59,15 @@ class LlmJudge(BaseJudge):
     A reasoning model may think first (`thinking`): its thought is decoded within a budget and closed
     where that ran out, then the probability is read as before. `read: reply` decodes the label too, for
     models whose labels are not single tokens; a reply that is anything but a label is an error verdict.
+
+    What it says is corrected, in each order, for liking a place and for liking length::
+
+        P = sigmoid(logit(p) / temperature - position - length ln((|shown first| + 1) / (|shown second| + 1)))
+
+    where ``p`` is what is read and ``P`` that the answer shown first is better; lengths are in
+    characters. A term for length in a logistic model of preferences is that of AlpacaEval 2 (Dubois et al.
+    2024, arXiv 2404.04475), with the logarithm of a ratio for their tanh, which needs a data set.
+    `prefloop judge --fit` fits all three to a person's labels.
 
     The model is loaded by `prepare`, or when first asked. Raises `UserError` where it cannot be loaded
     or asked.
@@ -114,6 +134,22 @@ class LlmJudge(BaseJudge):
         validator=gt(0),
         metadata={
             "help": "Divides the log-odds between the labels; above 1 the judge is taken as less certain."
+        },
+    )
+    position: float = field(
+        default=0.0,
+        validator=_finite,
+        metadata={
+            "help": "Log-odds by which it favours the answer shown first, subtracted in either order; "
+            "below 0 it favours the second."
+        },
+    )
+    length: float = field(
+        default=0.0,
+        validator=_finite,
+        metadata={
+            "help": "Log-odds by which it favours an answer for every e-fold of its characters, subtracted; "
+            "below 0 it favours the shorter one."
         },
     )
     tie_margin: float = field(
@@ -206,23 +242,26 @@ class LlmJudge(BaseJudge):
         for reading in readings:
             if not reading.mass >= self.min_label_mass or reading.mass == 0:  # a NaN is unreadable too
                 return Verdict.error(f"the reply is unreadable: {self._said(reading)}")
+        longer = longer_by(pair.first.text, pair.second.text)
         if self.orders == "both":
-            as_given, swapped = (self._tempered(reading.first) for reading in readings)
+            as_given = self._corrected(readings[0].first, longer)
+            swapped = self._corrected(readings[1].first, -longer)
             probability, orders = 0.5 + (as_given - swapped) / 2, (as_given, 1.0 - swapped)
         else:
-            asked = self._tempered(readings[0].first)
-            probability, orders = (1.0 - asked if self.swaps(pair) else asked), None
+            swaps = self.swaps(pair)
+            asked = self._corrected(readings[0].first, -longer if swaps else longer)
+            probability, orders = (1.0 - asked if swaps else asked), None
         if pair.first.text == pair.second.text:
             return Verdict.tie(orders=orders)
         return Verdict.from_probability(probability, tie_margin=self.tie_margin, orders=orders)
 
-    def _tempered(self, probability: float) -> float:
-        """sigmoid(logit(p) / T), without leaving the numbers at p = 0 or 1."""
-        if self.temperature == 1.0:
+    def _corrected(self, probability: float, longer: float) -> float:
+        """The formula of the class; `longer` is its logarithm. What is certain stays so."""
+        offset = self.position + self.length * longer
+        if probability in (0.0, 1.0) or (self.temperature == 1.0 and offset == 0):
             return probability
-        yes: float = probability ** (1 / self.temperature)
-        no: float = (1.0 - probability) ** (1 / self.temperature)
-        return yes / (yes + no)
+        x = (math.log(probability) - math.log1p(-probability)) / self.temperature - offset
+        return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
 
     def _said(self, reading: Reading) -> str:
         if reading.reply is not None:
