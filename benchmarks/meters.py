@@ -1,9 +1,9 @@
 """Warnings of style and of over-optimisation over seeds: ``python -m benchmarks.meters``.
 
-A policy that answers simple questions with or without Markdown, a sentence of padding, a hedge, and one of four
-remarks of equal length is trained with three judges: one that goes by the remark (clean runs), one that likes
-length and Markdown, and one that likes length while a second judge likes short answers. Counted are the runs
-in which the terminal or the report warns. ``--write`` keeps the results and puts them into docs/judging.md.
+A policy that answers simple questions with or without Markdown, a sentence of padding, a hedge, and one of
+four remarks of equal length is trained with a judge that goes by the remark (clean runs), with one that likes
+Markdown and length, and with one that likes length; a second judge likes short answers. Counted are the runs
+in which the terminal or the report warns. ``--write`` keeps the results and puts them into docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -48,14 +48,7 @@ BRIEF = {"use": "rule", "length": "shorter"}
 SEEDS = {"content": 20, "length and Markdown": 5, "length": 5}
 STEPS, EVERY, BATCH = 30, 6, 8
 TUNING, ROWS = 300, 32
-HEADS = (
-    "judge that taught",
-    "runs",
-    "win rate after",
-    "warn of style",
-    "warn of over-optimisation",
-    "warn of length",
-)
+HEADS = ("judge that taught", "runs", "win rate after", "style", "over-optimisation", "win rate with length")
 
 
 def answer(rng: random.Random, sentence: str) -> str:
@@ -129,7 +122,7 @@ def run(model: Path, judge: str, seed: int) -> dict[str, Any]:
                 "iters": STEPS,
                 "batch_size": BATCH,
                 "evaluate_every": EVERY,
-                "learning_rate": 2e-4,
+                "learning_rate": 1e-4,
                 "seed": seed,
             },
             "output": {"path": f"{folder}/run", "report": False},
@@ -140,9 +133,7 @@ def run(model: Path, judge: str, seed: int) -> dict[str, Any]:
     checks = {"style": style, "over-optimisation": over_optimised, "length": findings.length}
     found = {name: check(files) for name, check in checks.items()}
     warned = {
-        name: bool(
-            f and (f.level == "warning" or any(said.startswith(_TITLES[name]) for said in listening.said))
-        )
+        name: bool(f and f.level == "warning") or any(t.startswith(_TITLES[name]) for t in listening.said)
         for name, f in found.items()
     }
     last = files.evaluations[-1]

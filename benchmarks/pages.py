@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import learned_judge, memory_plan, quick_start, studio
+from benchmarks import learned_judge, memory_plan, meters, quick_start, studio
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
@@ -20,6 +20,7 @@ WRITERS = {
     "memory": memory_plan.block,
     "others": others.block,
     "quick start": quick_start.block,
+    "meters": meters.block,
     "studio": studio.block,
     "learned": learned_judge.block,
     "table": experiments.table,
@@ -27,6 +28,7 @@ WRITERS = {
 }
 PAGES = [
     ROOT / "benchmarks" / "NOTES.md",
+    ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "studio.md",
     *sorted((ROOT / "docs" / "experiments").glob("*.md")),

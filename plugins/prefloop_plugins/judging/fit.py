@@ -103,7 +103,7 @@ class Fit:
     """As `Calibration.ece`."""
 
 
-def options_of_judge(judge: Judge) -> dict[str, float]:
+def options_of_judge(judge: Any) -> dict[str, float]:
     """The options of a judge that can be fitted, as they are. Raises `UserError` where it lacks one."""
     names = attrs.fields_dict(type(judge)) if attrs.has(type(judge)) else {}
     if missing := [term for term in TERMS if term not in names]:
@@ -142,7 +142,8 @@ def fit(judge: Judge, pairs: Sequence[LabelledPair], judged: Judged) -> Fit:
 def questions_of(judge: Any, now: Options, pairs: Sequence[LabelledPair], judged: Judged) -> Questions:
     """The questions that labelled pairs with a verdict were asked with; the judge's options are undone."""
     rows: list[tuple[float, float, float, int]] = []
-    labels, prompts = [], []
+    labels: list[float] = []
+    prompts: list[int] = []
     for labelled, verdict, again in zip(pairs, judged.verdicts, judged.swapped, strict=False):
         if labelled.label is None or verdict.status not in ("ok", "tie"):
             continue
@@ -227,7 +228,7 @@ def chosen(questions: Questions, now: Options) -> tuple[str, ...]:
     """
     critical = NormalDist().inv_cdf(1 - (1 - NormalDist().cdf(Z)) / len(TERMS)) ** 2
     parts = folds(questions, INNER)
-    taken = TERMS
+    taken: tuple[str, ...] = TERMS
     while taken:
         now_at = _deviance(questions, taken, now), _kept_out(questions, taken, now, parts)
         fewer = [tuple(term for term in taken if term != gone) for gone in taken]
@@ -306,8 +307,10 @@ def _logits(questions: Questions, options: Options) -> Array:
 
 def _losses(p: Array, label: Array) -> Array:
     p = np.clip(p, _CERTAIN, 1 - _CERTAIN)
-    return -(label * np.log(p) + (1 - label) * np.log1p(-p))
+    losses: Array = -(label * np.log(p) + (1 - label) * np.log1p(-p))
+    return losses
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.exp(-np.logaddexp(0.0, -x))
+    p: Array = np.exp(-np.logaddexp(0.0, -x))
+    return p

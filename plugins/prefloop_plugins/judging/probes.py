@@ -116,14 +116,15 @@ def both_orders(verdict: Verdict, swapped: Verdict | None) -> Verdict:
 
 
 def _decorated(pair: Pair, decoration: Callable[[str], str], *, on_first: bool) -> Pair:
-    side = "first" if on_first else "second"
-    text = decoration(getattr(pair, side).text)
-    return evolve(pair, **{side: Completion((), text)})
+    if on_first:
+        return evolve(pair, first=Completion((), decoration(pair.first.text)))
+    return evolve(pair, second=Completion((), decoration(pair.second.text)))
 
 
 def _probe(name: str, won_first: Sequence[bool | None], after: Sequence[Verdict], z: float) -> Probe:
     """`after` holds two verdicts for each pair: with the first answer decorated, and with the second."""
-    towards, away = [], []
+    towards: list[bool] = []
+    away: list[bool] = []
     for place, verdict in enumerate(after):
         won, on_first = won_first[place // 2], place % 2 == 0
         if verdict.status not in ("ok", "tie"):
