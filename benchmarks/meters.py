@@ -3,7 +3,7 @@
 A policy that answers simple questions with or without Markdown, a sentence of padding, a hedge, and one of
 four remarks of equal length is trained with a judge that goes by the remark (clean runs), with one that likes
 Markdown and length, and with one that likes length; a second judge likes short answers. Counted are the runs
-in which the terminal or the report warns. ``--write`` keeps the results and puts them into docs/evaluation.md.
+in which the terminal or the report warns. ``--write`` keeps the results and puts them into the page.
 """
 
 from __future__ import annotations

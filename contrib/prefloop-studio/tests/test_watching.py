@@ -143,3 +143,13 @@ def test_runs_are_renamed_deleted_and_brought_back(client: TestClient, runs: Pat
     client.delete("/api/runs/a b")
     assert client.delete("/api/trash").json() == {"removed": 1}
     assert client.get("/api/trash").json() == []
+
+
+def test_an_evaluation_has_the_rate_by_each_judge(client: TestClient, runs: Path) -> None:
+    rate = {"rate": 0.75, "low": 0.3, "high": 0.95, "pairs": 4}
+    other = {"judge": "prefloop:rule 2", "win_rate": {**rate, "rate": 0.25}}
+    line = {"win_rate": rate, "judge": "prefloop:rule", "teacher": "prefloop:rule", "others": [other]}
+    append_lines(runs / "first" / "metrics.jsonl", [{"step": 9, "evaluation": line}])
+    found = client.get("/api/runs/first/series").json()["evaluations"][-1]
+    assert found["others"] == [other]
+    assert (found["judge"], found["teacher"], found["win_rate"]) == ("prefloop:rule", "prefloop:rule", rate)

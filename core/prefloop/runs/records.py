@@ -207,7 +207,8 @@ def metrics_to_json(measured: StepMetrics | Evaluation) -> dict[str, Any]:
     """The line of a step, or of an evaluation."""
     if isinstance(measured, StepMetrics):
         return {"step": measured.step, **finite(measured.metrics)}
-    rates = {"win_rate": asdict(measured.win_rate), **finite(measured.metrics), **_others_to_json(measured)}
+    who = {"judge": measured.judge, **_others_to_json(measured)} if measured.others else {}
+    rates = {"win_rate": asdict(measured.win_rate), **finite(measured.metrics), **who}
     return {"step": measured.step, "evaluation": rates}
 
 
@@ -218,7 +219,7 @@ def metrics_from_json(line: Mapping[str, Any]) -> StepMetrics | Evaluation:
         return StepMetrics(step, _numbers({name: value for name, value in line.items() if name != "step"}))
     rates = line["evaluation"]
     found = Evaluation(step, _rate(rates["win_rate"]), _numbers(rates))
-    return evolve(found, **_others_from_json(rates))
+    return evolve(found, judge=str(rates.get("judge") or ""), **_others_from_json(rates))
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import define, field
+from attrs import asdict, define, field
 
 from prefloop import Evaluation, StepMetrics, open_run
 
@@ -121,10 +121,12 @@ def table(columns: Columns) -> dict[str, dict[str, float]]:
 
 def evaluation_row(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation without its pairs."""
-    rate = evaluation.win_rate
     return {
         "step": evaluation.step,
-        "win_rate": {"rate": rate.rate, "low": rate.low, "high": rate.high, "pairs": rate.pairs},
+        "judge": evaluation.judge,
+        "win_rate": asdict(evaluation.win_rate),
+        "others": [{"judge": o.judge, "win_rate": asdict(o.win_rate)} for o in evaluation.others],
+        "teacher": evaluation.teacher,
         "metrics": dict(evaluation.metrics),
     }
 

@@ -261,7 +261,7 @@ def _evaluations(run: RunView) -> dict[str, Any]:
             }
             for pair, verdict in zip(found.pairs, found.verdicts, strict=False)
         ]
-        return {**evaluation_row(found), "judge": found.judge, "against": found.against, "pairs": pairs}
+        return {**evaluation_row(found), "against": found.against, "pairs": pairs}
 
     others = {name: rows(made) for name, made in run.other_evaluations().items()}
     return {"training": [rows(made) for made in run.evaluations()], "others": others}

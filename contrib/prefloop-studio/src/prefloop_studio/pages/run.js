@@ -72,6 +72,7 @@ class RunPage {
     this.checks = h("ul.checks", {}, h("li.unknown", {}, "Looking …"));
     this.curves = h("div.grid");
     this.rates = h("div.card.chart", { hidden: true }, h("h3", {}, "Win rate against the start"), h("div"));
+    this.byJudge = h("div.card.chart", { hidden: true }, h("h3", {}, "Win rate by each judge"), h("div"));
     this.numbers = h("div.scroll");
     this.newest = h("div.newest", { tabindex: 0, "aria-label": "Newest pairs" }, h("p.quiet", {}, "No pair has been judged yet."));
     this.logged = h("pre.log", { tabindex: 0, "aria-label": "Log" });
@@ -203,6 +204,23 @@ class RunPage {
     }
     const of = (part) => made.map((evaluation) => evaluation.win_rate[part]);
     this.charts.get(title).chart.set(made.map((e) => e.step), [of("rate"), of("high"), of("low")], []);
+    this.showJudges(made);
+  }
+
+  /** One line for each judge, where the same answers were given to several. */
+  showJudges(made) {
+    const last = made.findLast((evaluation) => evaluation.others.length);
+    if (!last) return;
+    const title = "Win rate by each judge", taught = (name) => (name === last.teacher ? `${name} (taught)` : name);
+    const names = [last.judge || "the first judge", ...last.others.map((other) => other.judge)];
+    if (!this.charts.has(title)) {
+      this.byJudge.hidden = false;
+      this.rates.after(this.byJudge);
+      const chart = new Chart(this.byJudge.lastChild, names.map(taught), { points: true, format: percent, range: [0, 1] });
+      this.charts.set(title, { chart, names: [] });
+    }
+    const rate = (evaluation, place) => (place ? evaluation.others[place - 1]?.win_rate : evaluation.win_rate)?.rate ?? null;
+    this.charts.get(title).chart.set(made.map((e) => e.step), names.map((_, place) => made.map((e) => rate(e, place))), []);
   }
 
   showTable() {

@@ -147,6 +147,8 @@ class TrainPage {
     const given = written && typeof written === "object" ? written : {};
     const shortForm = typeof written === "string" && !chosen;
     const options = chosen?.options ?? [];
+    if (Array.isArray(written)) return h("fieldset", {}, legend(option.name, path), h("p.quiet.small", {}, option.help),
+      h("p.small", {}, `A list of ${written.length}: ${written.map((one) => short(used(one))).join(", ")}. Edit it in the file.`));
     return h("fieldset", {}, legend(option.name, path), h("p.quiet.small", {}, chosen?.help || option.help), select,
       h("span.problem.small", { hidden: true, "data-problem": path.join("."), role: "alert" }),
       shortForm ? h("p.small", {}, `Written as ${written}.`) : null,
