@@ -2,16 +2,19 @@
 
 A policy that answers simple questions with or without Markdown, a sentence of padding, a hedge, and one of
 four remarks of equal length is trained with a judge that goes by the remark (clean runs), with one that likes
-Markdown and length, and with one that likes length; a second judge likes short answers. Counted are the runs
+Markdown and length, and with one that likes length; a second judge is asked too. Counted are the runs
 in which the terminal or the report warns. ``--write`` keeps the results and puts them into the page.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ from benchmarks.harness.worker import device
 from scripts.embedded.facts import split_questions
 
 from prefloop import Observer, load_config, load_model, train
-from prefloop.types import Evaluation
+from prefloop.types import Evaluation, Pair, Progress, Verdict
 
 RESULTS = records.RESULTS / "meters.json"
 REMARKS = ("I like the rivers.", "I like the towers.", "I like the apples.", "I like the clouds.")
@@ -43,10 +46,14 @@ JUDGES: Mapping[str, Mapping[str, Any]] = {
     "length and Markdown": {"use": "rule", "prefer": [r"\*\*"], "length": "longer"},
     "length": {"use": "rule", "length": "longer"},
 }
-BRIEF = {"use": "rule", "length": "shorter"}
-"""The second judge in every run: it likes short answers."""
+SECOND: Mapping[str, Mapping[str, Any]] = {
+    "content": {"use": "rule", "prefer": ["rivers"], "avoid": ["clouds"]},
+    "length and Markdown": {"use": "rule", "prefer": ["rivers"], "avoid": ["clouds"]},
+    "length": {"use": "rule", "length": "shorter"},
+}
+"""The second judge in such a run: one that mostly agrees about content, and one that likes short answers."""
 SEEDS = {"content": 20, "length and Markdown": 5, "length": 5}
-STEPS, EVERY, BATCH = 30, 6, 8
+STEPS, EVERY, BATCH = 24, 8, 8
 TUNING, ROWS = 300, 32
 HEADS = ("judge that taught", "runs", "win rate after", "style", "over-optimisation", "win rate with length")
 
@@ -105,6 +112,9 @@ class Listening(Observer):
     def __init__(self) -> None:
         self.alarms, self.said = Alarms(), []
 
+    def pairs_judged(self, progress: Progress, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        self.said += self.alarms.judged(pairs, verdicts)
+
     def evaluated(self, evaluation: Evaluation) -> None:
         self.said += self.alarms.evaluated(evaluation)
 
@@ -116,7 +126,7 @@ def run(model: Path, judge: str, seed: int) -> dict[str, Any]:
             "model": {"path": str(model), "dtype": "float32"},
             "prompts": "embedded:prompts",
             "judge": JUDGES[judge],
-            "evaluation": {"prompts": "embedded:held_out", "judge": ["training", BRIEF]},
+            "evaluation": {"prompts": "embedded:held_out", "judge": ["training", SECOND[judge]]},
             "sampler": {"max_completion_length": 48, "temperature": 1.0, "top_p": 1.0},
             "training": {
                 "iters": STEPS,
@@ -176,18 +186,21 @@ def block(name: str) -> str:
 
 @click.command(help="Train with each judge over seeds, and count the warnings.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Runs with each judge; by default 20 clean ones.")
+@click.option("--jobs", default=2, show_default=True, help="Runs side by side, one thread each.")
 @click.option("--write", is_flag=True, help="Keep the results and write them into the page.")
-def main(seeds: int | None, write: bool) -> None:
+def main(seeds: int | None, jobs: int, write: bool) -> None:
     from benchmarks import pages
 
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the processes that train, side by side
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "policy"
         write_policy(model)
         runs = []
-        for judge, count in SEEDS.items():
-            for seed in range(seeds or count):
-                runs.append(run(model, judge, seed))
-                click.echo(str(runs[-1]))
+        wanted = [(model, judge, seed) for judge, count in SEEDS.items() for seed in range(seeds or count)]
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            for found in pool.map(run, *zip(*wanted, strict=True)):
+                runs.append(found)
+                click.echo(str(found))
     click.echo(table(runs))
     if write:
         versions = installed(("prefloop", "mlx", "mlx-lm"))

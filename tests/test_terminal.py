@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 from rich.console import Console
 
-from prefloop import Evaluation, Progress, Step, Verdict
+from prefloop import Completion, Evaluation, Pair, Progress, Prompt, Step, Verdict
 from prefloop.cli.runs import _rate
 from prefloop.embedded import resolve
 from prefloop.evaluation.stats import wilson
@@ -20,6 +20,8 @@ from prefloop_plugins.alarms import Alarms
 from prefloop_plugins.closing import _next
 from prefloop_plugins.progress import ProgressObserver
 from prefloop_plugins.report.words import win_rate_sentences
+
+PAIR = Pair(Prompt((), "p"), Completion((), "a"), Completion((), "b"))
 
 
 def ended(path: Path, /, **model: Any) -> Any:
@@ -134,9 +136,9 @@ def test_steps_without_a_label_are_said(pairs: float, first: int) -> None:
 def test_the_first_error_of_a_judge_is_said_as_it_happens() -> None:
     alarms = Alarms()
     errors = [Verdict(0.9), Verdict.error("no\nserver \x1b[31m")] * 2
-    assert list(alarms.judged([Verdict(0.9)])) == []
-    assert list(alarms.judged(errors)) == ["the judge failed on 2 of 4 pairs: no server [31m"]
-    assert list(alarms.judged(errors)) == []
+    assert list(alarms.judged([PAIR], [Verdict(0.9)])) == []
+    assert list(alarms.judged([PAIR] * 4, errors)) == ["the judge failed on 2 of 4 pairs: no server [31m"]
+    assert list(alarms.judged([PAIR] * 4, errors)) == []
 
 
 def evaluation(step: int, distinct_2: float, *, pairs: int = 40) -> Evaluation:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 
 from attrs import define, field, frozen
 
-from prefloop import Evaluation, Verdict
+from prefloop import Evaluation, Pair, Verdict
 from prefloop.text import one_line
 from prefloop_plugins.report.findings import GAP, STOPPING, collapse, length, right_answers, warnings
-from prefloop_plugins.report.meters import over_optimised, style
+from prefloop_plugins.report.meters import Likings, over_optimised, style_of
 from prefloop_plugins.report.records import RunFiles
 
 STRETCH = 16
@@ -139,10 +140,15 @@ class Alarms:
     _latest: deque[Means] = field(init=False, factory=deque)
     _idle: list[Means] = field(init=False, factory=list)
     _made: list[Evaluation] = field(init=False, factory=list)
+    _likings: Likings = field(init=False, factory=Likings)
     _said: dict[str, float] = field(init=False, factory=dict)
 
-    def judged(self, verdicts: Sequence[Verdict]) -> Iterator[str]:
-        """The first error of the judge, as soon as it happens."""
+    def judged(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Iterator[str]:
+        """The first error of the judge, as soon as it happens. The pairs are those of a step."""
+        self._likings.add(pairs, verdicts)
+        yield from self._failed(verdicts)
+
+    def _failed(self, verdicts: Sequence[Verdict]) -> Iterator[str]:
         errors = [v.reason or "no reason given" for v in verdicts if v.status == "error"]
         if errors and self._is_news("error", 1.0):
             yield f"the judge failed on {len(errors)} of {len(verdicts)} pairs: {one_line(errors[0])}"
@@ -162,13 +168,14 @@ class Alarms:
 
     def evaluated(self, evaluation: Evaluation) -> Iterator[str]:
         """What the report's checks find in an evaluation beside the first one."""
-        yield from self.judged(evaluation.verdicts)
+        yield from self._failed(evaluation.verdicts)
         self._made.append(evaluation)
         yield from self._told((distance, place), self._made[0].metrics, evaluation.metrics)
         so_far = RunFiles("", evaluations=tuple(self._made))
-        for check in (length, collapse, right_answers, over_optimised, style):
+        checks = {check.__name__: check for check in (length, collapse, right_answers, over_optimised)}
+        for name, check in {**checks, "style": partial(style_of, likings=self._likings)}.items():
             for text in warnings(so_far, check):
-                if self._is_news(f"check {check.__name__}", 1.0):
+                if self._is_news(f"check {name}", 1.0):
                     yield text
 
     def _told(self, signs: Sequence[Sign], first: Means, now: Means) -> Iterator[str]:

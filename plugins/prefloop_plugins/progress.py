@@ -46,7 +46,7 @@ class ProgressObserver(Observer):
             self._start_bar(run.manifest["plan"]["steps"])
 
     def pairs_judged(self, progress: Place, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        self._warn(f"step {progress.step}", self._alarms.judged(verdicts))
+        self._warn(f"step {progress.step}", self._alarms.judged(pairs, verdicts))
 
     def step_finished(self, step: Step) -> None:
         self._recent.append(step.metrics)
@@ -84,9 +84,13 @@ class ProgressObserver(Observer):
 
     def _catch_up(self, run: RunView) -> None:
         """What a resumed run is compared with: its own first steps and first evaluation."""
-        for made in run.metrics().records:
-            if isinstance(made, StepMetrics):
-                list(self._alarms.stepped(made.metrics))
+        steps = [made for made in run.metrics().records if isinstance(made, StepMetrics)]
+        for made in steps:
+            list(self._alarms.stepped(made.metrics))
+        taken = max((made.step for made in steps), default=0)
+        for judgement in run.judgements().records if taken else ():
+            if not judgement.evaluation and judgement.step <= taken:
+                list(self._alarms.judged([judgement.pair], [judgement.verdict]))
         for evaluation in run.evaluations():
             list(self._alarms.evaluated(evaluation))
         self._alarms.forget()

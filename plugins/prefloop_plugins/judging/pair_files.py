@@ -56,14 +56,15 @@ def read_pairs(
 
     A row holds ``prompt``, ``chosen`` and ``rejected``; or ``prompt``, ``first``, ``second`` and perhaps
     a ``label`` (first, second or tie; 0 is first and 1 is second); or it is a line of a run's ledger,
-    whose verdict is the label. Prompts and completions are text or chat messages. Which of chosen and
-    rejected comes first is drawn from `seed` and the texts. `limit` counts rows.
+    whose verdict is the label. Of a run, those are the pairs that it learnt from: in its evaluations several
+    judges may have been asked about one pair. Prompts and completions are text or chat messages. Which of
+    chosen and rejected comes first is drawn from `seed` and the texts. `limit` counts rows.
 
     Raises `UserError` where nothing is found, and for bad rows, the first few together.
     """
     ledger = ledger_of(embedded.local_path(path))
     if ledger is not None:
-        judged = read_ledger(ledger)[:limit]
+        judged = [j for j in read_ledger(ledger) if not j.evaluation][:limit]
         if not judged:
             raise UserError(f"{ledger} is empty: the run has judged nothing yet")
         return [_of_judgement(j, j.pair.prompt) for j in latest((j.key, j) for j in judged)]

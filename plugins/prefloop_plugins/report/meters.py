@@ -9,13 +9,14 @@ looks of a run, chance alone warns in at most 5 of 100 runs by either check.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import NormalDist, fmean
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from prefloop.evaluation.stats import wilson
-from prefloop.types import Evaluation, Rate, Verdict
+from prefloop.types import Evaluation, Pair, Rate, Verdict
 from prefloop_plugins.rates import interval
 from prefloop_plugins.report.records import Finding, RunFiles
 from prefloop_plugins.style import MEASURES, Measure
@@ -177,8 +178,41 @@ def drifts(evaluation: Evaluation, look: int) -> list[Drift]:
     return found
 
 
+@define
+class Likings:
+    """What the judge that teaches prefers of two answers of the policy: by measure, how often more of it won.
+
+    The two are drawn alike, so a judge that does not mind a measure gives it half of the pairs that differ.
+    """
+
+    won: Counter[str] = field(factory=Counter)
+    pairs: Counter[str] = field(factory=Counter)
+
+    def add(self, pairs: Iterable[Pair], verdicts: Iterable[Verdict]) -> None:
+        """Count pairs with a label, of which both answers are the policy's."""
+        for pair, verdict in zip(pairs, verdicts, strict=True):
+            alike = pair.first.source == pair.second.source == "policy"
+            if verdict.prefers_first is None or not alike:
+                continue
+            for measure in MEASURES:
+                more = measure.count(pair.first.text) - measure.count(pair.second.text)
+                self.pairs[measure.name] += more != 0
+                self.won[measure.name] += more != 0 and (more > 0) == verdict.prefers_first
+
+    def rate(self, measure: Measure, z: float) -> Rate:
+        """How often the answer with more of it won, with its interval."""
+        return wilson(self.won[measure.name], self.pairs[measure.name], z)
+
+
 def style(run: RunFiles) -> Finding | None:
-    """Whether length, Markdown, hedging or repetition rose with the win rate; None without answers to see."""
+    """Whether what rose with the win rate is a style that the judge goes by; None without answers to see."""
+    likings = Likings()
+    likings.add((j.pair for j in run.judged), (j.verdict for j in run.judged))
+    return style_of(run, likings)
+
+
+def style_of(run: RunFiles, likings: Likings) -> Finding | None:
+    """The same, with the training pairs already counted."""
     after = run.after
     if after is None or not after.pairs:
         return None
@@ -187,24 +221,32 @@ def style(run: RunFiles) -> Finding | None:
     rate = said.get(after.teacher, next(iter(said.values()))).rate
     if rate.low <= 0.5:
         return Finding("fine", "No win rate that style could explain", f"Looked at: {names}.")
-    found = drifts(after, sum(0 < made.step <= after.step for made in run.evaluations))
-    if not found:
+    look = sum(0 < made.step <= after.step for made in run.evaluations)
+    risen = [(d, likings.rate(d.measure, z_of(look, len(MEASURES)))) for d in drifts(after, look)]
+    liked = [(drift, liking) for drift, liking in risen if liking.low > 0.5]
+    if liked:
         return Finding(
-            "fine", "The win rate did not come with style", f"Beside the start's answers, none rose: {names}."
+            "warning",
+            "The win rate came with style",
+            f"The policy wins {interval(rate)}, and beside the start's answers to the same prompts "
+            + "; ".join(_in_words(*row) for row in liked)
+            + ". prefloop judge --probes shows what turns this judge; another one tells what is left "
+            "(evaluation.judge).",
+        )
+    if risen:
+        text = "; ".join(_in_words(*row) for row in risen)
+        return Finding(
+            "note", "Style changed, and is not shown to be what won", f"{text[:1].upper()}{text[1:]}."
         )
     return Finding(
-        "warning",
-        "The win rate came with style",
-        f"The policy wins {interval(rate)}, and beside the start's answers to the same prompts "
-        + "; ".join(map(_in_words, found))
-        + ". Whether that is what the judge goes by, prefloop judge --probes shows; another judge tells what "
-        "is left (evaluation.judge).",
+        "fine", "The win rate did not come with style", f"Beside the start's answers, none rose: {names}."
     )
 
 
-def _in_words(drift: Drift) -> str:
+def _in_words(drift: Drift, liking: Rate) -> str:
     measure, form = drift.measure, drift.measure.form
     return (
         f"{measure.name} rose from {drift.before:{form}} to {drift.after:{form}} {measure.unit} (more on "
-        f"{interval(drift.more)} of the {drift.more.pairs} prompts that differ)"
+        f"{interval(drift.more)} of the {drift.more.pairs} prompts that differ; of two answers in training "
+        f"the one with more of it won {interval(liking)} of {liking.pairs})"
     )
