@@ -16,6 +16,8 @@ from prefloop.config.dump import dump_config
 from prefloop.evaluation.stats import win_rate
 from prefloop.runs.judges import judges_of
 from prefloop.runs.preparation import prepare
+from prefloop_plugins.closing import closing_words
+from prefloop_plugins.report import write_report
 from support.small_runs import SETTINGS, StopsAfter, lines, outcome, settings_for
 
 LONG, SHORT = {"use": "rule", "length": "longer"}, {"use": "rule", "length": "shorter"}
@@ -136,6 +138,24 @@ def test_eval_asks_the_same_judges_as_the_run(several: Path, tmp_path: Path) -> 
     alone = CliRunner().invoke(main, ["eval", str(path), "--judge", "rule", "--set", "judge.length=longer"])
     assert alone.exit_code == 0, alone.stderr
     assert "by prefloop:rule" not in alone.stdout
+
+
+def test_the_report_and_the_last_words_have_every_rate(several: Path, tmp_path: Path) -> None:
+    write_report([several], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Win rate by each judge, over steps" in page
+    assert "prefloop:rule 2 (taught)" in page
+    words = closing_words(open_run(several))
+    for other in evaluation_file(several, 7)["others"]:
+        assert f"By {other['judge']} it won {other['win_rate']['rate']:.0%}" in words
+
+
+def test_the_plan_counts_the_memory_of_every_judge(tmp_path: Path) -> None:
+    held = [
+        prepare(load_config(settings(tmp_path / "run", judges))).with_components().plan.memory.judge
+        for judges in (["training"], ["training", {"use": "llm", "model": "embedded:judge"}])
+    ]
+    assert held[0] < held[1]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,21 @@ import pytest
 
 from prefloop import Completion, Evaluation, Opinion, Pair, Prompt, Verdict
 from prefloop.evaluation.stats import wilson, win_rate
+from prefloop.runs.records import JudgeIdentity, Judgement
+from prefloop.types import Source
 from prefloop_plugins.alarms import Alarms
-from prefloop_plugins.report.meters import ALPHA, drifts, leaning, over_optimised, style, turned, z_of
+from prefloop_plugins.report.meters import (
+    ALPHA,
+    Likings,
+    drifts,
+    leaning,
+    over_optimised,
+    style,
+    turned,
+    z_of,
+)
 from prefloop_plugins.report.records import RunFiles
+from prefloop_plugins.style import BY_NAME
 
 PROMPTS = 64
 Text = Callable[[random.Random], str]
@@ -46,9 +58,40 @@ def run_of(rates: Sequence[tuple[float, float]], seed: int, ours: Text = plain) 
     return [evaluation(i, rng, *both, ours if i else plain) for i, both in enumerate(rates)]
 
 
-def alarms(made: Sequence[Evaluation]) -> list[str]:
+Judge = Callable[[str, str, random.Random], float]
+
+
+def coin(first: str, second: str, rng: random.Random) -> float:
+    return rng.choice((0.1, 0.9))
+
+
+def likes(name: str) -> Judge:
+    """A judge for which whichever answer has more of a measure wins, and a coin decides between equals."""
+    count = BY_NAME[name].count
+
+    def judge(first: str, second: str, rng: random.Random) -> float:
+        more = count(first) - count(second)
+        return coin(first, second, rng) if more == 0 else 0.9 if more > 0 else 0.1
+
+    return judge
+
+
+def trained(judge: Judge, ours: Text, seed: int = 0, pairs: int = 120) -> list[Judgement]:
+    """Training pairs, half of them as at the start, with what the judge said."""
+    rng = random.Random(1000 + seed)
+    found = []
+    for i in range(pairs):
+        texts = [rng.choice((ours, plain))(rng) for _ in range(2)]
+        pair = Pair(Prompt((), f"t{i}"), *(Completion((), text) for text in texts))
+        verdict = Verdict(judge(*texts, rng))
+        found.append(Judgement(i, pair, verdict, JudgeIdentity("own", "1", "x")))
+    return found
+
+
+def alarms(made: Sequence[Evaluation], judged: Sequence[Judgement] = ()) -> list[str]:
     listening = Alarms()
-    return [text for one in made for text in listening.evaluated(one)]
+    said = list(listening.judged([j.pair for j in judged], [j.verdict for j in judged]))
+    return said + [text for one in made for text in listening.evaluated(one)]
 
 
 RISING = [(0.5 + 0.05 * i, 0.5 + 0.03 * i) for i in range(9)]
@@ -76,7 +119,8 @@ def test_chance_leans_in_few_runs() -> None:
 
 
 def test_runs_in_which_nothing_is_wrong_warn_of_nothing() -> None:
-    warned = [text for seed in range(60) for text in alarms(run_of(RISING, seed))]
+    runs = ((run_of(RISING, seed), trained(coin, plain, seed)) for seed in range(60))
+    warned = [text for run in runs for text in alarms(*run)]
     assert len(warned) <= 3, warned  # 5 of 100 runs at most
 
 
@@ -146,14 +190,44 @@ def test_without_a_second_judge_there_is_no_such_check() -> None:
     ],
 )
 def test_style_that_rises_with_the_win_rate_is_said(more: Text, name: str) -> None:
-    made = run_of(RISING, 4, more)
+    made, judged = run_of(RISING, 4, more), trained(likes(name), more)
     assert name in [drift.measure.name for drift in drifts(made[-1], 8)]
-    (text,) = [text for text in alarms(made) if "came with style" in text]
-    finding = style(RunFiles("", evaluations=tuple(made)))
+    (text,) = [text for text in alarms(made, judged) if "came with style" in text]
+    finding = style(RunFiles("", evaluations=tuple(made), judged=tuple(judged)))
     assert finding is not None
     assert finding.level == "warning"
-    assert name in finding.text
+    assert f"{name} rose from" in finding.text
+    assert f"{name} rose from" in text
     assert "prefloop judge --probes" in text
+
+
+def test_style_that_drifts_under_a_judge_that_does_not_mind_it_is_a_note() -> None:
+    def more(rng: random.Random) -> str:
+        return f"**{plain(rng)}**\n- item"
+
+    for seed in range(20):
+        made, judged = run_of(RISING, seed, more), trained(coin, more, seed)
+        assert not [text for text in alarms(made, judged) if "came with style" in text]
+        finding = style(RunFiles("", evaluations=tuple(made), judged=tuple(judged)))
+        assert finding is not None
+        assert finding.level == "note"
+
+
+def test_likings_are_counted_over_pairs_of_the_policy_that_differ() -> None:
+    def pair(first: str, second: str, source: Source = "policy") -> Pair:
+        return Pair(Prompt((), "p"), Completion((), first, source=source), Completion((), second))
+
+    pairs = [
+        pair("a b", "a"),
+        pair("a", "a b"),
+        pair("a", "b"),
+        pair("a b", "a", "reference"),
+        pair("a b", "a"),
+    ]
+    likings = Likings()
+    likings.add(pairs, [Verdict(0.9), Verdict(0.9), Verdict(0.9), Verdict(0.9), Verdict.tie()])
+    assert likings.rate(BY_NAME["length"], 1.96) == wilson(1, 2, 1.96)
+    assert likings.rate(BY_NAME["Markdown"], 1.96).pairs == 0
 
 
 def test_style_without_a_win_rate_is_no_warning() -> None:
