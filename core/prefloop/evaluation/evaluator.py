@@ -72,10 +72,10 @@ class Evaluator:
     answer: str | None = None
     seed: int = 0
     judge_name: str = ""
-    others: Mapping[str, Judge] = Factory(dict)
     opponent: Opponent | None = None
     batch_size: int = 8
     tell: Tell = _say_nothing
+    others: Mapping[str, Judge] = Factory(dict)
     teacher: str = ""
 
     def __attrs_post_init__(self) -> None:
