@@ -17,7 +17,15 @@ from attrs import define, field, frozen
 
 from prefloop import Evaluation, Pair, Verdict
 from prefloop.text import one_line
-from prefloop_plugins.report.findings import GAP, STOPPING, collapse, length, right_answers, warnings
+from prefloop_plugins.report.findings import (
+    GAP,
+    STOPPING,
+    Check,
+    collapse,
+    length,
+    right_answers,
+    warnings,
+)
 from prefloop_plugins.report.meters import Likings, over_optimised, style_of
 from prefloop_plugins.report.records import RunFiles
 
@@ -172,8 +180,14 @@ class Alarms:
         self._made.append(evaluation)
         yield from self._told((distance, place), self._made[0].metrics, evaluation.metrics)
         so_far = RunFiles("", evaluations=tuple(self._made))
-        checks = {check.__name__: check for check in (length, collapse, right_answers, over_optimised)}
-        for name, check in {**checks, "style": partial(style_of, likings=self._likings)}.items():
+        checks: dict[str, Check] = {
+            "length": length,
+            "collapse": collapse,
+            "right answers": right_answers,
+            "over-optimised": over_optimised,
+            "style": partial(style_of, likings=self._likings),
+        }
+        for name, check in checks.items():
             for text in warnings(so_far, check):
                 if self._is_news(f"check {name}", 1.0):
                     yield text
