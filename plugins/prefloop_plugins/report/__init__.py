@@ -4,6 +4,7 @@
     measures    numbers from them
     words       sentences, tables, and how numbers are written
     findings    the validity checks: what keeps the numbers from meaning what they seem to
+    meters      those of them that ask other judges and the style of the answers
     charts, curves, svg    the charts, drawn by matplotlib, as a part of the page
     page        all of it put into the template, with everything escaped
 
