@@ -77,7 +77,7 @@ def judge(
         judges = [_load(config, overrides, "judge")]
         if against is not None:
             judges.append(_load(against, (), "--against"))
-        _check(judges, probes=probes, fit=fit)
+        _check(judges, found, probes=probes, fit=fit)
         asked = _kept(judges, ledger, pairs)
         judged = [_judge(judge, found) for judge in asked]
         probed = [_probe(*row, found) if probes else None for row in zip(asked, judged, strict=True)]
@@ -143,7 +143,9 @@ def _judge(judge: Judge, pairs: Sequence[LabelledPair]) -> Judged:
     return evolve(judged, known=sum(known[: len(judged.verdicts)]))
 
 
-def _check(judges: Sequence[tuple[Judge, Origin]], *, probes: bool, fit: bool) -> None:
+def _check(
+    judges: Sequence[tuple[Judge, Origin]], pairs: Sequence[LabelledPair], *, probes: bool, fit: bool
+) -> None:
     """Raises `UserError` before anything is asked that would be asked in vain."""
     if probes:
         from prefloop_plugins.judging.probes import check_probes
@@ -151,9 +153,9 @@ def _check(judges: Sequence[tuple[Judge, Origin]], *, probes: bool, fit: bool) -
         for judge, _ in judges:
             check_probes(judge)
     if fit:
-        from prefloop_plugins.judging.fit import options_of_judge
+        from prefloop_plugins.judging.fit import check_fit
 
-        options_of_judge(judges[0][0])
+        check_fit(judges[0][0], pairs)
 
 
 def _probe(judge: Judge, judged: Judged, pairs: Sequence[LabelledPair]) -> tuple[Probed, Judged] | None:

@@ -122,11 +122,7 @@ def fit(judge: Judge, pairs: Sequence[LabelledPair], judged: Judged) -> Fit:
     now = options_of_judge(judge)
     questions = questions_of(judge, now, pairs, judged)
     count, prompts = len(questions.label), len(set(questions.fold.tolist()))
-    if min(count, prompts) < FEWEST:
-        raise UserError(
-            f"--fit: takes at least {FEWEST} labels, and as many prompts, on which the judge gave a verdict, "
-            f"and there are {count} of {prompts}."
-        )
+    _check_labels(count, prompts)
     before = probabilities(questions, now)
     after = np.empty_like(before)
     for kept_out in folds(questions, FOLDS):
@@ -137,6 +133,21 @@ def fit(judge: Judge, pairs: Sequence[LabelledPair], judged: Judged) -> Fit:
     terms = chosen(questions, now) if gains[1].high < 0 else ()
     best = maximum(questions, terms, now) or now
     return Fit(count, prompts, {term: float(f"{best[term]:.3g}") for term in terms}, *gains)
+
+
+def check_fit(judge: Any, pairs: Sequence[LabelledPair]) -> None:
+    """Raises `UserError` where `fit` would, whatever the judge says."""
+    options_of_judge(judge)
+    labelled = [p.pair.prompt.text for p in pairs if p.label is not None]
+    _check_labels(len(labelled), len(set(labelled)))
+
+
+def _check_labels(labels: int, prompts: int) -> None:
+    if min(labels, prompts) < FEWEST:
+        raise UserError(
+            f"--fit: takes at least {FEWEST} labels, and as many prompts, on which the judge gives a verdict, "
+            f"and there are {labels} of {prompts}."
+        )
 
 
 def questions_of(judge: Any, now: Options, pairs: Sequence[LabelledPair], judged: Judged) -> Questions:
