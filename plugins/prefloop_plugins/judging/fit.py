@@ -145,7 +145,7 @@ def check_fit(judge: Any, pairs: Sequence[LabelledPair]) -> None:
 def _check_labels(labels: int, prompts: int) -> None:
     if min(labels, prompts) < FEWEST:
         raise UserError(
-            f"--fit: takes at least {FEWEST} labels, and as many prompts, on which the judge gives a verdict, "
+            f"--fit: takes at least {FEWEST} labels, of as many prompts, that the judge gives a verdict on, "
             f"and there are {labels} of {prompts}."
         )
 
