@@ -13,6 +13,8 @@ from pathlib import Path
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 """One file of pins for each tool."""
+COMPLETE = "requirements.txt"
+"""An environment that has this file is complete."""
 CACHE = Path(tempfile.gettempdir()) / "prefloop-benchmarks"
 """Where environments, models and finished runs are kept, unless a command is told otherwise."""
 
@@ -24,10 +26,9 @@ def interpreter(tool: str, cache: Path, *, as_here: Collection[str] = ()) -> str
     environment is named after all versions, so that other pins make another one.
     """
     pins = requirements(tool, as_here)
-    key = hashlib.sha256(f"{sys.version}\n{pins}".encode()).hexdigest()[:8]
-    place = cache / "environments" / f"{tool}-{key}"
+    place = _place(tool, cache, pins)
     python = place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    complete = place / "requirements.txt"
+    complete = place / COMPLETE
     if not complete.exists():
         print(f"Installing {tool} into {place}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
@@ -36,6 +37,16 @@ def interpreter(tool: str, cache: Path, *, as_here: Collection[str] = ()) -> str
         subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(wanted)], check=True)
         wanted.rename(complete)
     return str(python)
+
+
+def is_installed(tool: str, cache: Path, *, as_here: Collection[str] = ()) -> bool:
+    """Whether `interpreter` would find that environment, and install nothing."""
+    return (_place(tool, cache, requirements(tool, as_here)) / COMPLETE).exists()
+
+
+def _place(tool: str, cache: Path, pins: str) -> Path:
+    key = hashlib.sha256(f"{sys.version}\n{pins}".encode()).hexdigest()[:8]
+    return cache / "environments" / f"{tool}-{key}"
 
 
 def requirements(tool: str, as_here: Collection[str] = ()) -> str:

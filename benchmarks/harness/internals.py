@@ -21,6 +21,7 @@ HOME = {
     "did_you_mean": "prefloop.errors",
     "drifts": "prefloop_plugins.report.meters",
     "fence_for": "prefloop_plugins.questions",
+    "lay_out": "prefloop.scoring.scorer",
     "load_adapters": "prefloop.model.adapters",
     "load_prompts": "prefloop.prompts.loading",
     "findings": "prefloop_plugins.report",

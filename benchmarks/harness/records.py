@@ -19,11 +19,11 @@ UNKNOWN = "unknown"
 """What is shown where a result was kept without saying so."""
 
 
-def provenance(device: str, versions: Mapping[str, str]) -> Record:
+def provenance(device: str, versions: Mapping[str, str], chip: str | None = None) -> Record:
     """What a result that is kept now was measured with.
 
-    `device` is mlx's (``cpu`` or ``gpu``), as the worker reports it, and `versions` those of the
-    distributions that took part. The commit ends in ``-dirty`` where code differs from it; changed results
+    `device` is mlx's (``cpu`` or ``gpu``) and `chip` its name, as the worker reports them, and `versions` those
+    of the distributions that took part. The commit ends in ``-dirty`` where code differs from it; changed results
     and pages do not count.
     """
     now = datetime.datetime.now(datetime.UTC)
@@ -31,6 +31,8 @@ def provenance(device: str, versions: Mapping[str, str]) -> Record:
         "date": now.isoformat(timespec="minutes"),
         "commit": commit(),
         "device": device,
+        **({"chip": chip} if chip else {}),
+        "memory": f"{_memory() / 2**30:.0f} GiB",
         "machine": f"{platform.platform()}, {_processor()}, {os.cpu_count()} processors",
         "python": platform.python_version(),
         "blas": Path(BLAS).name if BLAS else None,
@@ -48,6 +50,11 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip()
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _processor() -> str:
@@ -112,8 +119,9 @@ def _key(settings: Record, seed: int) -> str:
 
 def origin(results: Collection[Record]) -> str:
     """A table of what results were measured with."""
-    names = ("machine", "device", "blas", "python", "versions", "commit", "date")
-    lines = [(name, values(results, name)) for name in names]
+    names = ("machine", "memory", "device", "chip", "blas", "python", "versions", "commit", "date")
+    kept = [name for name in names if any(name in one.get("provenance", {}) for one in results)]
+    lines = [(name, values(results, name)) for name in kept or names]
     return markdown(("measured with", ""), lines, numbers=False)
 
 

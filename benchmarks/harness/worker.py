@@ -26,6 +26,7 @@ def serve(run: Callable[[Record], Record], distributions: Iterable[str]) -> None
     found |= {
         "load_before": load,
         "device": device(),
+        "chip": chip(),
         "versions": {name: version(name) for name in distributions},
     }
     result.write_text(json.dumps(found), encoding="utf-8")
@@ -35,6 +36,13 @@ def device() -> str:
     """What this process computed on: mlx's device, or the CPU where mlx was not used."""
     mx = sys.modules.get("mlx.core")
     return mx.default_device().type.name if mx else "cpu"
+
+
+def chip() -> str | None:
+    """The name that mlx has for what it computes on."""
+    mx = sys.modules.get("mlx.core")
+    found: str | None = mx.device_info().get("device_name") if mx else None
+    return found
 
 
 def stand_in_for_metal() -> None:

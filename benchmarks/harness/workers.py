@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -28,12 +28,18 @@ class BenchmarkError(click.ClickException):
 
 
 def run_worker(
-    module: str, job: Record, *, python: str = "", checkout: Path = ROOT, share_blas: bool = True
+    module: str,
+    job: Record,
+    *,
+    python: str = "",
+    checkout: Path = ROOT,
+    share_blas: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Record:
     """Do `job` in a process of its own and return its result.
 
     `python` is the interpreter of another environment. Without it, the worker uses this environment and the
-    prefloop of `checkout`. Raises `BenchmarkError` where the process fails.
+    prefloop of `checkout`. `environment` has variables besides those of `variables`. Raises `BenchmarkError` where the process fails.
     """
     paths = () if python else [checkout / name for name in PACKAGES]
     with tempfile.TemporaryDirectory() as scratch:
@@ -42,7 +48,7 @@ def run_worker(
         done = subprocess.run(
             [python or sys.executable, "-m", module, str(given), str(found)],
             cwd=checkout,
-            env=variables(paths, share_blas=share_blas),
+            env=variables(paths, share_blas=share_blas) | dict(environment or {}),
             capture_output=True,
             text=True,
         )

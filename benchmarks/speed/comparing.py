@@ -1,8 +1,9 @@
-"""Runs a row: prefloop and another side take turns on the same work, each in fresh processes."""
+"""Runs a row: prefloop and other sides take turns on the same work, each in fresh processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import click
 from attrs import asdict, frozen
 from benchmarks.harness import environments, records
 from benchmarks.harness.workers import ROOT, run_worker
-from benchmarks.speed import pairing
+from benchmarks.speed import floor, pairing
 from benchmarks.speed.measuring import SAME, Result
-from benchmarks.speed.rows import Row
+from benchmarks.speed.rows import OTHERS, Row
 
 Side = Callable[[dict[str, Any]], Result]
-WARMUP = 1
+OWN = ("prefloop", "both", "rollout")
+"""prefloop's sides: with one judge order, with both, and with a pool of several steps."""
+HERE = (*SAME, "mlx-cpu")
+"""What other tools get in the version that is installed here."""
+MODULES = {"mlx-lm-lora": "benchmarks.speed.theirs", "TRL": "benchmarks.speed.trl_worker"}
 
 
 @frozen
@@ -27,6 +32,8 @@ class Bench:
     steps: int | None = None
     rounds: int | None = None
     """Instead of what the row has."""
+    others: Collection[str] = OTHERS
+    """The other tools that take part where a row has work for them; installed where they are missing."""
 
     def measure(self, row: Row) -> dict[str, Any]:
         """Let the sides take turns. prefloop goes first and says in which order it took the prompts."""
@@ -35,15 +42,16 @@ class Bench:
         models = self.models(row, judge_is_policy=row.kind == "memory")
         rounds, steps = self.rounds or row.rounds, self.steps or row.steps
         for seed in range(rounds):
-            work = row.job(seed, steps, warmup=0 if row.kind == "memory" else WARMUP)
-            job = {**work, **models}
+            job = {**row.job(seed, steps, row.warmup), **models}
             for name, side in sides.items():
                 found = side(job)
-                job["order"] = found["prompts"]
+                if name == "prefloop":
+                    job |= {"order": found["prompts"], "device": found["device"]}
                 results[name].append(found)
                 step = pairing.summary(found)["step_seconds"]
                 click.echo(f"{row.name} round {seed + 1}/{rounds} {name}: {step:.3f} s a step", err=True)
-        return report(row, results)
+        found = report(row, results)
+        return {**found, **self._floors(row, results)} if row.kind == "real" else found
 
     def _sides(self, row: Row) -> dict[str, Side]:
         if self.earlier:
@@ -52,13 +60,16 @@ class Bench:
         ours = _prefloop("fixed", share_blas=share_blas)
         if row.kind == "twice":
             return {"prefloop": ours, "again": ours}
-        python = environments.interpreter("mlx-lm-lora", self.cache, as_here=(*SAME, "mlx-cpu"))
-
-        def theirs(job: dict[str, Any]) -> Result:
-            return run_worker("benchmarks.speed.theirs", job, python=python, share_blas=share_blas)
-
-        both = {"both": _prefloop("both")} if row.kind == "same" else {}
-        return {"prefloop": ours, "mlx-lm-lora": theirs, **both}
+        sides = {"prefloop": ours}
+        for name in self.others:
+            if name not in row.missing():
+                python = interpreter(name, self.cache)
+                sides[name] = other_side(name, python, share_blas=share_blas)
+        if row.kind == "same":
+            sides["both"] = _prefloop("both")
+        if row.rollout > 1:
+            sides["rollout"] = _prefloop("fixed", rollout=row.rollout)
+        return sides
 
     def models(self, row: Row, *, judge_is_policy: bool) -> dict[str, str]:
         """The folders of a row's policy and judge, made where they are missing."""
@@ -74,13 +85,62 @@ class Bench:
         made = {"size": asdict(row.size), "judge": judge, "bits": bits}
         return {"folder": str(folder), "cache": str(self.cache), "pretrained": pretrained, **made}
 
+    def _floors(self, row: Row, results: dict[str, list[Result]]) -> dict[str, Any]:
+        """The machine's rates, and the least that each of prefloop's sides could take by them."""
+        rates = machine_rates()
+        pools = {"prefloop": 1, "rollout": row.rollout}
+        return {
+            "rates": rates,
+            "floors": {
+                name: floor.phases(row, results[name], rates, pool)
+                for name, pool in pools.items()
+                if name in results
+            },
+        }
 
-def _prefloop(orders: str, *, checkout: Path = ROOT, share_blas: bool = True) -> Side:
+
+@cache
+def machine_rates() -> dict[str, float]:
+    """What this machine can do, measured once in a command."""
+    return run_worker("benchmarks.speed.rates_worker", {})["rates"]
+
+
+def interpreter(name: str, cache: Path) -> str:
+    """The Python of another side, installed where it is missing."""
+    return environments.interpreter(name.lower(), cache, as_here=HERE)
+
+
+def is_installed(name: str, cache: Path) -> bool:
+    """Whether another side is there without installing anything."""
+    return environments.is_installed(name.lower(), cache, as_here=HERE)
+
+
+def _prefloop(orders: str, *, checkout: Path = ROOT, share_blas: bool = True, rollout: int = 1) -> Side:
     """prefloop as it is in `checkout`, measured by that checkout's own worker."""
 
     def side(job: dict[str, Any]) -> Result:
         given = {**job, "orders": orders}
+        if rollout > 1:
+            whole = rollout * -(-job["steps"] // rollout)
+            given |= {"steps": whole, "training": {"rollout": rollout}}
         return run_worker("benchmarks.speed.ours", given, checkout=checkout, share_blas=share_blas)
+
+    return side
+
+
+def other_side(name: str, python: str, *, share_blas: bool) -> Side:
+    """Another tool. PyTorch brings a BLAS of its own, whose threads here wait as those of the shared one do."""
+    torch = name == "TRL"
+    environment = {"OMP_WAIT_POLICY": "passive"} if torch else {}
+
+    def side(job: dict[str, Any]) -> Result:
+        return run_worker(
+            MODULES[name],
+            job,
+            python=python,
+            share_blas=share_blas and not torch,
+            environment=environment,
+        )
 
     return side
 
@@ -91,18 +151,22 @@ def report(row: Row, results: dict[str, list[Result]]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "row": row.as_json(),
         "sides": {name: pairing.middle(side) for name, side in results.items()},
-        "work": {what: ours[0][what][0] for what in ("sampled", "scored", "questions")},
+        "work": {
+            name: {what: side[0][what][0] for what in ("sampled", "scored", "questions")}
+            for name, side in results.items()
+        },
         "steps": {name: [result["step"] for result in side] for name, side in results.items()},
+        "missing": row.missing() if row.kind == "real" else {},
         "unequal": _unequal(row, results),
-        "provenance": records.provenance(ours[0]["device"], _versions(results)),
+        "provenance": records.provenance(ours[0]["device"], _versions(results), ours[0].get("chip")),
     }
-    other = next(name for name in results if name not in ("prefloop", "both"))
     if not found["unequal"]:
-        pairs = {"one order": "prefloop", "both orders": "both"}
         found["times"] = {
-            pair: pairing.compared(results[other], results[name])
-            for pair, name in pairs.items()
-            if name in results
+            other: {
+                own: pairing.compared(results[other], results[own]) for own in OWN if own in results
+            }
+            for other in results
+            if other not in OWN
         }
     return found
 
@@ -119,8 +183,8 @@ def _unequal(row: Row, results: dict[str, list[Result]]) -> list[str]:
             continue
         for ours, other in zip(results["prefloop"], side, strict=True):
             seen = _halved(other) if name == "both" else other
-            lines = pairing.unequal(row.as_json(), ours, seen, replies=row.kind != "memory")
-            found |= dict.fromkeys(lines)
+            lines = pairing.unequal(row.as_json(), ours, seen, replies=row.timed)
+            found |= dict.fromkeys(f"{name}: {line}" for line in lines)
     return list(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from statistics import fmean
 from typing import Any
 
 SAME = ("mlx", "mlx-lm", "transformers", "tokenizers", "numpy")
@@ -44,6 +45,11 @@ def memory(held_mb: float) -> dict[str, float | None]:
     return {"held_mb": held_mb, "peak_mb": mx.get_peak_memory() / 1e6, "rss_mb": _resident()}
 
 
+def process_memory() -> dict[str, float | None]:
+    """The same where nothing tells what is held but the process's size, which has the program in it."""
+    return {"held_mb": None, "peak_mb": None, "rss_mb": _resident()}
+
+
 def _resident() -> float | None:
     try:
         import resource
@@ -51,6 +57,13 @@ def _resident() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def shared(values: list[float], warmup: int, rollout: int) -> list[float]:
+    """What each step after the warm-up took, where the first of every `rollout` steps samples for all."""
+    first, timed = values[:warmup], values[warmup:]
+    whole = [timed[i : i + rollout] for i in range(0, len(timed), rollout)]
+    return [*first, *(fmean(own) for own in whole for _ in own)]
 
 
 def kept(job: dict[str, Any], **lists: list[Any]) -> dict[str, list[Any]]:

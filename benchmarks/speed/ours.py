@@ -6,6 +6,7 @@ this file, so its place and what it reads and writes stay as they are.
 
 from __future__ import annotations
 
+from os.path import commonprefix
 from typing import Any
 
 from benchmarks.harness import worker
@@ -18,25 +19,33 @@ def run(job: dict[str, Any]) -> measuring.Result:
 
     blas.use_fastest()  # before mlx is imported, as the command line does it; off where both sides share one
     import mlx.core as mx
+    from attrs import evolve
 
     loop = make_loop(job)
     mx.eval(loop.policy.model.parameters())
     held = measuring.held()
     watch = measuring.Stopwatch()
-    steps = []
+    steps: list[Any] = []
+    training, warm_up = loop.training, evolve(loop.training, rollout=1)
+    loop.training = warm_up if job["warmup"] else training
     for step in loop:
         watch.lap()
         steps.append(step)
-    question = question_counter(loop.policy.tokenizer, job)
+        if len(steps) >= job["warmup"]:
+            loop.training = training  # only whole rollouts are timed
+    questions = [asked(loop.policy.tokenizer, job, s.pairs) for s in steps]
+    orders = 2 if job["orders"] == "both" else 1
     return {
         **measuring.memory(held),
+        "kept_of_question": len(commonprefix([ids for step in questions for ids in step])),
         **measuring.kept(
             job,
-            step=watch.seconds,
-            processor=watch.processor,
+            step=measuring.shared(watch.seconds, job["warmup"], training.rollout),
+            processor=measuring.shared(watch.processor, job["warmup"], training.rollout),
+            prompted=[sum(len(p.prompt.tokens) for p in s.pairs) for s in steps],
             sampled=[sum(len(c.tokens) for p in s.pairs for c in (p.first, p.second)) for s in steps],
             scored=[round(_scored(s.metrics)) for s in steps],
-            questions=[sum(map(question, s.pairs)) for s in steps],
+            questions=[orders * sum(map(len, step)) for step in questions],
             **{phase: [s.metrics[f"seconds_{phase}"] for s in steps] for phase in measuring.PHASES},
         ),
         "prompts": [[p.prompt.text for p in s.pairs] for s in steps],
@@ -95,21 +104,17 @@ def _scored(metrics: Any) -> float:
     return both * float(metrics["labelled"])
 
 
-def question_counter(tokenizer: Any, job: dict[str, Any]) -> Any:
-    """Counts the tokens of the questions that a pair is judged by, from their public text."""
+def asked(tokenizer: Any, job: dict[str, Any], pairs: Any) -> list[list[int]]:
+    """The tokens of the questions that pairs are judged by, in one order, from their public text."""
     from benchmarks.harness.internals import fence_for, user_message
 
-    if job.get("rule"):
-        return lambda _: 0
-
-    def count(pair: Any) -> int:
+    found = []
+    for pair in () if job.get("rule") else pairs:
         texts = (pair.prompt.text, pair.first.text, pair.second.text)
         user = user_message(*texts, labels=words.LABELS, fence=fence_for(*texts))
         messages = [{"role": "system", "content": job["rubric"]}, {"role": "user", "content": user}]
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-        return len(ids) * (2 if job["orders"] == "both" else 1)
-
-    return count
+        found.append(list(tokenizer.apply_chat_template(messages, add_generation_prompt=True)))
+    return found
 
 
 if __name__ == "__main__":

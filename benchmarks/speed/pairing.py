@@ -26,7 +26,7 @@ def summary(result: Result) -> dict[str, float | None]:
         "processor_seconds": median(result["processor"]),
         "held_mb": result["held_mb"],
         "peak_mb": result["peak_mb"],
-        "working_mb": result["peak_mb"] - result["held_mb"],
+        "working_mb": None if result["peak_mb"] is None else result["peak_mb"] - result["held_mb"],
         "rss_mb": result["rss_mb"],
         "load_before": result["load_before"],
     }
@@ -56,7 +56,7 @@ def unequal(row: dict[str, Any], first: Result, second: Result, *, replies: bool
     found = []
     tokens = 2 * row["batch"] * row["completion"]
     alike = partial(isclose, rel_tol=row["tolerance"])
-    if first["prompts"] != second["prompts"]:
+    if first["prompts"] != second["prompts"][: len(first["prompts"])]:  # whole rollouts may be more steps
         found.append("the prompts or their order differ")
     for side, result in (("first", first), ("second", second)):
         for what in ("sampled", "scored"):
@@ -71,7 +71,8 @@ def unequal(row: dict[str, Any], first: Result, second: Result, *, replies: bool
     if first["trained"] != second["trained"]:
         found.append(f"trained: {first['trained']} parameters against {second['trained']}")
     for name in SAME:
-        versions = {result["versions"][name] for result in (first, second) if "versions" in result}
+        sides = (result.get("versions", {}) for result in (first, second))  # PyTorch's side has no mlx
+        versions = {side[name] for side in sides if name in side}
         if len(versions) > 1:
             found.append(f"{name} has different versions: {' and '.join(sorted(versions))}")
     return found

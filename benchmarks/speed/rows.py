@@ -68,10 +68,14 @@ SIZES = {
     "X": evolve(SMALL, vocabulary=151_936),
     "M": Size(1024, 7, 2048, 8, 4, 128, 32_768),
     "SmolLM2": Size(576, 30, 1536, 9, 3, 64, 49_152),
+    "Qwen3": Size(1024, 28, 3072, 16, 8, 128, 151_936),
 }
 """S has 5.8 M parameters, X its body and a vocabulary of 150 thousand (44 M), M 100 M parameters. Of SmolLM2,
-which is a pretrained Llama of 135 M parameters, here stands the shape.
+which is a pretrained Llama of 135 M parameters, here stands the shape. Qwen3 is as large as Qwen3-0.6B, with
+random weights.
 """
+OTHERS = ("mlx-lm-lora", "TRL")
+"""The sides beside prefloop's own."""
 
 
 @frozen
@@ -87,6 +91,10 @@ class Row:
     training: Training = "lora"
     steps: int = 3
     rounds: int = 3
+    warmup: int = 1
+    """Steps that are not timed. None where a step is so long that its start does not show."""
+    rollout: int = 1
+    """Above 1, prefloop also takes so many steps from one pool, as a side of its own."""
     size: Size = field(init=False)
 
     @size.default
@@ -108,10 +116,24 @@ class Row:
         """
         return 0.1 if self.kind == "real" else 0.0
 
+    @property
+    def timed(self) -> bool:
+        """Whether its time is compared, and not only its memory."""
+        return self.kind != "memory"
+
+    def missing(self) -> dict[str, str]:
+        """Why another side cannot take part, where it cannot."""
+        if self.kind not in ("real", "memory"):
+            return {"TRL": "has no part in rows of this kind"}
+        if self.rubric != "rule":
+            return {"TRL": "has no pairwise judge"}
+        return {"TRL": "reads no base that mlx has quantized"} if self.bits else {}
+
     def job(self, seed: int, steps: int, warmup: int) -> dict[str, Any]:
         """The work of one process: what either side needs to know but for its models."""
         return {
-            **self._texts(self.batch * (steps + warmup), seed),
+            # Enough for whole rollouts, so that every side draws its prompts in one order.
+            **self._texts(self.batch * (warmup + max(steps, self.rollout)), seed),
             "labels": words.LABELS,
             "rule": self.rubric == "rule",
             "pretrained": self.kind == "real",
@@ -127,9 +149,12 @@ class Row:
         if self.kind == "real":
             asked = {"rubric": english.RUBRIC, "question": english.QUESTION}
             return {"prompts": english.prompts(count, seed), **asked}
+        prompts = words.prompts(count, PROMPT_LENGTH, seed)
+        if self.rubric == "rule":  # nothing is asked
+            return {"prompts": prompts, "rubric": "", "question": ""}
         fixed = RUBRICS.get(self.rubric) or int(self.rubric)
         asked = {"rubric": words.rubric(fixed), "question": words.question_with_rubric(fixed)}
-        return {"prompts": words.prompts(count, PROMPT_LENGTH, seed), **asked}
+        return {"prompts": prompts, **asked}
 
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "tolerance": self.tolerance, **asdict(self)}
@@ -138,13 +163,42 @@ class Row:
 JUDGES: tuple[Judged, ...] = ("rule", "llm")
 
 
-def real(batch: int, judge: Judged, **others: Any) -> Row:
+def real(batch: int, judge: Judged, completion: int = 48, **others: Any) -> Row:
     """A row on the pretrained model, judged by a rule or by the model itself."""
     settings = {"steps": 2, "rounds": 2, **others}
-    return Row("SmolLM2", batch, 48, judge, "real", **settings)
+    return Row("SmolLM2", batch, completion, judge, "real", **settings)
 
 
-TABLE = (
+def long(batch: int, judge: Judged, completion: int = 48, **others: Any) -> Row:
+    """The same where a step takes a minute: one step in each of two rounds, without a warm-up."""
+    return real(batch, judge, completion, **{"steps": 1, "warmup": 0, **others})
+
+
+REAL = (
+    real(1, "rule", rollout=4, rounds=3),
+    real(4, "rule", rollout=4),
+    long(16, "rule"),
+    real(1, "rule", 256, steps=1, rollout=4),
+    long(4, "rule", 256),
+    real(1, "llm", rollout=4),
+    real(4, "llm"),
+    long(16, "llm"),
+    real(1, "rule", training="full"),
+    real(4, "rule", training="full", steps=1),
+    long(1, "rule", bits=4, rounds=1),
+)
+"""On the pretrained model: 45 to 60 minutes on two idle cores. Products with a quantized base are slow there."""
+MEMORY = tuple(
+    Row(model, batch, completion, rubric, "memory", bits, steps=1, rounds=1, warmup=0)
+    for model, batch, completion, rubric, bits in (
+        ("M", 4, 64, "short", None),
+        ("M", 1, 16, "64", 4),
+        ("Qwen3", 1, 48, "rule", None),
+        ("Qwen3", 4, 48, "rule", None),
+    )
+)
+"""Policy, reference and judge are one model, which is too random to judge."""
+SYNTHETIC = (
     Row("S", 4, 64, steps=5, rounds=4),
     Row("S", 4, 64, "long"),
     Row("S", 4, 256, steps=2),
@@ -153,23 +207,25 @@ TABLE = (
     Row("X", 4, 64, "long", steps=2, rounds=2),
     Row("S", 4, 64, kind="newcomer", steps=1, rounds=2),
     Row("S", 4, 64, kind="twice", steps=5, rounds=4),
-    Row("M", 4, 64, kind="memory", steps=1, rounds=1),
-    Row("M", 1, 16, "64", kind="memory", bits=4, steps=1, rounds=1),
-    *(real(batch, judge) for batch in (1, 4) for judge in JUDGES),
-    *(real(batch, "rule", training="full") for batch in (1, 4)),
-    real(1, "rule", bits=4, steps=1, rounds=1),
 )
-"""What is run where no rows are asked for.
-
-In the rows of kind `memory`, policy, reference and judge are one model. The quantized row is short: its
-products are slow on CPUs.
-"""
+"""On models with random weights, where both sides do the same work to the token."""
+TABLE = (*SYNTHETIC, *MEMORY, *REAL)
+"""What is run where no rows are asked for."""
 LARGE = (
-    *(real(16, judge, steps=1) for judge in JUDGES),
-    real(16, "rule", training="full", steps=1),
-    real(4, "rule", bits=4, steps=1, rounds=1),
+    long(16, "rule", 256),
+    long(16, "rule", training="full"),
+    long(4, "rule", bits=4, rounds=1),
 )
 """More rows on the pretrained model, which take long."""
+EVERY = (*TABLE, *LARGE)
+SHARED = (
+    real(1, "rule", rollout=4, rounds=1),
+    real(4, "rule", steps=1, rounds=1),
+    Row("S", 4, 64, steps=3, rounds=1),
+)
+"""What is measured for an issue: a few minutes on two cores."""
+GROUPS = {"real": REAL, "synthetic": SYNTHETIC, "memory": MEMORY, "large": LARGE}
+"""Rows that are asked for by one name."""
 
 
 def named(name: str) -> Row:
@@ -177,12 +233,12 @@ def named(name: str) -> Row:
 
     Raises `ValueError` where the name is none.
     """
-    for row in (*TABLE, *LARGE):
+    for row in EVERY:
         if row.name == name:
             return row
     found = re.fullmatch(r"([A-Z])-b(\d+)-c(\d+)-(short|long)(?:-(newcomer|twice))?", name)
     if not found or found[1] not in SIZES:
-        known = ", ".join(row.name for row in (*TABLE, *LARGE))
+        known = ", ".join(row.name for row in EVERY)
         raise ValueError(f"'{name}' is no row. Rows are called like X-b16-c256-long; the table has {known}")
     model, batch, completion, rubric = found.groups()[:4]
     kind: Any = found[5] or "same"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from benchmarks.harness import records
 from benchmarks.harness.pages import Cells, markdown
 from benchmarks.harness.statistics import geometric_mean
 from benchmarks.speed.pairing import MEMORY, PHASES
+from benchmarks.speed.rows import OTHERS
 
 RESULTS = records.RESULTS / "speed.json"
 Row = dict[str, Any]
@@ -19,62 +20,108 @@ def steps(results: Iterable[Row]) -> str:
     rows = [row for row in results if row["row"]["kind"] in ("same", "newcomer")]
     heads = ("row", "mlx-lm-lora, s", "prefloop, s", "times faster", "both orders, s", "times faster")
     heads += ("rounds, steps", "commit")
-    means = [_mean(rows, orders) for orders in ("one order", "both orders")]
+    means = [_mean(rows, own) for own in ("prefloop", "both")]
     mean = ("geometric mean of equal BLAS", "", "", means[0], "", means[1], "", "")
     return markdown(heads, [*map(_step_line, rows), mean]) if rows else ""
 
 
 def _step_line(row: Row) -> Cells:
-    rounds = row["steps"]["prefloop"]
     return (
         row["row"]["name"],
         _seconds(row, "mlx-lm-lora"),
         _seconds(row, "prefloop"),
-        _times(row, "one order", "step_seconds"),
+        _times(row, "mlx-lm-lora", "prefloop"),
         _seconds(row, "both"),
-        _times(row, "both orders", "step_seconds"),
-        f"{len(rounds)}, {len(rounds[0])}",
+        _times(row, "mlx-lm-lora", "both"),
+        _counts(row, "prefloop"),
         row["provenance"]["commit"],
     )
 
 
-def _mean(rows: Iterable[Row], orders: str) -> str:
+def _mean(rows: Iterable[Row], own: str) -> str:
     found = [
-        row["times"][orders]["step_seconds"]["median"]
+        row["times"]["mlx-lm-lora"][own]["step_seconds"]["median"]
         for row in rows
-        if row["row"]["kind"] == "same" and orders in row.get("times", {})
+        if row["row"]["kind"] == "same" and own in row.get("times", {}).get("mlx-lm-lora", {})
     ]
     return f"{geometric_mean(found):.2f}" if found else ""
 
 
 def real(results: Iterable[Row]) -> str:
-    """The pretrained model: what each side of each row took, mlx-lm-lora first."""
+    """The pretrained model: what a step of each side of each row took, and its memory."""
+    heads = ("row", "", "step, s", *(f"times {other}" for other in OTHERS))
+    heads += ("peak, MB", "rss, MB", "rounds, steps", "commit")
+    return markdown(heads, [_real_line(row, name) for row, name in _sides(results)])
+
+
+def _sides(results: Iterable[Row]) -> Iterator[tuple[Row, str]]:
+    """Every side of every row on the pretrained model, also those that cannot take part."""
+    for row in results:
+        if row["row"]["kind"] == "real":
+            for name in (*OTHERS, "prefloop", "rollout"):
+                if name in row["sides"] or name in row["missing"]:
+                    yield row, name
+
+
+def _real_line(row: Row, name: str) -> Cells:
+    if name not in row["sides"]:
+        return (row["row"]["name"], name, "cannot", *[""] * (len(OTHERS) + 4))
+    own, side = name not in OTHERS, row["sides"][name]
+    steps = [seconds for found in row["steps"][name] for seconds in found]
+    return (
+        row["row"]["name"],
+        _shown(row, name),
+        f"{side['step_seconds']:.2f} ({min(steps):.2f} to {max(steps):.2f})",
+        *(_times(row, other, name) if own else "" for other in OTHERS),
+        *("" if side[what] is None else f"{side[what]:.0f}" for what in ("peak_mb", "rss_mb")),
+        _counts(row, name),
+        row["provenance"]["commit"],
+    )
+
+
+def _shown(row: Row, name: str) -> str:
+    return f"prefloop, rollout {row['row']['rollout']}" if name == "rollout" else name
+
+
+def _counts(row: Row, name: str) -> str:
+    rounds = row["steps"][name]
+    return f"{len(rounds)}, {len(rounds[0])}"
+
+
+def work(results: Iterable[Row]) -> str:
+    """The pretrained model: where the time of a step goes, and how far prefloop is from its floor."""
     seconds = [f"{phase.removesuffix('_seconds')}, s" for phase in PHASES]
-    memory = ["tokens sampled a second", "peak, MB", "rss, MB"]
-    heads = ["row", "", "step, s", "times faster", *seconds, *memory, "rounds, steps", "commit"]
-    lines = [
-        _side_line(row, name)
-        for row in results
-        if row["row"]["kind"] == "real"
-        for name in ("mlx-lm-lora", "prefloop")
-    ]
+    heads = ("row", "", *seconds, "tokens sampled a second", "GFLOP/s", "times the floor")
+    lines = [_work_line(row, name) for row, name in _sides(results) if name in row["sides"]]
     return markdown(heads, lines)
 
 
-def _side_line(row: Row, name: str) -> Cells:
-    side, rounds = row["sides"][name], row["steps"][name]
+def _work_line(row: Row, name: str) -> Cells:
+    side, floors = row["sides"][name], row.get("floors", {}).get(name, {})
+    total = {what: sum(floor[what] for floor in floors.values()) for what in ("gigaflop", "seconds")}
+    step = side["step_seconds"]
     return (
         row["row"]["name"],
-        name,
-        f"{side['step_seconds']:.2f}",
-        _times(row, "one order", "step_seconds") if name == "prefloop" else "",
-        *(f"{side[phase]:.2f}" for phase in PHASES),
-        f"{row['work']['sampled'] / side['sampling_seconds']:.0f}",
-        f"{side['peak_mb']:.0f}",
-        "" if side["rss_mb"] is None else f"{side['rss_mb']:.0f}",
-        f"{len(rounds)}, {len(rounds[0])}",
-        row["provenance"]["commit"],
+        _shown(row, name),
+        *(_phase(side[phase], floors.get(phase.removesuffix("_seconds"))) for phase in PHASES),
+        f"{row['work'][name]['sampled'] / side['sampling_seconds']:.0f}",
+        *((f"{total['gigaflop'] / step:.0f}", f"{step / total['seconds']:.1f}") if floors else ("", "")),
     )
+
+
+def _phase(seconds: float, floor: Row | None) -> str:
+    """Seconds, and in brackets how many times the floor they are."""
+    return f"{seconds:.2f}" + (f" ({seconds / floor['seconds']:.1f})" if floor and floor["seconds"] else "")
+
+
+def rates(results: Iterable[Row]) -> str:
+    """What the floors were reckoned with, in words; the slowest and the fastest of the rows."""
+    found = [row["rates"] for row in results if "rates" in row]
+    if not found:
+        return ""
+    ends = {name: [end(one[name] for one in found) for end in (min, max)] for name in found[0]}
+    (low, high), (slow, fast) = ends["gigaflops"], ends["gigabytes"]
+    return f"{low:.0f} to {high:.0f} GFLOP/s and {slow:.0f} to {fast:.0f} GB/s"
 
 
 def noise(results: Iterable[Row]) -> str:
@@ -85,7 +132,7 @@ def noise(results: Iterable[Row]) -> str:
             row["row"]["name"],
             _seconds(row, "prefloop"),
             _seconds(row, "again"),
-            _times(row, "one order", "step_seconds"),
+            _times(row, "again", "prefloop"),
         )
         for row in rows
     ]
@@ -104,10 +151,10 @@ def phases(results: Iterable[Row]) -> str:
 
 
 def memory(results: Iterable[Row]) -> str:
-    """Megabytes of mlx-lm-lora and of prefloop with one judge order, a line for each row."""
-    heads = ("row", *(name.removesuffix("_mb") for name in MEMORY))
+    """Megabytes of mlx-lm-lora and of prefloop with one judge order, and TRL's process, a line for each row."""
+    heads = ("row", *(name.removesuffix("_mb") for name in MEMORY), "TRL's rss")
     lines = [
-        (row["row"]["name"], *(_megabytes(row["sides"], name) for name in MEMORY))
+        (row["row"]["name"], *(_megabytes(row["sides"], name) for name in MEMORY), _torch(row["sides"]))
         for row in results
         if "mlx-lm-lora" in row["sides"] and row["row"]["kind"] != "real"
     ]
@@ -119,6 +166,11 @@ def _megabytes(sides: dict[str, Row], name: str) -> str:
     return "" if None in values else " / ".join(f"{value:.0f}" for value in values)
 
 
+def _torch(sides: dict[str, Row]) -> str:
+    size = sides.get("TRL", {}).get("rss_mb")
+    return "" if size is None else f"{size:.0f}"
+
+
 def against_version(results: Iterable[Row], version: str) -> str:
     """prefloop against an earlier commit of itself, both judge orders."""
     heads = ("row", f"{version}, s", "now, s", f"{version} / now", "peak MB", f"peak, {version} / now")
@@ -127,9 +179,9 @@ def against_version(results: Iterable[Row], version: str) -> str:
             row["row"]["name"],
             _seconds(row, "earlier"),
             _seconds(row, "prefloop"),
-            _times(row, "one order", "step_seconds"),
+            _times(row, "earlier", "prefloop"),
             " / ".join(f"{row['sides'][side]['peak_mb']:.0f}" for side in ("earlier", "prefloop")),
-            _times(row, "one order", "peak_mb"),
+            _times(row, "earlier", "prefloop", "peak_mb"),
         )
         for row in results
     ]
@@ -140,13 +192,12 @@ def _seconds(row: Row, side: str) -> str:
     return f"{row['sides'][side]['step_seconds']:.3f}" if side in row["sides"] else ""
 
 
-def _times(row: Row, orders: str, what: str) -> str:
+def _times(row: Row, other: str, own: str, what: str = "step_seconds") -> str:
+    """How many times less prefloop's side `own` takes than `other`, with the range over the rounds."""
     if "times" not in row:
         return "unequal work"
-    if orders not in row["times"]:
-        return ""
-    found = row["times"][orders][what]
-    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+    found = row["times"].get(other, {}).get(own, {}).get(what)
+    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})" if found else ""
 
 
 def _origin(*, pretrained: bool) -> Callable[[Iterable[Row]], str]:
@@ -159,6 +210,8 @@ def _origin(*, pretrained: bool) -> Callable[[Iterable[Row]], str]:
 
 TABLES: dict[str, Callable[[Iterable[Row]], str]] = {
     "real": real,
+    "work": work,
+    "rates": rates,
     "real origin": _origin(pretrained=True),
     "steps": steps,
     "noise": noise,

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import getpass
+import json
+import platform
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from attrs import evolve
 from benchmarks import memory_plan
 from benchmarks.harness import records
 from benchmarks.harness.internals import fence_for, user_message
 from benchmarks.speed import (
     comparing,
     english,
+    floor,
     measuring,
     models,
     ours,
     pairing,
     plan_worker,
+    rates_worker,
     rows,
+    sharing,
     tables,
     words,
 )
@@ -81,12 +89,126 @@ def test_equal_work_is_compared(result: measuring.Result) -> None:
     sides = {"prefloop": [result], "mlx-lm-lora": [slower], "both": [both]}
     found = comparing.report(ROW, sides)
     assert found["unequal"] == []
-    for orders in ("one order", "both orders"):
-        assert found["times"][orders]["step_seconds"]["median"] == pytest.approx(3)
-        assert found["times"][orders]["peak_mb"]["median"] == pytest.approx(2)
+    for own in ("prefloop", "both"):
+        assert found["times"]["mlx-lm-lora"][own]["step_seconds"]["median"] == pytest.approx(3)
+        assert found["times"]["mlx-lm-lora"][own]["peak_mb"]["median"] == pytest.approx(2)
     assert tables.steps([found]).count("3.00 (3.00 to 3.00)") == 2
     held, peak = (round(result[name]) for name in ("held_mb", "peak_mb"))
     assert f"| {held} / {held} | {round(2 * result['peak_mb'])} / {peak} |" in tables.memory([found])
+
+
+def test_a_rollout_is_timed_as_a_whole(folders: dict[str, str]) -> None:
+    job = {**ROW.job(0, 4, 1), **folders, "orders": "fixed", "training": {"rollout": 2}}
+    found = ours.run(job)
+    first, second, third, fourth = found["step"]
+    assert first == second and third == fourth and second != third
+    assert found["sampling"][0] == found["sampling"][1] < first
+    assert found["sampled"] == [20] * 4
+    alone = ours.run({**ROW.job(0, 4, 1), **folders, "orders": "fixed"})
+    assert len(set(alone["step"])) == 4 and alone["prompts"] == found["prompts"]
+
+
+def test_each_step_of_a_rollout_gets_an_equal_share() -> None:
+    assert measuring.shared([9.0, 5.0, 1.0, 6.0, 2.0, 7.0], warmup=1, rollout=2) == [9, 3, 3, 4, 4, 7]
+    assert measuring.shared([9.0, 5.0], warmup=1, rollout=1) == [9, 5]
+
+
+@pytest.fixture(scope="module")
+def real_row(result: measuring.Result) -> dict[str, Any]:
+    """What a row on the pretrained model comes to, with the figures of the tiny one and TRL's twice as large."""
+    theirs = {name: value for name, value in result.items() if name != "versions"}
+    theirs |= {"step": [2 * s for s in result["step"]], "held_mb": None, "peak_mb": None, "rss_mb": 1e9}
+    theirs["versions"] = {"torch": "1", "numpy": "1"}
+    longer = {name: 2 * value if isinstance(value, list) else value for name, value in result.items()}
+    row = evolve(ROW, kind="real", rubric="rule", rollout=4)
+    sides = {"prefloop": [result], "TRL": [theirs], "rollout": [longer]}
+    found = comparing.report(row, sides)
+    rates = {"gigaflops": 100.0, "gigabytes": 10.0}
+    floors = {name: floor.phases(row, sides[name], rates) for name in ("prefloop", "rollout")}
+    return {**found, "rates": rates, "floors": floors}
+
+
+def test_a_real_row_shows_every_side(real_row: dict[str, Any]) -> None:
+    assert real_row["unequal"] == []
+    shown = tables.real([real_row])
+    trl, own, rollout = shown.splitlines()[2:]
+    assert "| TRL |" in trl and "2.00 (2.00 to 2.00)" in own and "| 1000000000 |" in trl
+    assert "prefloop, rollout 4" in rollout and "2.00 (2.00 to 2.00)" in rollout
+    step, floors = real_row["sides"]["prefloop"]["step_seconds"], real_row["floors"]["prefloop"]
+    times = step / sum(phase["seconds"] for phase in floors.values())
+    own = tables.work([real_row]).splitlines()[3]
+    assert own.endswith(f"| {times:.1f} |") and own.count("(") == 2, "the rule's judging has no floor"
+    assert tables.rates([real_row]) == "100 to 100 GFLOP/s and 10 to 10 GB/s"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (rows.real(1, "llm"), "pairwise judge"),
+        (rows.real(1, "rule", bits=4), "quantized"),
+        (ROW, "kind"),
+        (rows.real(1, "rule"), None),
+    ],
+)
+def test_what_trl_cannot_do_is_said(row: rows.Row, said: str | None, real_row: dict[str, Any]) -> None:
+    missing = row.missing()
+    assert said is None and not missing or said is not None and said in missing["TRL"]
+    if missing and row.kind == "real":
+        sides = {name: side for name, side in real_row["sides"].items() if name != "TRL"}
+        shown = tables.real([{**real_row, "sides": sides, "missing": missing}])
+        assert "| TRL | cannot |" in shown
+
+
+def test_a_shared_block_has_every_side_and_nothing_private(real_row: dict[str, Any]) -> None:
+    missing = {"mlx-lm-lora": "it is not installed"}
+    text = sharing.block([real_row], missing)
+    assert text.startswith("<details>") and text.endswith("</details>")
+    assert "| TRL |" in text and "prefloop, rollout 4" in text and "GiB" in text
+    assert "- mlx-lm-lora: not measured, it is not installed" in text
+    found = json.loads(text.split("```json\n")[1].split("\n```")[0])
+    assert found == json.loads(json.dumps([real_row]))
+    for private in (platform.node(), str(Path.home()), str(records.RESULTS), getpass.getuser(), "/tmp"):
+        assert not re.search(rf"(?<![a-z]){re.escape(private)}(?![a-z])", text), private
+
+
+def test_nothing_is_shared_where_nothing_was_measured() -> None:
+    text = sharing.block([], {"SmolLM2-b1-c48-rule": "it failed"})
+    assert "- SmolLM2-b1-c48-rule: not measured, it failed" in text
+
+
+def test_the_floor_of_a_hand_worked_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One prompt of 3 tokens, two completions of 2, one layer of 112 weights and a head of 40."""
+    size = rows.Size(4, 1, 4, 1, 1, 4, 10)
+    assert (size.body, size.head) == (112, 40)
+    monkeypatch.setitem(rows.SIZES, "tiny", size)
+    row = rows.Row("tiny", 1, 2, "80")
+    result = {"prompted": [3], "questions": [9], "kept_of_question": 5}
+    fast = {"gigaflops": 1.0, "gigabytes": 1e9}
+    found = floor.phases(row, [result], fast)
+    attention = 4 * 4  # operations for each position that a token looks at
+    reading = 2 * 3 * 112 + attention * 4.5
+    decoding = 2 * (2 * 2 * (112 + 40)) + attention * (2 * 3 + 2 * 4)
+    assert found["sampling"]["gigaflop"] == pytest.approx((reading + decoding) / 1e9)
+    asked = 2 * (4 * 112 + 40) + attention * 4 * (5 + 2)
+    assert found["judging"]["gigaflop"] == pytest.approx(asked / 1e9)
+    once = 2 * ((3 + 4) * 112 + 4 * 40) + attention * (4.5 + 4 * (3 + 1))
+    assert found["scoring"]["gigaflop"] == pytest.approx(3 * once / 1e9)
+    for phase in found.values():
+        assert phase["seconds"] == pytest.approx(phase["gigaflop"]), "at one GFLOP/s"
+    slow = floor.phases(row, [result], {"gigaflops": 1e9, "gigabytes": 1.0})
+    assert slow["sampling"]["seconds"] == pytest.approx(4 * (112 + 2 * 152) / 1e9)
+    pooled = floor.phases(row, [result], {"gigaflops": 1e9, "gigabytes": 1.0}, pool=4)
+    assert pooled["sampling"]["seconds"] == pytest.approx(slow["sampling"]["seconds"] / 4)
+    assert pooled["sampling"]["gigaflop"] == pytest.approx(found["sampling"]["gigaflop"])
+    whole = floor.phases(evolve(row, training="full"), [result], fast)
+    assert whole["scoring"]["gigaflop"] == pytest.approx(4 * once / 1e9)
+    quantized = floor.phases(evolve(row, bits=4), [result], {"gigaflops": 1e9, "gigabytes": 1.0})
+    assert quantized["sampling"]["seconds"] == pytest.approx(0.625 / 4 * slow["sampling"]["seconds"])
+
+
+def test_the_rates_of_this_machine_are_rates() -> None:
+    found = rates_worker.run({})["rates"]
+    assert found["gigaflops"] > 0.1 and found["gigabytes"] > 0.1
 
 
 def test_an_earlier_commit_is_compared_without_versions_of_its_own(result: measuring.Result) -> None:
@@ -154,8 +276,10 @@ def test_models_have_the_parameters_that_are_counted(folders: dict[str, str]) ->
 
 
 def test_rows_by_name() -> None:
-    for row in rows.TABLE:
+    for row in rows.EVERY:
         assert rows.named(row.name) == row
+    names = [row.name for row in rows.EVERY]
+    assert len(set(names)) == len(names) and {row.name for row in rows.SHARED} <= set(names)
     assert rows.named("X-b16-c256-long").size.vocabulary == 151_936
     for name in ("S-b4", "Z-b4-c64-short", "S-b4-c64-medium"):
         with pytest.raises(ValueError, match=name):
