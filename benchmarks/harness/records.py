@@ -22,9 +22,9 @@ UNKNOWN = "unknown"
 def provenance(device: str, versions: Mapping[str, str], chip: str | None = None) -> Record:
     """What a result that is kept now was measured with.
 
-    `device` is mlx's (``cpu`` or ``gpu``) and `chip` its name, as the worker reports them, and `versions` those
-    of the distributions that took part. The commit ends in ``-dirty`` where code differs from it; changed results
-    and pages do not count.
+    `device` is mlx's (``cpu`` or ``gpu``) and `chip` its name, as the worker reports them, and `versions`
+    those of the distributions that took part. The commit ends in ``-dirty`` where code differs from it;
+    changed results and pages do not count.
     """
     now = datetime.datetime.now(datetime.UTC)
     return {

@@ -39,7 +39,8 @@ def run_worker(
     """Do `job` in a process of its own and return its result.
 
     `python` is the interpreter of another environment. Without it, the worker uses this environment and the
-    prefloop of `checkout`. `environment` has variables besides those of `variables`. Raises `BenchmarkError` where the process fails.
+    prefloop of `checkout`. `environment` has variables besides those of `variables`. Raises `BenchmarkError`
+    where the process fails.
     """
     paths = () if python else [checkout / name for name in PACKAGES]
     with tempfile.TemporaryDirectory() as scratch:

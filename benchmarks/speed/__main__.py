@@ -17,7 +17,7 @@ from benchmarks.speed.rows import EVERY, GROUPS, OTHERS, SHARED, TABLE, Row, nam
 
 
 @click.command(help="Measure a step of prefloop beside other tools, or beside an earlier commit of its own.")
-@click.option("--rows", "names", help=f"Rows, or {', '.join(GROUPS)}, with commas between; the table by default.")
+@click.option("--rows", "names", help=f"Rows, or {', '.join(GROUPS)}, with commas; the table by default.")
 @click.option("--others", help=f"Other tools that take part, or none; {', '.join(OTHERS)} by default.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each row, instead of its own number.")
 @click.option("--steps", type=click.IntRange(1), help="Steps that each process is timed for.")

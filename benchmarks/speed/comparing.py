@@ -129,7 +129,7 @@ def _prefloop(orders: str, *, checkout: Path = ROOT, share_blas: bool = True, ro
 
 
 def other_side(name: str, python: str, *, share_blas: bool) -> Side:
-    """Another tool. PyTorch brings a BLAS of its own, whose threads here wait as those of the shared one do."""
+    """Another tool. PyTorch brings a BLAS of its own; its threads wait as those of the shared one do."""
     torch = name == "TRL"
     environment = {"OMP_WAIT_POLICY": "passive"} if torch else {}
 
@@ -162,9 +162,7 @@ def report(row: Row, results: dict[str, list[Result]]) -> dict[str, Any]:
     }
     if not found["unequal"]:
         found["times"] = {
-            other: {
-                own: pairing.compared(results[other], results[own]) for own in OWN if own in results
-            }
+            other: {own: pairing.compared(results[other], results[own]) for own in OWN if own in results}
             for other in results
             if other not in OWN
         }

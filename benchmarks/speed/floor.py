@@ -1,11 +1,11 @@
 """The least that a step's arithmetic takes on a machine.
 
-Counted are the products of matrices and the bytes of weights that they read, for work that spares what can be
-spared: each prompt passes the policy once, what all of a judge's questions begin with is kept, and only
-completions and answers reach the output head. A product of ``[m, k]`` and ``[k, n]`` is ``2 m k n`` operations.
-Adapters, norms, softmax and the optimizer are left out. A pass takes as long as its operations at the
-machine's rate of products or as the reading of its weights, whichever is longer (the roofline model of
-Williams, Waterman and Patterson, 2009).
+Counted are the products of matrices and the bytes of weights that they read, for work that spares what can
+be spared: each prompt passes the policy once, what all of a judge's questions begin with is kept, and only
+completions and answers reach the output head. A product of ``[m, k]`` and ``[k, n]`` is ``2 m k n``
+operations. Adapters, norms, softmax and the optimizer are left out. A pass takes as long as its operations
+at the machine's rate of products or as the reading of its weights, whichever is longer (the roofline model
+of Williams, Waterman and Patterson, 2009).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Model:
 def phases(
     row: Row, results: Iterable[Result], rates: Mapping[str, float], pool: int = 1
 ) -> dict[str, dict[str, float]]:
-    """`gigaflop` and `seconds` of each phase of a step, where the prompts of `pool` steps are sampled at once.
+    """`gigaflop` and `seconds` of each phase of a step, where prompts of `pool` steps are sampled at once.
 
     Raises `KeyError` where a result does not tell the tokens of its prompts and questions.
     """

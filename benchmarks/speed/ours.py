@@ -6,7 +6,8 @@ this file, so its place and what it reads and writes stay as they are.
 
 from __future__ import annotations
 
-from os.path import commonprefix
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from benchmarks.harness import worker
@@ -37,7 +38,7 @@ def run(job: dict[str, Any]) -> measuring.Result:
     orders = 2 if job["orders"] == "both" else 1
     return {
         **measuring.memory(held),
-        "kept_of_question": len(commonprefix([ids for step in questions for ids in step])),
+        "kept_of_question": common([ids for step in questions for ids in step]),
         **measuring.kept(
             job,
             step=measuring.shared(watch.seconds, job["warmup"], training.rollout),
@@ -115,6 +116,14 @@ def asked(tokenizer: Any, job: dict[str, Any], pairs: Any) -> list[list[int]]:
         messages = [{"role": "system", "content": job["rubric"]}, {"role": "user", "content": user}]
         found.append(list(tokenizer.apply_chat_template(messages, add_generation_prompt=True)))
     return found
+
+
+def common(rows: Sequence[list[int]]) -> int:
+    """How many tokens all rows begin with."""
+    if not rows:
+        return 0
+    ends = zip(min(rows), max(rows), strict=False)  # those that differ first
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
 
 
 if __name__ == "__main__":

@@ -170,24 +170,23 @@ def real(batch: int, judge: Judged, completion: int = 48, **others: Any) -> Row:
 
 
 def long(batch: int, judge: Judged, completion: int = 48, **others: Any) -> Row:
-    """The same where a step takes a minute: one step in each of two rounds, without a warm-up."""
+    """The same where a step takes long: one step in each of two rounds, without a warm-up."""
     return real(batch, judge, completion, **{"steps": 1, "warmup": 0, **others})
 
 
 REAL = (
     real(1, "rule", rollout=4, rounds=3),
-    real(4, "rule", rollout=4),
+    real(4, "rule", steps=1, rollout=4),
     long(16, "rule"),
-    real(1, "rule", 256, steps=1, rollout=4),
+    long(1, "rule", 256, rollout=4),
     long(4, "rule", 256),
     real(1, "llm", rollout=4),
-    real(4, "llm"),
-    long(16, "llm"),
+    real(4, "llm", steps=1),
     real(1, "rule", training="full"),
-    real(4, "rule", training="full", steps=1),
+    long(4, "rule", training="full"),
     long(1, "rule", bits=4, rounds=1),
 )
-"""On the pretrained model: 45 to 60 minutes on two idle cores. Products with a quantized base are slow there."""
+"""On the pretrained model: about an hour on two idle cores, where products with a quantized base are slow."""
 MEMORY = tuple(
     Row(model, batch, completion, rubric, "memory", bits, steps=1, rounds=1, warmup=0)
     for model, batch, completion, rubric, bits in (
@@ -212,6 +211,7 @@ SYNTHETIC = (
 TABLE = (*SYNTHETIC, *MEMORY, *REAL)
 """What is run where no rows are asked for."""
 LARGE = (
+    long(16, "llm"),
     long(16, "rule", 256),
     long(16, "rule", training="full"),
     long(4, "rule", bits=4, rounds=1),

@@ -121,7 +121,7 @@ def rates(results: Iterable[Row]) -> str:
         return ""
     ends = {name: [end(one[name] for one in found) for end in (min, max)] for name in found[0]}
     (low, high), (slow, fast) = ends["gigaflops"], ends["gigabytes"]
-    return f"{low:.0f} to {high:.0f} GFLOP/s and {slow:.0f} to {fast:.0f} GB/s"
+    return f"{low:.0f} to {high:.0f} GFLOP/s and {slow:.0f} to {fast:.0f} GB/s."
 
 
 def noise(results: Iterable[Row]) -> str:
@@ -151,7 +151,7 @@ def phases(results: Iterable[Row]) -> str:
 
 
 def memory(results: Iterable[Row]) -> str:
-    """Megabytes of mlx-lm-lora and of prefloop with one judge order, and TRL's process, a line for each row."""
+    """Megabytes of mlx-lm-lora and of prefloop with one judge order, and TRL's process: a line a row."""
     heads = ("row", *(name.removesuffix("_mb") for name in MEMORY), "TRL's rss")
     lines = [
         (row["row"]["name"], *(_megabytes(row["sides"], name) for name in MEMORY), _torch(row["sides"]))

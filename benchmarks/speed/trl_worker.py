@@ -57,7 +57,7 @@ def run(job: dict[str, Any]) -> measuring.Result:
 
 
 def settings(job: dict[str, Any]) -> OnlineDPOConfig:
-    """What the other sides have as well: plain Adam, no clipping, a constant rate; the rest is TRL's default."""
+    """What the other sides have as well: plain Adam, no clipping, a constant rate. The rest is default."""
     return OnlineDPOConfig(
         output_dir=job["scratch"],
         seed=job["seed"],

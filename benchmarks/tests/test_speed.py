@@ -115,7 +115,7 @@ def test_each_step_of_a_rollout_gets_an_equal_share() -> None:
 
 @pytest.fixture(scope="module")
 def real_row(result: measuring.Result) -> dict[str, Any]:
-    """What a row on the pretrained model comes to, with the figures of the tiny one and TRL's twice as large."""
+    """What a row on the pretrained model comes to, with the figures of the tiny one; TRL is half as fast."""
     theirs = {name: value for name, value in result.items() if name != "versions"}
     theirs |= {"step": [2 * s for s in result["step"]], "held_mb": None, "peak_mb": None, "rss_mb": 1e9}
     theirs["versions"] = {"torch": "1", "numpy": "1"}
@@ -138,7 +138,7 @@ def test_a_real_row_shows_every_side(real_row: dict[str, Any]) -> None:
     times = step / sum(phase["seconds"] for phase in floors.values())
     own = tables.work([real_row]).splitlines()[3]
     assert own.endswith(f"| {times:.1f} |") and own.count("(") == 2, "the rule's judging has no floor"
-    assert tables.rates([real_row]) == "100 to 100 GFLOP/s and 10 to 10 GB/s"
+    assert tables.rates([real_row]) == "100 to 100 GFLOP/s and 10 to 10 GB/s."
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,8 @@ def test_a_real_row_shows_every_side(real_row: dict[str, Any]) -> None:
 )
 def test_what_trl_cannot_do_is_said(row: rows.Row, said: str | None, real_row: dict[str, Any]) -> None:
     missing = row.missing()
-    assert said is None and not missing or said is not None and said in missing["TRL"]
+    assert list(missing) == ([] if said is None else ["TRL"])
+    assert said is None or said in missing["TRL"]
     if missing and row.kind == "real":
         sides = {name: side for name, side in real_row["sides"].items() if name != "TRL"}
         shown = tables.real([{**real_row, "sides": sides, "missing": missing}])
@@ -169,6 +170,11 @@ def test_a_shared_block_has_every_side_and_nothing_private(real_row: dict[str, A
     assert found == json.loads(json.dumps([real_row]))
     for private in (platform.node(), str(Path.home()), str(records.RESULTS), getpass.getuser(), "/tmp"):
         assert not re.search(rf"(?<![a-z]){re.escape(private)}(?![a-z])", text), private
+
+
+def test_what_all_questions_begin_with() -> None:
+    assert ours.common([[1, 2, 3], [1, 2], [1, 2, 4]]) == 2
+    assert ours.common([[1, 2]]) == 2 and ours.common([[1], [2]]) == ours.common([]) == 0
 
 
 def test_nothing_is_shared_where_nothing_was_measured() -> None:
