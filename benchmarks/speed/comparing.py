@@ -51,7 +51,8 @@ class Bench:
                 step = pairing.summary(found)["step_seconds"]
                 click.echo(f"{row.name} round {seed + 1}/{rounds} {name}: {step:.3f} s a step", err=True)
         found = report(row, results)
-        return {**found, **self._floors(row, results)} if row.kind == "real" else found
+        floors = self._floors(row, results) if row.kind == "real" and not self.earlier else {}
+        return {**found, **floors}
 
     def _sides(self, row: Row) -> dict[str, Side]:
         if self.earlier:
