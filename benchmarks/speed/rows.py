@@ -160,9 +160,6 @@ class Row:
         return {"name": self.name, "tolerance": self.tolerance, **asdict(self)}
 
 
-JUDGES: tuple[Judged, ...] = ("rule", "llm")
-
-
 def real(batch: int, judge: Judged, completion: int = 48, **others: Any) -> Row:
     """A row on the pretrained model, judged by a rule or by the model itself."""
     settings = {"steps": 2, "rounds": 2, **others}

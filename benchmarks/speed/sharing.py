@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.harness import records
 from benchmarks.harness.pages import Cells, markdown
 from benchmarks.speed.pairing import PHASES
+from benchmarks.speed.tables import counts, shown
 
 Row = dict[str, Any]
 FIGURES = ("step_seconds", *PHASES)
@@ -48,13 +49,12 @@ def block(results: Iterable[Row], missing: Mapping[str, str]) -> str:
 
 
 def _line(row: Row, name: str) -> Cells:
-    side, rounds = row["sides"][name], row["steps"][name]
-    own = {"both": "prefloop, both orders", "rollout": f"prefloop, rollout {row['row']['rollout']}"}
+    side = row["sides"][name]
     return (
         row["row"]["name"],
-        own.get(name, name),
+        shown(row, name),
         *(f"{side[figure]:.3f}" for figure in FIGURES),
         f"{row['work'][name]['sampled'] / side['sampling_seconds']:.0f}",
         *("" if side[size] is None else f"{side[size]:.0f}" for size in MEGABYTES),
-        f"{len(rounds)}, {len(rounds[0])}",
+        counts(row, name),
     )

@@ -33,7 +33,7 @@ def _step_line(row: Row) -> Cells:
         _times(row, "mlx-lm-lora", "prefloop"),
         _seconds(row, "both"),
         _times(row, "mlx-lm-lora", "both"),
-        _counts(row, "prefloop"),
+        counts(row, "prefloop"),
         row["provenance"]["commit"],
     )
 
@@ -70,20 +70,23 @@ def _real_line(row: Row, name: str) -> Cells:
     steps = [seconds for found in row["steps"][name] for seconds in found]
     return (
         row["row"]["name"],
-        _shown(row, name),
+        shown(row, name),
         f"{side['step_seconds']:.2f} ({min(steps):.2f} to {max(steps):.2f})",
         *(_times(row, other, name) if own else "" for other in OTHERS),
         *("" if side[what] is None else f"{side[what]:.0f}" for what in ("peak_mb", "rss_mb")),
-        _counts(row, name),
+        counts(row, name),
         row["provenance"]["commit"],
     )
 
 
-def _shown(row: Row, name: str) -> str:
-    return f"prefloop, rollout {row['row']['rollout']}" if name == "rollout" else name
+def shown(row: Row, name: str) -> str:
+    """What a side is called in a table."""
+    own = {"both": "prefloop, both orders", "rollout": f"prefloop, rollout {row['row']['rollout']}"}
+    return own.get(name, name)
 
 
-def _counts(row: Row, name: str) -> str:
+def counts(row: Row, name: str) -> str:
+    """Rounds of a side, and steps in each."""
     rounds = row["steps"][name]
     return f"{len(rounds)}, {len(rounds[0])}"
 
@@ -102,7 +105,7 @@ def _work_line(row: Row, name: str) -> Cells:
     step = side["step_seconds"]
     return (
         row["row"]["name"],
-        _shown(row, name),
+        shown(row, name),
         *(_phase(side[phase], floors.get(phase.removesuffix("_seconds"))) for phase in PHASES),
         f"{row['work'][name]['sampled'] / side['sampling_seconds']:.0f}",
         *((f"{total['gigaflop'] / step:.0f}", f"{step / total['seconds']:.1f}") if floors else ("", "")),
