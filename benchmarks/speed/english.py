@@ -28,16 +28,22 @@ SUBJECTS = (
     "the first railways",
     "moving to another country with two cats",
 )
+_IMPARTIAL = (
+    "Do not prefer an answer because it is longer, because it comes first, or because it praises the person "
+    "who asked. "
+)
 RUBRIC = (
     "You compare two answers to the same request and say which of them is better. A good answer does what "
-    "was asked and nothing else. It is correct, it is easy to read, and it comes to an end. Do not prefer "
-    "an answer because it is longer, because it comes first, or because it praises the person who asked. "
-    "If both answers are bad, choose the one that does less harm. Reply with the number of the better "
-    "answer, 0 or 1, and with nothing else: no reasons, no greeting, and no full stop."
+    "was asked and nothing else. It is correct, it is easy to read, and it comes to an end. "
+    f"{_IMPARTIAL}If both answers are bad, choose the one that does less harm. Reply with the number of the "
+    "better answer, 0 or 1, and with nothing else: no reasons, no greeting, and no full stop."
 )
 _PAIR = "Request: {prompt}\n\nAnswer 0: {response0}\n\nAnswer 1: {response1}\n\nBetter answer:"
-QUESTION = f"{RUBRIC}\n\n{_PAIR}"
-"""The rubric with what it is about, as a format string."""
+QUESTION = f"{RUBRIC.replace(_IMPARTIAL, '')}\n\n{_PAIR}"
+"""mlx-lm-lora's question, as a format string.
+
+It quotes the prompt with the chat template's words around it, so it has a sentence less of its own.
+"""
 
 
 def prompts(count: int, seed: int) -> list[str]:

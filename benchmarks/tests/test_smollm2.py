@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from benchmarks.harness import environments, smollm2
 from benchmarks.harness.workers import BenchmarkError
+from benchmarks.speed import english, ours
+
+from prefloop import Completion, Pair, Prompt
 
 TEXTS = (
     "The capital of France is Paris, and that of Italy is Rome.",
@@ -105,6 +108,25 @@ def test_mlx_lm_and_transformers_give_the_same_log_probabilities(folder: str) ->
         with torch.no_grad():
             wanted = other(torch.tensor([ids])).logits[0].log_softmax(-1).numpy()
         assert np.abs(np.array(found) - wanted).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [5, 40, 200])
+def test_both_sides_ask_questions_of_nearly_the_same_length(folder: str, words: int) -> None:
+    """Completions that mlx-lm-lora encodes again may add a few tokens; a tenth is allowed in all."""
+    from mlx_lm.utils import load_tokenizer
+
+    tokenizer = load_tokenizer(Path(folder))
+    answers = [" ".join(["good"] * words), " ".join(["bad"] * words)]
+    for text in english.prompts(8, 0):
+        pair = Pair(Prompt((), text), *(Completion((), answer) for answer in answers))
+        (mine,) = ours.asked(tokenizer, {"rubric": english.RUBRIC}, [pair])
+        turn = [{"role": "user", "content": text}]
+        quoted = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        asked = english.QUESTION.format(prompt=quoted, response0=answers[0], response1=answers[1])
+        turn = [{"role": "user", "content": asked}]
+        theirs = tokenizer.apply_chat_template(turn, add_generation_prompt=True)
+        assert abs(len(theirs) - len(mine)) < 0.04 * len(mine)
 
 
 @pytest.mark.slow

@@ -321,6 +321,6 @@ def test_a_pretrained_model_gets_prompts_of_its_own() -> None:
     assert job["adapter"] == {"type": "full"}
     assert job["prompts"] != rows.real(4, "llm").job(seed=2, steps=2, warmup=1)["prompts"]
     asked = job["question"].format(prompt="p", response0="a", response1="b")
-    assert job["rubric"] in asked and "Answer 1: b" in asked
+    assert asked.startswith(job["rubric"][:100]) and "Answer 1: b" in asked
     with pytest.raises(ValueError, match="there are 96 prompts"):
         english.prompts(97, 0)
