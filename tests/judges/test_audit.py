@@ -11,10 +11,13 @@ import pytest
 from attrs import frozen
 
 from prefloop import BaseJudge, Completion, Judgement, Pair, Prompt, Verdict
+from prefloop.evaluation.stats import wilson
 from prefloop.runs.records import JudgeIdentity
 from prefloop.types import PERSON
 from prefloop_plugins.judges.cascade import CascadeJudge
 from prefloop_plugins.judging.audit import Audit, audit_of, bounds
+from prefloop_plugins.report.audited import at_most, person_and_judge
+from prefloop_plugins.report.records import RunFiles
 
 JUDGE = JudgeIdentity("prefloop:cascade", "1", "")
 CHEAP = Verdict(0.9, by="members.0")
@@ -153,3 +156,20 @@ def test_the_interval_holds_in_90_of_100_runs(error: float, share: float, pairs:
         mean = sum(rate.rate - truth for rate, truth in estimates) / len(estimates)
         spread = sum((rate.rate - truth - mean) ** 2 for rate, truth in estimates) ** 0.5 / len(estimates)
         assert abs(mean) < 4 * spread + 1e-9, "the estimate is biased"
+
+
+def test_the_difference_of_two_shares_is_newcombes() -> None:
+    """The first example of his paper: 56 of 70 and 48 of 80."""
+    assert at_most(wilson(56, 70), wilson(48, 80)) == pytest.approx(-0.0524, abs=5e-5)
+    assert at_most(wilson(48, 80), wilson(56, 70)) == pytest.approx(0.3339, abs=5e-5)
+
+
+@pytest.mark.parametrize(("confirmed", "level"), [(20, "fine"), (17, "fine"), (10, "warning")])
+def test_a_report_warns_where_the_person_turns_away_from_the_judge(confirmed: int, level: str) -> None:
+    drawn = [1.0] * 19 + [0.0] + [1.0] * confirmed + [0.0] * (20 - confirmed)
+    judged = [row(i, said(Verdict(p)), step=i) for i, p in enumerate(drawn)]
+    found = person_and_judge(RunFiles("run", judged=tuple(judged)))
+    assert found is not None
+    assert found.level == level
+    assert f"{confirmed / 20:.0%}" in found.text
+    assert person_and_judge(RunFiles("run", judged=(row(0, CHEAP), row(1, said(Verdict(1.0), None))))) is None

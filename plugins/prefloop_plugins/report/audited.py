@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from prefloop.evaluation.stats import wilson
 from prefloop_plugins.judging.audit import Audit, audit_of
 from prefloop_plugins.rates import NOTHING, interval
+from prefloop_plugins.report.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from prefloop.types import Rate
     from prefloop_plugins.report.records import RunFiles
 
 Row = tuple[str, ...]
@@ -59,3 +63,35 @@ def table(run: RunFiles) -> tuple[Row, list[Row]]:
         ("labels used that the person would reverse", wrong),
         ("labels after the audit", f"{found.later:,}"),
     ]
+
+
+def person_and_judge(run: RunFiles) -> Finding | None:
+    """Whether the person agrees less with the judge in the second half of the audit; None without one.
+
+    Then what is learnt is the judge, and no longer what the person wants of it.
+    """
+    audits = [j.verdict for j in run.judged if j.verdict.audit is not None and j.verdict.status == "ok"]
+    agreed = [not verdict.reverses for verdict in audits]
+    half = len(agreed) // 2
+    if not half:
+        return None
+    first, second = (wilson(sum(part), len(part)) for part in (agreed[:half], agreed[half:]))
+    said = (
+        f"Of the labels in the first half of the audit the person confirmed {interval(first)} of "
+        f"{first.pairs}, in the second {interval(second)} of {second.pairs}."
+    )
+    if at_most(first, second) >= 0:
+        return Finding("fine", "The person did not turn away from the judge", said)
+    return Finding(
+        "warning",
+        "The person turned away from the judge",
+        f"{said} What is learnt is the judge, and less and less what the person wants.",
+    )
+
+
+def at_most(first: Rate, second: Rate) -> float:
+    """The upper end of the 95 % interval of ``second - first``: Newcombe's, from Wilson intervals.
+
+    Interval Estimation for the Difference Between Independent Proportions, 1998, method 10.
+    """
+    return second.rate - first.rate + math.hypot(second.high - second.rate, first.rate - first.low)

@@ -13,6 +13,7 @@ from prefloop.evaluation.stats import COLLAPSED, wilson
 from prefloop.text import one_line
 from prefloop.types import Rate
 from prefloop_plugins.rates import interval
+from prefloop_plugins.report.audited import person_and_judge
 from prefloop_plugins.report.measures import (
     first_place_once,
     longer_wins,
@@ -314,6 +315,7 @@ CHECKS = (
     collapse,
     right_answers,
     over_optimised,
+    person_and_judge,
     style,
     who_judged,
 )
