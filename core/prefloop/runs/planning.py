@@ -37,15 +37,22 @@ from prefloop.runs.plan import Division, Memory, Plan, size_words
 from prefloop.sampling.generator import POOL_BYTES
 from prefloop.sampling.pool import LOGIT_COPIES, cached_tokens
 from prefloop.sampling.stops import Stops
-from prefloop.scoring.token_terms import chunk_rows
+from prefloop.scoring.token_terms import SUMMED, chunk_rows
 from prefloop.types import Prompt
 
 SHARE = 0.8
 """Of the memory there is, what a step is planned to take: the estimate may be out by a fifth."""
-HEAD_COPIES = 5
-"""Arrays of the size of a chunk's logits at the peak of the output head, twice as many for the exact KL."""
-TRAINED_HEADS = 4
-"""Of the size of the output head's trained weights, besides: gradients of several chunks and their sum."""
+HEAD_COPIES = {"plain": 5, "padded": 1, "kl": 8, "padded kl": 2}
+"""Arrays of the size of a chunk's logits at the peak of the output head, and how many more there are where
+the vocabulary is padded for its sums, and for the exact KL.
+"""
+NUMPY_COPIES = {"plain": 5, "padded": 0, "kl": 5, "padded kl": 0}
+CHUNKS_AHEAD = 2
+"""Chunks of the output head that have memory at a time: mlx makes room for the next before one is done."""
+TRAINED_HEADS = (2.0, 0.5, 5.0)
+"""Gradients of the output head's trained weights that are there with it: some, more for each chunk, at most."""
+TIED_HEADS = 3.5
+"""The same at the end of a backward pass, where the head is the embedding and both gradients are added."""
 UPDATE_COPIES = 3
 """Of the size of what is trained while it is updated: the gradient, and what clipping and applying make."""
 IN_FLIGHT = 0.25
@@ -260,6 +267,7 @@ class Estimator:
             "A": heads,
             "V": int(model.lm_head(states).shape[-1]),
             "trained head": sum(value.nbytes for module in output for value in module.values()),
+            "tied": int(bool(config.get("tie_word_embeddings", True))),
             "layers": len(self.loop.policy.model.layers),
             "bytes": states.itemsize,
         }
@@ -270,19 +278,40 @@ class Estimator:
         return cached * self._sampling[1] + rows * self._shape["V"] * 4 * LOGIT_COPIES
 
     def _activations(self, pairs: int) -> int:
-        """Scoring: what the layers keep for the backward pass, the output head's chunk, and the gradients."""
-        shape, loop, tokens = self._shape, self.loop, 2 * pairs * self.completion
-        numpy = not shape["trained head"] and use_numpy(tokens, shape["V"], shape["layers"] * shape["H"])
-        layer = self._layer(pairs, KEPT_FOR_NUMPY if numpy else KEPT)
+        """Scoring: what the layers keep for the backward pass, the output head's chunks, and the gradients.
+
+        The head has its peak when the layers have kept everything and none has a gradient yet.
+        """
+        shape, tokens, trained = self._shape, 2 * pairs * self.completion, self._fixed.trained
+        possible = not shape["trained head"] and not self.loop.training.gradient_checkpointing
+        numpy = possible and use_numpy(tokens, shape["V"], shape["layers"] * shape["H"])
+        kept, working = self._backbone(pairs, KEPT_FOR_NUMPY if numpy else KEPT)
+        head = self._head(tokens, numpy=numpy)
+        tied = TIED_HEADS * shape["trained head"] if shape["tied"] else 0
+        summed = 0 if pairs >= self.loop.training.batch_size else trained
+        return int(summed + max(kept + head, kept + working, trained + tied))
+
+    def _backbone(self, pairs: int, arrays_kept: Mapping[str, float]) -> tuple[float, float]:
+        """What the layers keep until their backward pass, and what one of them works with in it."""
+        shape, loop = self._shape, self.loop
+        layer = self._layer(pairs, arrays_kept)
+        if loop.training.gradient_checkpointing:
+            tokens = 2 * pairs * (self.prompt - 1 + self.completion)
+            return shape["layers"] * tokens * shape["H"] * shape["bytes"], (1 + IN_FLIGHT) * layer
         layers, asked = shape["layers"], loop.policy.adapter.layers
-        backbone = (layers if asked < 0 else min(asked, layers)) * layer
-        if loop.training.gradient_checkpointing and not numpy:
-            inputs = 2 * pairs * (self.prompt - 1 + self.completion) * shape["H"] * shape["bytes"]
-            backbone = layer + layers * inputs
-        chunk = 4 * shape["V"] * min(chunk_rows(shape["V"]), tokens)
-        head = HEAD_COPIES * (2 if "kl" in loop.needs else 1) * chunk
-        gradients = self._fixed.trained * (1 if pairs >= loop.training.batch_size else 2)
-        return int(backbone + IN_FLIGHT * layer + head + TRAINED_HEADS * shape["trained head"] + gradients)
+        return (layers if asked < 0 else min(asked, layers)) * layer, IN_FLIGHT * layer
+
+    def _head(self, tokens: int, *, numpy: bool) -> float:
+        """The terms of so many tokens, a chunk after the other, and the head's own gradient."""
+        shape = self._shape
+        rows = chunk_rows(shape["V"])
+        some, more, most = TRAINED_HEADS
+        gradients = min(some + more * math.ceil(tokens / rows), most) * shape["trained head"]
+        padded, kl = shape["V"] % SUMMED > 0, "kl" in self.loop.needs
+        kinds = {"plain": True, "padded": padded, "kl": kl, "padded kl": padded and kl}
+        copies = sum(kinds[kind] * count for kind, count in (NUMPY_COPIES if numpy else HEAD_COPIES).items())
+        ahead = 1 if numpy or kl else CHUNKS_AHEAD
+        return gradients + copies * 4 * shape["V"] * min(tokens, ahead * rows)
 
     def _layer(self, pairs: int, kept: Mapping[str, float]) -> float:
         """What one layer keeps of so many pairs.

@@ -25,6 +25,7 @@ from mlx.utils import tree_unflatten
 
 from prefloop.cpu import slow_exp
 from prefloop.cpu.kernels import detach, numpy_logprobs, numpy_terms, use_numpy
+from prefloop.model.mlx_lm_internals import is_checkpointed
 from prefloop.model.split import SplitModel
 from prefloop.model.weight_sharing import arrays
 
@@ -36,7 +37,7 @@ Chunk = tuple[slice, mx.array, list[mx.array], list[mx.array]]
 CHUNK_BYTES = 32 * 2**20
 """Most bytes of a chunk's float32 logits. A few such arrays are alive at a time; mlx allocates ahead."""
 
-_BLOCK = 256
+SUMMED = 256
 """Numbers that are summed at a time."""
 _FEWEST_ROWS = 32
 """With fewer rows, reading the head's weights takes longer than multiplying by them."""
@@ -92,7 +93,9 @@ def _with_frozen_head(model: SplitModel, targets: mx.array, reference: Hidden | 
 
     @mx.custom_function
     def terms(states: mx.array) -> list[mx.array]:
-        numpy = use_numpy(len(targets), _vocabulary(head, states), len(model.whole.layers) * states.shape[-1])
+        widths = len(model.whole.layers) * states.shape[-1]
+        # NumPy would look into the pass, and mlx keep what is to be computed again.
+        numpy = not is_checkpointed(model.whole) and use_numpy(len(targets), _vocabulary(head, states), widths)
         states = detach(states) if numpy else states
         parts: list[list[mx.array]] = []
         for _, ours, values, grads in _serialise_chunks(head, states, [], targets, reference, parts, numpy):
@@ -193,9 +196,9 @@ def _softmax(logits: mx.array) -> tuple[mx.array, mx.array]:
 
 def _sum(rows: mx.array) -> mx.array:
     """Sums ``[m]`` of rows ``[m, V]``, in blocks: a single running float32 sum loses what is small."""
-    missing = -rows.shape[-1] % _BLOCK
+    missing = -rows.shape[-1] % SUMMED
     blocks = mx.pad(rows, [(0, 0), (0, missing)]) if missing else rows
-    return blocks.reshape(len(rows), -1, _BLOCK).sum(-1).sum(-1)
+    return blocks.reshape(len(rows), -1, SUMMED).sum(-1).sum(-1)
 
 
 def _gather_targets(tokens: mx.array, rows: mx.array) -> mx.array:
