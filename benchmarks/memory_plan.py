@@ -1,8 +1,8 @@
 """The memory plan against the measured peak: ``python -m benchmarks.memory_plan``.
 
-Each row takes two steps of a loop in a process of its own, with policy and judge loaded and every completion
-of full length, and compares the plan's total with the most that mlx held. Models and rows are those of
-`benchmarks.speed`. ``--write`` keeps each row as it is measured; other rows stay.
+Each row takes a step or two of a loop in a process of its own, with policy and judge loaded and every
+completion of full length, and compares the plan's total with the most that mlx held. Models and rows are
+those of `benchmarks.speed`, and more shapes. ``--write`` keeps each row as it is measured; other rows stay.
 """
 
 from __future__ import annotations
@@ -18,18 +18,39 @@ from benchmarks.harness.internals import did_you_mean
 from benchmarks.harness.pages import markdown
 from benchmarks.harness.workers import BenchmarkError, run_worker
 from benchmarks.speed.comparing import Bench
-from benchmarks.speed.rows import Row, real
+from benchmarks.speed.rows import Row, Size, real
 
 RESULTS = records.RESULTS / "memory_plan.json"
 SETTINGS: Mapping[str, dict[str, Any]] = {
     "lora": {},
+    "dora": {"adapter": {"type": "dora"}},
+    "full": {"adapter": {"type": "full"}},
     "kl": {"bonuses": ["kl"]},
     "checkpointing": {"training": {"gradient_checkpointing": True}},
-    "full": {"adapter": {"type": "full"}},
+    "accumulation": {"training": {"gradient_accumulation": 2}},
+    "rollout": {"training": {"rollout": 4}},
+    "shared": {},
 }
-"""LoRA of rank 8, alone, with the exact-KL bonus, with gradient checkpointing; and full fine-tuning."""
+"""What is trained and how: LoRA of rank 8 unless it says otherwise. `shared` has policy and judge as one."""
 HEADS = ("row", "planned, MB", "peak, MB", "planned / peak", "sampling", "judging", "scoring")
-STEPS = 2
+
+
+@frozen
+class Shape(Row):
+    """A row on a model of random weights that the speed table does not have."""
+
+    size: Size = field(kw_only=True)
+
+
+SHAPES = {
+    "D": Size(192, 30, 512, 3, 1, 64, 16_384),
+    "E": Size(384, 24, 1024, 6, 2, 64, 8192),
+    "F": Size(256, 12, 768, 8, 4, 32, 65_536),
+    "Q": Size(1024, 28, 3072, 16, 8, 128, 151_936),
+}
+"""D is deep and narrow (30 layers), E has 24 layers, F 12 and a vocabulary of 65,536. Q has the shape of
+Qwen3-0.6B.
+"""
 
 
 @frozen
@@ -43,6 +64,26 @@ class Case:
     def name(self) -> str:
         return self.row.name + ("" if self.setting == "lora" else f"-{self.setting}")
 
+    @property
+    def judge_is_policy(self) -> bool:
+        return self.row.model == "M" or self.setting == "shared"
+
+    def job(self) -> dict[str, Any]:
+        """The work of the row's process.
+
+        Where all weights are trained, the second step is the first that has those of the start besides.
+        """
+        settings = SETTINGS[self.setting]
+        training = settings.get("training", {})
+        steps = training.get("rollout", 2 if self.setting == "full" else 1)
+        times = training.get("gradient_accumulation", 1)
+        job = self.row.job(seed=0, steps=steps * times, warmup=0)
+        return {**job, **settings, "steps": steps, "orders": "both"}
+
+
+def shape(model: str, batch: int, completion: int, rubric: str = "short", bits: int | None = None) -> Row:
+    return Shape(model, batch, completion, rubric, bits=bits, size=SHAPES[model])
+
 
 CASES = {
     case.name: case
@@ -55,22 +96,31 @@ CASES = {
         Case(Row("X", 4, 64)),
         Case(Row("X", 16, 64)),
         Case(Row("X", 4, 256)),
-        *(Case(Row("X", 4, 64), setting) for setting in ("kl", "full")),
+        *(Case(Row("X", 4, 64), setting) for setting in ("kl", "full", "checkpointing")),
         Case(Row("M", 4, 64)),
         Case(Row("M", 4, 256)),
         Case(Row("M", 1, 16, "64", bits=4)),
-        *(Case(real(batch, "rule")) for batch in (1, 4)),
+        *(Case(shape("D", batch, 48)) for batch in (1, 4, 16)),
+        Case(shape("D", 4, 256)),
+        *(Case(shape("D", 4, 48), setting) for setting in ("dora", "full", "accumulation", "shared")),
+        Case(shape("D", 4, 48, bits=4)),
+        *(Case(shape("E", batch, 256)) for batch in (1, 4)),
+        Case(shape("F", 8, 48)),
+        *(Case(shape("F", 4, 48), setting) for setting in ("rollout", "full")),
+        *(Case(real(batch, "rule")) for batch in (1, 4, 16)),
+        Case(real(4, "rule"), "dora"),
         Case(real(4, "rule"), "full"),
+        Case(real(4, "rule"), "rollout"),
+        *(Case(real(4, "llm"), setting) for setting in ("lora", "shared", "checkpointing")),
+        *(Case(shape("Q", 1, 48), setting) for setting in ("lora", "checkpointing")),
     )
 }
 
 
 def measure(case: Case, cache: Path) -> dict[str, Any]:
     """Plan and peaks of one row, in bytes."""
-    row = case.row
-    models = Bench(cache).models(row, judge_is_policy=row.model == "M")
-    job = {**row.job(seed=0, steps=STEPS, warmup=0), **SETTINGS[case.setting], **models, "orders": "both"}
-    found = run_worker("benchmarks.speed.plan_worker", job)
+    models = Bench(cache).models(case.row, judge_is_policy=case.judge_is_policy)
+    found = run_worker("benchmarks.speed.plan_worker", {**case.job(), **models})
     return {
         **{name: found[name] for name in ("planned", "terms", "peaks")},
         "provenance": records.provenance(found["device"], found["versions"]),

@@ -29,6 +29,7 @@ HOME = {
     "main": "prefloop.cli",
     "number": "prefloop.metrics",
     "over_optimised": "prefloop_plugins.report.meters",
+    "pairs_drawn": "prefloop.runs.planning",
     "read_run": "prefloop_plugins.report.reading",
     "style": "prefloop_plugins.report.meters",
     "user_message": "prefloop_plugins.questions",

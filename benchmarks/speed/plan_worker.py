@@ -40,17 +40,19 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     blas.use_fastest()
     import mlx.core as mx
     from attrs import asdict
-    from benchmarks.harness.internals import POOL_BYTES, Estimator
+    from benchmarks.harness.internals import POOL_BYTES, Estimator, pairs_drawn
 
     from prefloop import BaseJudge, Observer, adapt
 
     loop = make_loop(job)
-    longest = max(len(prompt.tokens) for prompt in loop.prompts)
+    lengths, completion = [len(prompt.tokens) for prompt in loop.prompts], job["completion"]
     mx.eval(loop.policy.model.parameters(), loop.optimizer.state)
-    plan = Estimator(loop, longest, job["completion"])(job["batch"], POOL_BYTES)
+    plan = Estimator(loop, max(lengths), completion)(job["batch"], POOL_BYTES)
     own = plan.weights + plan.optimizer  # what is left is the judge's, as a run finds it once it is loaded
     judge_bytes = max(0, mx.get_active_memory() - own)
-    plan = Estimator(loop, longest, job["completion"], judge_bytes)(job["batch"], POOL_BYTES)
+    judging = loop.judge.pass_bytes(pairs_drawn(loop), min(lengths), max(lengths), completion)
+    estimate = Estimator(loop, max(lengths), completion, judge_bytes, judging=judging)
+    plan = estimate(job["batch"], POOL_BYTES)
     peaks = Peaks(loop.judge)
     loop.judge = adapt(peaks, BaseJudge)
     loop.observers = (adapt(peaks, Observer),)

@@ -210,6 +210,14 @@ class BaseJudge(Base):
         """
         return None
 
+    def pass_bytes(self, pairs: int, shortest: int, longest: int, completion: int) -> int:
+        """Most bytes that judging so many pairs takes for a while, besides what `prepare` has loaded.
+
+        The prompts have from `shortest` to `longest` tokens of the policy, each completion `completion` at
+        most. Asked once it is prepared, for the memory plan of a run.
+        """
+        return 0
+
     @property
     def symmetric(self) -> bool:
         """Whether the order of the two completions cannot matter. If not, evaluations ask in both orders."""

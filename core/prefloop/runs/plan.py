@@ -36,6 +36,8 @@ class Memory:
     """Most that scoring a micro-batch takes, forward and backward."""
     update: int = 0
     """Most that applying the gradient takes."""
+    judging: int = 0
+    """Most that judges take while they are asked."""
 
     @property
     def held(self) -> int:
@@ -44,16 +46,17 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """At the peak: sampling, scoring and updating take turns."""
-        return self.held + max(self.caches, self.activations, self.update)
+        """At the peak: sampling, judging, scoring and updating take turns."""
+        return self.held + max(self.caches, self.activations, self.update, self.judging)
 
     def words(self) -> str:
         """The estimate in a sentence."""
         judge = f", judge {size_words(self.judge)}" if self.judge else ""
+        judging = f"judging {size_words(self.judging)}, " if self.judging else ""
         return (
             f"about {size_words(self.total)}: weights {size_words(self.weights)}{judge}, trained "
             f"{size_words(self.trained)}, optimizer {size_words(self.optimizer)}, and in turn caches "
-            f"{size_words(self.caches)}, activations {size_words(self.activations)}, "
+            f"{size_words(self.caches)}, {judging}activations {size_words(self.activations)}, "
             f"update {size_words(self.update)}"
         )
 

@@ -23,6 +23,7 @@ from attrs import evolve, frozen
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import get_total_parameters
 
+from prefloop.components import BaseJudge
 from prefloop.cpu import on_cpu
 from prefloop.cpu.kernels import use_numpy
 from prefloop.errors import UserError
@@ -50,7 +51,7 @@ NUMPY_COPIES = {"plain": 5, "padded": 0, "kl": 5, "padded kl": 0}
 CHUNKS_AHEAD = 2
 """Chunks of the output head that have memory at a time: mlx makes room for the next before one is done."""
 TRAINED_HEADS = (2.0, 0.5, 5.0)
-"""Gradients of the output head's trained weights that are there with it: some, more for each chunk, at most."""
+"""Gradients of the head's trained weights that are there with it: some, more for each chunk, at most."""
 TIED_HEADS = 3.5
 """The same at the end of a backward pass, where the head is the embedding and both gradients are added."""
 UPDATE_COPIES = 3
@@ -106,18 +107,23 @@ def make_plan(
     held_out: Sequence[Prompt],
     *,
     judge: int = 0,
+    judges: Sequence[BaseJudge] = (),
     division: Division | None = None,
 ) -> Plan:
     """The plan of a loop that has not started.
 
-    `judge` is the bytes that its judges hold. A run that goes on keeps its `division`, whatever memory there
-    is now; otherwise the memory decides.
+    `judge` is the bytes that its `judges` hold, once they are prepared. A run that goes on keeps its
+    `division`, whatever memory there is now; otherwise the memory decides.
     """
     trained, limit_gb = loop.policy.trainable(), loop.training.memory_limit_gb
     longest = max(len(p.tokens) for p in loop.prompts)
-    longest_of_all = max([longest, *(len(p.tokens) for p in held_out)])
+    lengths = [len(p.tokens) for p in (*loop.prompts, *held_out)]
+    longest_of_all = max(lengths)
     completion = loop.sampler.sampling.max_tokens
-    estimate = Estimator(loop, longest_of_all, completion, judge, len(held_out))
+    pairs = max(pairs_drawn(loop), len(held_out))
+    asked = (one.pass_bytes(pairs, min(lengths), longest_of_all, completion) for one in judges)
+    judging = max(asked, default=0)
+    estimate = Estimator(loop, longest_of_all, completion, judge, len(held_out), judging)
     division = division or divide(estimate, loop, SHARE * memory_limit(limit_gb))
     memory = estimate(division.micro_batch, division.pool_bytes)
     remedy = "prompts.max_length or sampler.max_completion_length"
@@ -184,6 +190,11 @@ def _slow_weights(loop: Loop) -> str:
     )
 
 
+def pairs_drawn(loop: Loop) -> int:
+    """Pairs that are sampled and judged together."""
+    return loop.batch_size * min(loop.training.rollout, loop.steps)
+
+
 def divide(estimate: Callable[[int, int], Memory], loop: Loop, budget: float) -> Division:
     """As much at once as fits `budget` bytes; a single pair and a single row where even that is too much.
 
@@ -207,11 +218,12 @@ class Estimator:
     judge: int = 0
     held_out: int = 0
     """Prompts of an evaluation, which are sampled together, once for each side."""
+    judging: int = 0
 
     def __call__(self, micro_batch: int, pool_bytes: int) -> Memory:
         """The estimate where so many pairs are scored at once and sampled rows take so many bytes at most."""
         pairs = self.loop.batch_size
-        drawn = pairs * min(self.loop.training.rollout, self.loop.steps)
+        drawn = pairs_drawn(self.loop)
         together = max(self._rows_bytes(drawn, 2 * drawn), self._rows_bytes(self.held_out, self.held_out))
         folded, _ = self._sampling
         caches = folded + min(together, max(pool_bytes, self._rows_bytes(1, 1)))
@@ -234,6 +246,7 @@ class Estimator:
             optimizer=sum(v.nbytes for v in arrays(self.loop.optimizer.state).values()),
             caches=0,
             activations=0,
+            judging=self.judging,
             update=UPDATE_COPIES * trained,
         )
 

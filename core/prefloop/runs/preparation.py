@@ -52,7 +52,8 @@ class Prepared:
                     component.prepare()
         held = max(0, mx.get_active_memory() - before)
         held_out = self.evaluator.prompts if self.evaluator else ()
-        plan = make_plan(self.loop, self.prompts, held_out, judge=held, division=division)
+        judges = [component for _, component in _components(self.config) if isinstance(component, BaseJudge)]
+        plan = make_plan(self.loop, self.prompts, held_out, judge=held, judges=judges, division=division)
         self.loop.micro_batch = plan.division.micro_batch
         self.loop.policy.limit_pools(plan.division.pool_bytes)
         first = (self.loop.prompts[i] for i in self.loop.order.indices(0, self.loop.batch_size))

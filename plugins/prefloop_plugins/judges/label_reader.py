@@ -125,6 +125,19 @@ class LabelReader:
                 readings.update(zip(batch, read, strict=True))
         return [readings[i] for i in range(len(questions))]
 
+    def batches(
+        self, questions: int, shortest: int, longest: int, both_orders: bool
+    ) -> Iterator[tuple[int, int]]:
+        """For the largest batches of so many questions, how many they have and how long their prompts are.
+
+        The two orders of a pair with a long prompt are a batch of their own.
+        """
+        apart = both_orders and bool(self._read_before.state)
+        if apart and longest >= SHARED_TOKENS:
+            yield 2, longest
+        if not apart or shortest < SHARED_TOKENS:
+            yield questions, min(longest, SHARED_TOKENS) if apart else longest
+
     def _groups(self, questions: Sequence[Ids]) -> Iterator[tuple[list[int], _Prefix]]:
         """Questions that continue from the same place; those that share only the rubric come late."""
         known = [i for i, question in enumerate(questions) if self._read_before.begins(question)]

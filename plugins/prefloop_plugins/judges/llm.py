@@ -198,6 +198,24 @@ class LlmJudge(BaseJudge):
         if self._reader is None:
             self._open()
 
+    def pass_bytes(self, pairs: int, shortest: int, longest: int, completion: int) -> int:
+        """Most bytes of a batch of questions; 0 where the model is not loaded."""
+        if self._reader is None:
+            return 0
+        from prefloop_plugins.judges.memory import Shape
+
+        shape, fixed = Shape.of(self._loaded), len(self._reader.encode("", "", ""))
+        rows = min(self.batch_size, pairs * (2 if self.orders == "both" else 1))
+        if self.read == "reply" or self.thinking:
+            question = fixed + longest + 2 * completion
+            written = self._thinker.overhead if self._thinker else self._reader.max_tokens
+            return shape.reading(rows, question, room=written)
+        taken = (
+            shape.reading(questions, fixed + prompt + 2 * completion)
+            for questions, prompt in self._reader.batches(rows, shortest, longest, self.orders == "both")
+        )
+        return max(taken)
+
     def depends_on(self) -> tuple[str, ...]:
         """Its model."""
         return (self.model,)

@@ -141,6 +141,11 @@ class MadeOfJudges(BaseJudge):
         """Prepare the members. Raises `UserError` where one of them does."""
         prepare(self.members)
 
+    def pass_bytes(self, pairs: int, shortest: int, longest: int, completion: int) -> int:
+        """What the member takes that takes most: they are asked one after the other."""
+        asked = (adapt(member, BaseJudge) for member in self.members)
+        return max(member.pass_bytes(pairs, shortest, longest, completion) for member in asked)
+
     def attach(self, folder: Path) -> None:
         """Tell the members where the run keeps its files."""
         for member in self.members:
