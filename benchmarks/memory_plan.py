@@ -117,14 +117,16 @@ CASES = {
 }
 
 
-def measure(case: Case, cache: Path) -> dict[str, Any]:
-    """Plan and peaks of one row, in bytes."""
+def measure(case: Case, cache: Path, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Plan and peaks of one row, in bytes; a row from `before` keeps its peaks and is planned anew."""
     models = Bench(cache).models(case.row, judge_is_policy=case.judge_is_policy)
-    found = run_worker("benchmarks.speed.plan_worker", {**case.job(), **models})
-    return {
-        **{name: found[name] for name in ("planned", "terms", "peaks")},
-        "provenance": records.provenance(found["device"], found["versions"]),
-    }
+    job = {**case.job(), **models, "plan_only": before is not None}
+    found = run_worker("benchmarks.speed.plan_worker", job)
+    provenance = records.provenance(found["device"], found["versions"])
+    planned = {name: found[name] for name in ("planned", "terms")}
+    if before:
+        return {**before, **planned, "plan_commit": provenance["commit"]}
+    return {**planned, "peaks": found["peaks"], "provenance": provenance}
 
 
 def table(results: Mapping[str, dict[str, Any]]) -> str:
@@ -153,17 +155,21 @@ def block(name: str) -> str:
 
 @click.command(help="Compare the memory plan with the measured peak.")
 @click.option("--rows", help="Rows, with commas between them; all by default.")
+@click.option(
+    "--plan", is_flag=True, help="Plan rows on record anew; their peaks stay as they were measured."
+)
 @click.option("--write", is_flag=True, help="Keep each row's result and write it into the pages.")
 @click.option("--cache", type=click.Path(path_type=Path), default=environments.CACHE, show_default=True)
-def main(rows: str | None, write: bool, cache: Path) -> None:
+def main(rows: str | None, plan: bool, write: bool, cache: Path) -> None:
     from benchmarks import pages
 
-    names = [name.strip() for name in rows.split(",")] if rows else list(CASES)
+    kept = records.load(RESULTS) if plan else {}
+    names = [name.strip() for name in rows.split(",")] if rows else list(kept or CASES)
     if unknown := [name for name in names if name not in CASES]:
         raise BenchmarkError(f"there is no row '{unknown[0]}'.{did_you_mean(unknown[0], CASES)}")
     found = {}
     for name in names:
-        found[name] = measure(CASES[name], cache)
+        found[name] = measure(CASES[name], cache, kept.get(name))
         if write:
             records.keep(RESULTS, name, found[name], CASES)
     click.echo(table(found))

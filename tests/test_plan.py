@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,27 @@ import numpy as np
 import pytest
 from attrs import asdict, evolve
 
-from prefloop import Completion, Loop, Policy, PreferenceBatch, StopRun, UserError, load_config
-from prefloop.config import OutputConfig
+from prefloop import (
+    BaseJudge,
+    Completion,
+    Loop,
+    Pair,
+    Policy,
+    PreferenceBatch,
+    Prompt,
+    StopRun,
+    UserError,
+    Verdict,
+    load_config,
+)
+from prefloop.config import AdapterConfig, OutputConfig
 from prefloop.loop import TARGET_MICRO_BATCH_TOKENS
-from prefloop.runs.plan import Division, Memory
+from prefloop.runs.plan import Division, Memory, size_words
 from prefloop.runs.planning import SHARE, Estimator, check_memory, divide
 from prefloop.runs.preparation import dry_run, prepare
 from prefloop.runs.training import resume, train
+from prefloop_plugins.judges.committee import CommitteeJudge
+from prefloop_plugins.judges.llm import LlmJudge
 from support.loops import make_loop
 from support.small_runs import StopsAfter, outcome, settings_for
 from support.tiny_models import ModelFolder
@@ -125,10 +140,14 @@ def test_micro_batches_have_as_many_pairs_as_fit_the_budget(
 
 
 @pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="measured on mlx's CPU back end")
-def test_planned_scoring_memory_matches_the_measured_peak(model_folder: ModelFolder) -> None:
-    loop = make_loop(
-        Policy.load(str(model_folder("qwen3"))), training={"batch_size": 8, "micro_batch_size": 8}
-    )
+@pytest.mark.parametrize("adapter", ["lora", "dora", "full"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_planned_scoring_memory_matches_the_measured_peak(
+    model_folder: ModelFolder, adapter: str, checkpointing: bool
+) -> None:
+    training = {"batch_size": 8, "micro_batch_size": 8, "gradient_checkpointing": checkpointing}
+    policy = Policy.load(str(model_folder("qwen3")), AdapterConfig(type=adapter, rank=8, layers=-1))
+    loop = make_loop(policy, training=training)
     batch = batch_of(loop, [63] * 8)
     longest = max(len(p.tokens) for p in loop.prompts)
     planned = Estimator(loop, longest, 64)(8, 1 << 30).activations
@@ -157,6 +176,43 @@ def test_planned_cache_memory_matches_the_peak_of_an_evaluation(limit: float | N
     before = mx.get_active_memory()
     evaluator.sample()
     assert memory.caches == pytest.approx(mx.get_peak_memory() - before, rel=0.2)
+
+
+@pytest.mark.skipif(mx.default_device().type != mx.DeviceType.cpu, reason="measured on mlx's CPU back end")
+@pytest.mark.parametrize(("orders", "words"), [("both", 60), ("both", 1), ("fixed", 60)])
+def test_planned_judging_memory_matches_the_measured_peak(orders: str, words: int) -> None:
+    judge = LlmJudge("embedded:judge", orders=orders)
+    assert judge.pass_bytes(8, 9, 9, 9) == 0, "what is not loaded takes nothing yet"
+    judge.prepare()
+    texts = [" ".join([chr(97 + i), *["word"] * words]) for i in range(8)]
+    answers = [" ".join([side, *["yes"] * 20]) for side in ("a", "b")]
+    encode = judge._loaded.tokenizer.encode
+    prompt, answer = len(encode(texts[0])), len(encode(answers[0]))
+    pairs = [Pair(Prompt((1,), text), *(Completion((1,), a) for a in answers)) for text in texts]
+    judge.judge(pairs)  # what is found out once is found out now
+    mx.clear_cache()
+    held = mx.get_active_memory()
+    mx.reset_peak_memory()
+    judge.judge(pairs)
+    planned = judge.pass_bytes(len(pairs), prompt, prompt, answer)
+    assert planned == pytest.approx(mx.get_peak_memory() - held, rel=0.35)
+    committee = CommitteeJudge([Coin(), judge])
+    assert committee.pass_bytes(len(pairs), prompt, prompt, answer) == planned
+
+
+class Coin(BaseJudge):
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [Verdict.tie() for _ in pairs]
+
+
+def test_the_plan_counts_what_the_judge_takes(tmp_path: Path) -> None:
+    judge = {"use": "llm", "model": "embedded:judge"}
+    prepared = prepare(load_config(settings_for(tmp_path / "run", training=SMALL, judge=judge)))
+    assert prepared.plan.memory.judging == 0 and "judging" not in prepared.plan.memory.words()
+    memory = prepared.with_components().plan.memory
+    assert memory.judging > 0 and f"judging {size_words(memory.judging)}, " in memory.words()
+    alone = evolve(memory, caches=0, activations=0, update=0)
+    assert alone.total == memory.held + memory.judging
 
 
 def test_a_resumed_run_keeps_its_micro_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from mlx_lm.models import qwen3
 
 from prefloop import Completion, Prompt
 from prefloop.cpu import kernels
+from prefloop.model.mlx_lm_internals import checkpoint_layers
 from prefloop.model.weight_sharing import view
 from prefloop.scoring import token_terms
 from prefloop.scoring.scorer import Scorer, lay_out
@@ -84,6 +85,22 @@ def test_the_layers_keep_no_more_from_some_number_of_logits_on(monkeypatch: pyte
     assert peak(policy, TOKENS, backward=True) < 1.05 * below
     monkeypatch.setattr(kernels, "MIN_TRACED_WIDTH", 0)
     assert not kernels.slow_exp() or peak(policy, TOKENS, backward=True) > 1.15 * below, "what NumPy costs"
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_gradient_checkpointing_lowers_the_peak_whatever_the_vocabulary(
+    monkeypatch: pytest.MonkeyPatch, wide: bool
+) -> None:
+    """NumPy, which a wide head asks for, would look into the pass, and mlx would keep all of it."""
+    monkeypatch.setattr(kernels, "MIN_TRACED_LOGITS", 0)
+    monkeypatch.setattr(kernels, "MIN_TRACED_WIDTH", 0 if wide else 1 << 30)
+    policy = model(tied=True, width=64, layers=24, vocabulary=2000)
+    policy.freeze()
+    for layer in policy.layers:
+        layer.unfreeze()
+    plain = peak(policy, TOKENS, backward=True)
+    checkpoint_layers(policy)
+    assert peak(policy, TOKENS, backward=True) < 0.5 * plain
 
 
 def test_numpy_has_the_terms_of_many_tokens_under_a_wide_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     judging = loop.judge.pass_bytes(pairs_drawn(loop), min(lengths), max(lengths), completion)
     estimate = Estimator(loop, max(lengths), completion, judge_bytes, judging=judging)
     plan = estimate(job["batch"], POOL_BYTES)
+    if job.get("plan_only"):
+        return {"planned": plan.total, "terms": asdict(plan)}
     peaks = Peaks(loop.judge)
     loop.judge = adapt(peaks, BaseJudge)
     loop.observers = (adapt(peaks, Observer),)

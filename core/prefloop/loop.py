@@ -39,6 +39,7 @@ from prefloop.model.mlx_lm_internals import checkpoint_layers, not_finite
 from prefloop.model.policy import Policy
 from prefloop.optim import build_optimizer
 from prefloop.prompts.order import PromptOrder
+from prefloop.scoring.room import Room
 from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 from prefloop.settings import DEFAULT_ITERS, TrainingConfig
 from prefloop.types import Pair, PreferenceBatch, Progress, Prompt, Step, Ties, Verdict
@@ -109,6 +110,7 @@ class Loop:
         self.needs: Set[str] = frozenset(self.loss.needs).union(*(bonus.needs for bonus in self.bonuses))
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
         self.micro_batch = self.training.micro_batch_size or self.training.batch_size  # a plan may lower it
+        self.room = Room(1e9 * self.training.memory_limit_gb if self.training.memory_limit_gb else math.inf)
         self._check_prompts()
         self.policy.check_reading(self.prompts, self.sampler.sampling)
         self.total = self._total_prompts()
@@ -165,14 +167,15 @@ class Loop:
             reward_scale=self.loss.reward_scale,
             with_bonus=bool(self.bonuses),
             age=age if self.training.rollout > 1 else None,
+            peak_memory=self.room.peak,
         )
         step = Step(progress, metrics, pairs, verdicts)
         mx.clear_cache()  # steps differ in shape, so buffers of this one seldom fit the next
         self.notify("step_finished", step)
-        self._guard(metrics["peak_memory_gb"])
+        self._guard()
         return step
 
-    def _guard(self, peak_memory_gb: float) -> None:
+    def _guard(self) -> None:
         """Raises `StopRun` where going on makes no sense."""
         if wrong := not_finite(self.policy.trainable()):
             raise StopRun(
@@ -188,13 +191,7 @@ class Loop:
                 failed=True,
                 resumable=False,
             )
-        limit = self.training.memory_limit_gb
-        if limit and peak_memory_gb > limit:
-            raise StopRun(
-                f"the run used {peak_memory_gb:.3g} GB, more than training.memory_limit_gb: {limit:g}. "
-                "Raise it, or lower training.batch_size in a new run.",
-                failed=True,
-            )
+        self.room.check()
 
     def progress(self, step: int) -> Progress:
         """Where step number `step` (from 1) starts in the run."""
@@ -277,6 +274,7 @@ class Loop:
         A person is asked about whole steps, and who stops at one is not asked about another.
         """
         clock, steps = Clock(), self._next_prompts()
+        self.policy.limit_pools(self.room.pool_bytes(self.policy.pool_bytes))
         prompts = [(step, prompt) for step, own in enumerate(steps) for prompt in own]
         meanwhile = self.judge.submit is not None and not self.judge.interactive
         half = _half(steps) if meanwhile else len(prompts)
@@ -334,15 +332,8 @@ class Loop:
 
         A loss that is not finite moves nothing either, whatever its gradient, and its norm is NaN.
         """
-        gradient: Any = None
-        sums: dict[str, mx.array] = {}
         with clock("scoring"):
-            for part in self._micro_batches(batch):
-                part_gradient, part_sums = self.gradient(part, progress, sum(batch.weight))
-                gradient = _added(gradient, part_gradient)
-                sums = _added(sums, part_sums)
-                mx.eval(gradient, sums)
-                del part_gradient  # or it would be held while the next one is made, and during the update
+            gradient, sums = self.total_gradient(batch, progress)
         if gradient is None:
             return {}, 0.0
         found = {name: number(value) for name, value in sums.items()}
@@ -350,11 +341,25 @@ class Loop:
             norm = self._apply(gradient) if math.isfinite(found["loss"]) else math.nan
         return found, norm
 
+    def total_gradient(self, batch: PreferenceBatch, progress: Progress) -> tuple[Any, dict[str, mx.array]]:
+        """`gradient` of a whole step's batch, in parts that fit the memory; None for an empty one."""
+        gradient: Any = None
+        sums: dict[str, mx.array] = {}
+        for part in self._micro_batches(batch):
+            part_gradient, part_sums = self.gradient(part, progress, sum(batch.weight))
+            gradient = _added(gradient, part_gradient)
+            sums = _added(sums, part_sums)
+            mx.eval(gradient, sums)
+            del part_gradient  # or it would be held while the next one is made, and during the update
+        return gradient, sums
+
     def _micro_batches(self, batch: PreferenceBatch) -> Iterator[PreferenceBatch]:
         """What is scored at once. Where a batch is divided, pairs of similar length stay together."""
         size = min(self.micro_batch, self.training.batch_size)
         if self.training.micro_batch_size is None and len(batch):
             size = min(size, pairs_at_once(len(batch), batch.tokens))
+            if self.training.memory_limit_gb:
+                return self.room.micro_batches(batch, size)
         return batch.split(size) if size >= len(batch) else batch.by_length().split(size)
 
     def gradient(

@@ -62,6 +62,7 @@ def step_metrics(
     reward_scale: float,
     with_bonus: bool,
     age: int | None,
+    peak_memory: int,
 ) -> dict[str, float]:
     """Every metric of a step, by the name it has in ``metrics.jsonl``; `docs/runs.md` explains them."""
     total = sum(seconds.values())
@@ -80,7 +81,7 @@ def step_metrics(
         "tokens_per_second": tokens / total if total else 0.0,
         "seconds": total,
         **{f"seconds_{phase}": value for phase, value in seconds.items()},
-        "peak_memory_gb": mx.get_peak_memory() / 1e9,
+        "peak_memory_gb": peak_memory / 1e9,
     }
 
 

@@ -227,7 +227,7 @@ class PreferenceBatch:
     def split(self, size: int) -> Iterator[PreferenceBatch]:
         """Consecutive micro-batches of at most `size` pairs."""
         for i in range(0, len(self), size):
-            yield self._taken(range(i, min(i + size, len(self))))
+            yield self.select(range(i, min(i + size, len(self))))
 
     @property
     def tokens(self) -> int:
@@ -242,9 +242,10 @@ class PreferenceBatch:
             longer = max(len(self.chosen[i].tokens), len(self.rejected[i].tokens))
             return longer, len(self.prompts[i].tokens)
 
-        return self._taken(sorted(range(len(self)), key=length))
+        return self.select(sorted(range(len(self)), key=length))
 
-    def _taken(self, places: Sequence[int]) -> PreferenceBatch:
+    def select(self, places: Sequence[int]) -> PreferenceBatch:
+        """The pairs at these places."""
         columns: tuple[tuple[Any, ...], ...] = astuple(self, recurse=False)
         return PreferenceBatch(*(tuple(column[i] for i in places) for column in columns))
 

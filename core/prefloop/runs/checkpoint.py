@@ -75,6 +75,7 @@ def save_checkpoint(
             "evaluations": [evaluation_to_state(evaluation) for evaluation in evaluations],
             "skipped": loop.skipped,
             "guard": dict(guard),
+            "room": loop.room.state(),
         }
         rewrite_json(beside / STATE, state)
         if loop.rollouts:
@@ -111,6 +112,7 @@ def load_checkpoint(folder: Path, loop: Loop) -> list[Evaluation]:
             component.restore(own)
     loop.steps_taken = int(state["step"])
     loop.skipped = int(state.get("skipped", 0))
+    loop.room.restore(state.get("room", {}))
     for line in read_lines(folder / ROLLOUTS, dict):
         loop.rollouts.append(_rollout_from_json(line, loop.prompts_of(line["step"])))
     mx.eval(model.trainable_parameters(), loop.optimizer.state)

@@ -58,6 +58,8 @@ UPDATE_COPIES = 3
 """Of the size of what is trained while it is updated: the gradient, and what clipping and applying make."""
 IN_FLIGHT = 0.25
 """Of a layer, what its backward pass works with besides what was kept."""
+RECOMPUTED = {"adapters": 2, "full": 3}
+"""Layers that are there again under gradient checkpointing: mlx begins with the next before one is done."""
 KEPT = {"H": 4, "Q": 3.6, "K": 1, "I": 5, "scores": 1}
 """What a layer keeps until its backward pass, in arrays of each width: what the derivatives need."""
 KEPT_FOR_NUMPY = {"H": 16.2, "Q": 13.7, "K": 4.8, "I": 10.4, "scores": 2.8}
@@ -310,7 +312,8 @@ class Estimator:
         layer = self._layer(pairs, arrays_kept)
         if loop.training.gradient_checkpointing:
             tokens = 2 * pairs * (self.prompt - 1 + self.completion)
-            return shape["layers"] * tokens * shape["H"] * shape["bytes"], (1 + IN_FLIGHT) * layer
+            inputs = shape["layers"] * tokens * shape["H"] * shape["bytes"]
+            return inputs, RECOMPUTED["full" if loop.policy.adapter.type == "full" else "adapters"] * layer
         layers, asked = shape["layers"], loop.policy.adapter.layers
         return (layers if asked < 0 else min(asked, layers)) * layer, IN_FLIGHT * layer
 

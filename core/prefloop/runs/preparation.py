@@ -23,7 +23,7 @@ from prefloop.runs.asking import asked
 from prefloop.runs.dependencies import dependencies
 from prefloop.runs.guards import kind_of
 from prefloop.runs.judges import judges_of, panel
-from prefloop.runs.plan import Division, Plan
+from prefloop.runs.plan import Division, Plan, size_words
 from prefloop.runs.planning import check_memory, make_plan
 from prefloop.scoring.scorer import lay_out
 from prefloop.text import duration
@@ -252,8 +252,7 @@ def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]
     for step in (1, 2):
         clock.seconds["scoring"] = 0.0  # the second time, nothing has to be made ready any more
         with clock("scoring"):
-            gradient, _ = loop.gradient(batch, loop.progress(step), sum(batch.weight))
-            mx.eval(gradient)
+            gradient, _ = loop.total_gradient(batch, loop.progress(step))
         if wrong := not_finite(arrays(gradient)):
             raise UserError(
                 f"the gradient of {len(wrong)} trainable tensors is NaN or infinite, of '{wrong[0]}' for one."
@@ -269,6 +268,14 @@ def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]
         )
     if loop.needs and not mx.array_equal(before, _reference_logprobs(loop, batch)):
         raise UserError("the reference moved while the policy was trained; please report this as a bug.")
+    room = loop.room
+    if room.pairs:
+        sizes = [size_words(int(count)) for count in (room.taken, room.peak, room.limit)]
+        pairs = "1 pair" if room.pairs == 1 else f"{room.pairs} pairs"
+        echo(
+            f"scoring  {pairs} at a time took {sizes[0]}, and the peak is {sizes[1]} of "
+            f"training.memory_limit_gb's {sizes[2]}"
+        )
     echo(f"learning a gradient reaches each of {len(loop.policy.trainable())} tensors; the reference stays")
 
 

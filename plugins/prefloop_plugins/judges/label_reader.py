@@ -126,17 +126,23 @@ class LabelReader:
         return [readings[i] for i in range(len(questions))]
 
     def batches(
-        self, questions: int, shortest: int, longest: int, both_orders: bool
-    ) -> Iterator[tuple[int, int]]:
-        """For the largest batches of so many questions, how many they have and how long their prompts are.
+        self, questions: int, shortest: int, longest: int, answers: int, *, both_orders: bool
+    ) -> Iterator[tuple[int, int, int]]:
+        """The largest batches of so many questions: how many, tokens read before them, and tokens of each.
 
-        The two orders of a pair with a long prompt are a batch of their own.
+        Prompts have from `shortest` to `longest` tokens, and a pair's answers so many. The two orders of a
+        pair that begin alike for long enough are a batch of their own.
         """
-        apart = both_orders and bool(self._read_before.state)
-        if apart and longest >= SHARED_TOKENS:
-            yield 2, longest
-        if not apart or shortest < SHARED_TOKENS:
-            yield questions, min(longest, SHARED_TOKENS) if apart else longest
+        known, fixed = len(self._read_before.tokens), len(self.encode("a", "b", "c")) - 3
+        if not both_orders or not self._read_before.state:
+            yield questions, known, fixed + longest + answers - known
+            return
+        alike = len(_common([self.encode("a", "b", "c"), self.encode("a", "c", "b")])) - 1
+        enough = known + SHARED_TOKENS - alike
+        if longest >= enough:
+            yield 2, alike + longest, fixed - alike + answers
+        if shortest < enough:
+            yield questions, known, fixed + min(longest, enough) + answers - known
 
     def _groups(self, questions: Sequence[Ids]) -> Iterator[tuple[list[int], _Prefix]]:
         """Questions that continue from the same place; those that share only the rubric come late."""

@@ -204,17 +204,14 @@ class LlmJudge(BaseJudge):
             return 0
         from prefloop_plugins.judges.memory import Shape
 
-        shape, fixed = Shape.of(self._loaded), len(self._reader.encode("", "", ""))
+        shape, answers = Shape.of(self._loaded), 2 * completion
         rows = min(self.batch_size, pairs * (2 if self.orders == "both" else 1))
         if self.read == "reply" or self.thinking:
-            question = fixed + longest + 2 * completion
+            question = len(self._reader.encode("", "", "")) + longest + answers
             written = self._thinker.overhead if self._thinker else self._reader.max_tokens
-            return shape.reading(rows, question, room=written)
-        taken = (
-            shape.reading(questions, fixed + prompt + 2 * completion)
-            for questions, prompt in self._reader.batches(rows, shortest, longest, self.orders == "both")
-        )
-        return max(taken)
+            return shape.reading(rows, 0, question, room=written)
+        batches = self._reader.batches(rows, shortest, longest, answers, both_orders=self.orders == "both")
+        return max(shape.reading(*batch) for batch in batches)
 
     def depends_on(self) -> tuple[str, ...]:
         """Its model."""

@@ -33,10 +33,10 @@ class Shape:
         widths = sum(count * int(np.max(config.get(width) or 0)) for width, count in ARRAYS.items())
         return cls(int(cache_bytes_per_token(caches)), widths * logits.itemsize)
 
-    def reading(self, rows: int, tokens: int, *, room: int = 0) -> int:
-        """So many rows of so many tokens, with room in their caches for what is written after them.
+    def reading(self, rows: int, before: int, tokens: int, *, room: int = 0) -> int:
+        """So many rows of so many tokens, after what was read `before`, and with `room` for what is written.
 
         A cache grows by whole blocks.
         """
-        cached = -(-(tokens + room) // CACHE_BLOCK) * CACHE_BLOCK
+        cached = before + -(-(tokens + room) // CACHE_BLOCK) * CACHE_BLOCK
         return rows * (cached * self.cached + tokens * self.computed)
