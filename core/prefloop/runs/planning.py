@@ -58,7 +58,7 @@ UPDATE_COPIES = 3
 """Of the size of what is trained while it is updated: the gradient, and what clipping and applying make."""
 IN_FLIGHT = 0.25
 """Of a layer, what its backward pass works with besides what was kept."""
-RECOMPUTED = {"adapters": 2, "full": 3}
+RECOMPUTED = {"adapters": 2.25, "full": 3}
 """Layers that are there again under gradient checkpointing: mlx begins with the next before one is done."""
 KEPT = {"H": 4, "Q": 3.6, "K": 1, "I": 5, "scores": 1}
 """What a layer keeps until its backward pass, in arrays of each width: what the derivatives need."""
