@@ -214,7 +214,10 @@ class TrainingConfig:
         5, "Steps in a row with an infinite or undefined gradient after which the run stops.", ge(1)
     )
     memory_limit_gb: float | None = setting(
-        None, "Memory the run may use in gigabytes; null is what the machine has, 0 is any.", optional(ge(0))
+        None,
+        "Memory the run may use in gigabytes; null is what the machine has, 0 is any. A number is held by "
+        "what mlx is measured to take: fewer pairs are scored at once before it is exceeded.",
+        optional(ge(0)),
     )
     micro_batch_size: int | None = setting(
         None,

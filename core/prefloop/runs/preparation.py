@@ -271,9 +271,9 @@ def _prove_learning(loop: Loop, pairs: list[Pair], echo: Callable[[str], object]
     room = loop.room
     if room.pairs:
         sizes = [size_words(int(count)) for count in (room.taken, room.peak, room.limit)]
-        pairs = "1 pair" if room.pairs == 1 else f"{room.pairs} pairs"
+        words = "1 pair" if room.pairs == 1 else f"{room.pairs} pairs"
         echo(
-            f"scoring  {pairs} at a time took {sizes[0]}, and the peak is {sizes[1]} of "
+            f"scoring  {words} at a time took {sizes[0]}, and the peak is {sizes[1]} of "
             f"training.memory_limit_gb's {sizes[2]}"
         )
     echo(f"learning a gradient reaches each of {len(loop.policy.trainable())} tensors; the reference stays")
