@@ -77,7 +77,7 @@ def test_a_run_finds_the_component_of_a_new_package(tmp_path: Path, site: Path) 
 def test_check_passes_a_right_package(tmp_path: Path, site: Path) -> None:
     lines = Prefloop(tmp_path).out("plugins", "check", f"prefloop-judge-{NAME}", path=[site]).splitlines()
     assert lines[0] == f"ok      plugin     prefloop-judge-{NAME}: 5 passed"
-    assert lines[1].startswith(f"ok      judge      prefloop-judge-{NAME}:{NAME}: 13 passed, 1 skipped")
+    assert lines[1].startswith(f"ok      judge      prefloop-judge-{NAME}:{NAME}: 13 passed, 2 skipped")
 
 
 def test_check_fails_a_wrong_package(tmp_path: Path, site: Path) -> None:
@@ -118,7 +118,7 @@ def test_check_names_the_option_that_a_component_requires(tmp_path: Path, site: 
         .splitlines()
     )
     assert lines[1:] == [
-        f"ok      judge      prefloop-judge-{NAME}:{NAME}: 4 passed, 10 skipped",
+        f"ok      judge      prefloop-judge-{NAME}:{NAME}: 4 passed, 11 skipped",
         "  skipped: it needs the option 'temperature'",
     ]
 

@@ -146,13 +146,13 @@ class JudgeSuite(ComponentSuite):
 
     def test_what_it_learns_is_in_its_state(self) -> None:
         """A judge that learns takes labels, ties and skips, or none, and its state holds what it knows."""
+        judge = adapt(self.component, BaseJudge)
         if not any("learn" in vars(cls) for cls in self.component_class.__mro__ if cls is not BaseJudge):
             skip("the judge does not learn")
         said = [Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")]
         verdicts = [evolve(said[i % len(said)], by=PERSON) for i in range(len(self.pairs))]
         for count in (0, len(self.pairs)):
-            self.component.learn(list(self.pairs[:count]), verdicts[:count])
-        judge = adapt(self.component, BaseJudge)
+            judge.learn(list(self.pairs[:count]), verdicts[:count])
         state, given = dict(judge.state()), self.judge(list(self.pairs))
         if state:
             judge.restore(state)
