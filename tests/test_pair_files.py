@@ -117,6 +117,17 @@ def test_of_two_verdicts_of_one_judge_the_last_counts() -> None:
     assert rows[1].pair.prompt.id == "pairs.jsonl:3"
 
 
+def test_of_a_run_in_which_a_person_was_asked_their_labels_count() -> None:
+    others = [{"text": text} for text in ("Hm.", "Well.")]
+    rows = (
+        judgement(by="members.0"),
+        judgement(first=others[0], by="person"),
+        judgement(first=others[1], by="person", status="abstained", probability=0.5),
+    )
+    assert [row.label for row in read_pairs(write(*rows[:1], name="a/judgements.jsonl"))] == ["first"]
+    assert [row.label for row in read_pairs(write(*rows, name="b/judgements.jsonl"))] == [None, "first", None]
+
+
 def test_a_run_is_read_while_its_last_line_is_still_being_written() -> None:
     ledger = Path(write(judgement(), name="runs/one/judgements.jsonl"))
     ledger.write_text(ledger.read_text() + '{"prompt": [{"role": "us')

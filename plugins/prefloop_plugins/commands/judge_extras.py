@@ -46,7 +46,7 @@ def _others(rate: Rate) -> Rate:
 def show_fit(column: Column, fit: Fit) -> None:
     """How far the terms help on labels kept out, and the options to paste."""
     console, name = Console(highlight=False, soft_wrap=True), str(column.about["config"])
-    table = _table(f"{name}, on labels kept out", ("as it is", "fitted", "change (95 %)"))
+    table = _table("on labels kept out", ("as it is", "fitted", "change (95 %)"))
     for title, gain, form in (
         ("agreement", fit.agreement, ".1%"),
         ("log loss (nats)", fit.log_loss, ".3f"),
@@ -63,7 +63,7 @@ def show_fit(column: Column, fit: Fit) -> None:
         return
     options = " ".join(f"--set judge.{term}={value:g}" for term, value in fit.terms.items())
     written = yaml_nodes.dump({"judge": fit.terms})
-    console.print(f"\nFitted to {fit.labels} labels; worth setting:\n\n{written}\nor {options}", markup=False)
+    console.print(f"\n{name}, fitted to {fit.labels} labels; worth setting:\n\n{written}\nor {options}", markup=False)
 
 
 def _cells(gain: Gain, form: str) -> tuple[str, str, str]:

@@ -23,7 +23,7 @@ from prefloop.prompts.rows import Row, RowSet, read_rows, type_in_words
 from prefloop.runs.records import Judgement, is_judgement, judgement_from_json, latest
 from prefloop.runs.view import LEDGER, MANIFEST, read_judgements
 from prefloop.settings import PromptsConfig
-from prefloop.types import Completion, Pair, Prompt, Verdict
+from prefloop.types import PERSON, Completion, Pair, Prompt, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,8 +57,9 @@ def read_pairs(
     A row holds ``prompt``, ``chosen`` and ``rejected``; or ``prompt``, ``first``, ``second`` and perhaps
     a ``label`` (first, second or tie; 0 is first and 1 is second); or it is a line of a run's ledger,
     whose verdict is the label. Of a run, those are the pairs that it learnt from: in its evaluations several
-    judges may have been asked about one pair. Prompts and completions are text or chat messages. Which of
-    chosen and rejected comes first is drawn from `seed` and the texts. `limit` counts rows.
+    judges may have been asked about one pair. Where a person was asked about some of them, theirs alone are
+    labels. Prompts and completions are text or chat messages. Which of chosen and rejected comes first is
+    drawn from `seed` and the texts. `limit` counts rows.
 
     Raises `UserError` where nothing is found, and for bad rows, the first few together.
     """
@@ -67,7 +68,11 @@ def read_pairs(
         judged = [j for j in read_ledger(ledger) if not j.evaluation][:limit]
         if not judged:
             raise UserError(f"{ledger} is empty: the run has judged nothing yet")
-        return [_of_judgement(j, j.pair.prompt) for j in latest((j.key, j) for j in judged)]
+        asked = any(j.verdict.by == PERSON for j in judged)
+        return [
+            _of_judgement(j, j.pair.prompt, counts=not asked or j.verdict.by == PERSON)
+            for j in latest((j.key, j) for j in judged)
+        ]
     found = _read_data_set(PromptsConfig(path=path, split=split, limit=limit))
     return latest(_collect(found, seed))
 
@@ -134,11 +139,11 @@ def _labelled(row: Row, name: str, seed: int) -> tuple[str, LabelledPair]:
     return id, _plain(values, id)
 
 
-def _of_judgement(judgement: Judgement, prompt: Prompt) -> LabelledPair:
-    """A judged pair, whose verdict is its label."""
+def _of_judgement(judgement: Judgement, prompt: Prompt, *, counts: bool = True) -> LabelledPair:
+    """A judged pair, whose verdict is its label where it counts."""
     verdict = judgement.verdict
     pair = evolve(judgement.pair, prompt=prompt)
-    return LabelledPair(pair, side_of(verdict), max(verdict.probability, 1 - verdict.probability))
+    return LabelledPair(pair, side_of(verdict) if counts else None, max(verdict.probability, 1 - verdict.probability))
 
 
 def _plain(values: Mapping[str, Any], id: str) -> LabelledPair:
