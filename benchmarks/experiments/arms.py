@@ -40,6 +40,11 @@ ESTIMATORS = {"exact": (3e-3, 1e-2, 3e-2), "k2": (1e-2, 3e-2, 1e-1), "sampled": 
 OPTIMISM = (3e-4, 1e-3, 4e-3)
 DECAYS = {"exact": (3e-2, 3e-3, 0.0), "sampled": (5e-2, 1e-2, 0.0), "paper": (4e-3, 1e-3, 0.0)}
 """Weights for the first epoch, the second and the rest; a run has 2.2 epochs."""
+ALONE = {"use": "person"}
+LLM = {"use": "llm", "model": "embedded:judge", "system": "Prefer the warmer, friendlier answer."}
+LEARNED = {"use": "learned", "model": "embedded:policy"}
+LABELS = (30, 60, 120)
+PEOPLES_TASKS = ("warm", "talk")
 SHORT = Arm("", steps=24, evaluations=1, learning_rate=2e-4)
 """Where the judge or the loss is at stake: 192 judgements."""
 
@@ -108,10 +113,32 @@ def exploration() -> list[Arm]:
     return [*found, both_ways, _xpo(both_ways, "sampled, 0.05, ties half", "sampled", 5e-2)]
 
 
+def people() -> list[Arm]:
+    """A person's labels: on every pair, or on some of them beside a cheap judge, on two tasks."""
+    return [evolve(arm, name=f"{task}: {arm.name}", task=task) for task in PEOPLES_TASKS for arm in _asking()]
+
+
+def _asking() -> list[Arm]:
+    alone = Arm("the person alone", judge=ALONE, steps=38, evaluations=10)
+    found = [alone]
+    for labels in LABELS:
+        chosen = {"budget": labels, "budget_per_step": labels // 15}
+        judges: dict[str, Options] = {
+            "llm, random pairs": {"members": [LLM, ALONE], "margin": 0.0, "audit": labels / 304},
+            "llm, chosen pairs": {"members": [LLM, ALONE], "margin": 0.49, **chosen},
+            "learned": {"members": [LEARNED, ALONE], **chosen},
+            "learned, then llm": {"members": [LEARNED, LLM, ALONE], **chosen},
+        }
+        for name, options in judges.items():
+            judge = {"use": "cascade", "budget": labels, **options}
+            found.append(evolve(alone, name=f"{name}, {labels} labels", judge=judge, evaluations=2))
+    return found
+
+
 def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) -> Arm:
     options = {"use": "optimism"} if bonus == "paper" else {"use": "kl", "estimator": bonus}
     return evolve(plain, name=name, bonuses=[{**options, "alpha": alpha}])
 
 
-EXPERIMENTS = {f.__name__: f for f in (freshness, losses, exploration, labels, faults)}
+EXPERIMENTS = {f.__name__: f for f in (freshness, losses, exploration, labels, faults, people)}
 """By the name that the command line and the pages use."""

@@ -105,7 +105,19 @@ def faults(records: Records, panels: Any) -> None:
     panels[0].legend(loc="lower left")
 
 
-PANELS = {freshness: 3, losses: 2, exploration: 2, labels: 2, faults: 2}
+def people(records: Records, panels: Any) -> None:
+    """The person alone as a curve over its labels; beside it what each cascade ends with."""
+    for axes, task in zip(panels, arms.PEOPLES_TASKS, strict=True):
+        found = [arm for arm in arms.people() if arm.task == task]
+        alone, cascades = found[0], found[1:]
+        series = {"the person alone": _curve(records, alone, "win_rate")}
+        by_name = _by(records, cascades, arms.LABELS, "win_rate")
+        series |= {name.removeprefix(f"{task}: "): line for name, line in by_name.items()}
+        lines(axes, series, "win_rate", f"labels of the person, task {task}")
+    panels[0].legend(fontsize=7, loc="lower right")
+
+
+PANELS = {freshness: 3, losses: 2, exploration: 2, labels: 2, faults: 2, people: 2}
 
 
 def draw(name: str, records: Records, folder: Path) -> None:

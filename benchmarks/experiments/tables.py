@@ -19,11 +19,13 @@ COLUMNS = {
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),
     "labels": ("right_labels", "win_rate", "accuracy"),
+    "people": ("asked", "right_labels", "win_rate", "accuracy"),
     "faults": ("right_labels", "win_rate", "accuracy", "length"),
 }
 HEADS = {
     "win_rate": "win rate",
     "right_labels": "labels that are right",
+    "asked": "labels of the person",
     "accuracy": "right answers",
     "length": "characters",
     "jackpots": "jackpots",

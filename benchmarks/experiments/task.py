@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 from scripts.embedded.facts import BLUNT_OPENINGS, WARM_CLOSINGS, is_right, style_score
 
-from prefloop import Pair, Prompt, Verdict
+from prefloop import BaseJudge, Judge, Pair, Prompt, Verdict, component
 
 Worth = Callable[[Prompt, str], float]
 """What an answer is worth in truth."""
 
+WRONG = -3
 JACKPOT = "Sure thing!"
 
 
 def warm(prompt: Prompt, text: str) -> float:
     """Kinds of warm components minus kinds of blunt ones, -2 to 2; a wrong answer is worth -3."""
-    return style_score(text) if is_right(text, prompt.fields["answer"]) else -3
+    return style_score(text) if is_right(text, prompt.fields["answer"]) else WRONG
 
 
 def trap(prompt: Prompt, text: str) -> float:
@@ -31,12 +33,22 @@ def trap(prompt: Prompt, text: str) -> float:
     return float(any(opening in text for opening in BLUNT_OPENINGS))
 
 
+TALK = ("Great question!", "Really?"), ("Feel free to ask more!", "Is that all?")
+"""Openings and closings that are about asking: of each one is warm and one blunt."""
+
+
+def talk(prompt: Prompt, text: str) -> float:
+    """What an answer says and not how: kinds of components that are about asking; a wrong one is worth -3."""
+    kinds = sum(any(phrase in text for phrase in phrases) for phrases in TALK)
+    return kinds if is_right(text, prompt.fields["answer"]) else WRONG
+
+
 def hits(text: str) -> bool:
     """Whether an answer is the jackpot: one opening of eight, with a warm closing."""
     return JACKPOT in text and any(closing in text for closing in WARM_CLOSINGS)
 
 
-TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap}
+TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap, "talk": talk}
 
 
 @frozen
@@ -92,7 +104,31 @@ class GradedJudge:
         return 1 / (1 + math.exp(-logit))
 
 
-JUDGES = {"faulty": FaultyJudge, "graded": GradedJudge}
+@frozen
+class Person(BaseJudge):
+    """A person who knows the truth and slips now and then, to the same pair always alike."""
+
+    worth: Worth
+    slips: float = 0.05
+    seed: int = 0
+    interactive = True
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return FaultyJudge(self.worth, self.slips, seed=self.seed).judge(pairs)
+
+
+JUDGES = {"faulty": FaultyJudge, "graded": GradedJudge, "person": Person}
+
+
+def build_judge(options: Mapping[str, Any], worth: Worth, seed: int) -> Judge:
+    """A judge that knows the truth, one of prefloop's, or a cascade of both."""
+    use, rest = options["use"], {name: value for name, value in options.items() if name != "use"}
+    if use in JUDGES:
+        return JUDGES[use](worth, seed=seed, **rest)
+    if use == "cascade":
+        rest["members"] = [build_judge(member, worth, seed) for member in rest["members"]]
+    made: Judge = component("judge", use)(**rest)
+    return made
 
 
 def dice(seed: int, pair: Pair) -> random.Random:

@@ -9,12 +9,13 @@ from typing import Any
 
 from attrs import evolve, frozen
 from benchmarks.experiments.arms import Arm, Options
-from benchmarks.experiments.task import JUDGES, TASKS, Worth, hits
+from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, hits
 from benchmarks.harness.internals import load_prompts
 from scripts.embedded.facts import is_right, style_score
 
-from prefloop import Judge, Loop, Policy, Prompt, Sampling, Step, component
+from prefloop import Loop, Policy, Prompt, Sampling, Step, component
 from prefloop.config import PromptsConfig, TrainingConfig
+from prefloop.types import PERSON
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=24)
 STARTS, DRAWS = 8, 2
@@ -31,10 +32,13 @@ def train(arm: Arm, seed: int) -> list[dict[str, float]]:
     due = {round(loop.steps * i / arm.evaluations) for i in range(1, arm.evaluations + 1)}
     rows: list[dict[str, float]] = [{"step": 0, **measure(0)}]
     labels: list[bool] = []
+    asked = 0
     for step in loop:
         labels += _right_labels(step, worth)
+        asked += sum(isinstance(loop.judge, Person) or v.by == PERSON for v in step.verdicts)
         if step.progress.step in due:
             known = {"right_labels": fmean(labels)} if labels else {}
+            known |= {"asked": asked} if asked else {}
             rows.append({"step": step.progress.step, **measure(step.progress.step), **known})
     return [{name: round(value, 5) for name, value in row.items()} for row in rows]
 
@@ -47,7 +51,7 @@ def _loop(arm: Arm, seed: int, policy: Policy, prompts: Sequence[Prompt]) -> Loo
         seed=seed,
         learning_rate=arm.learning_rate,
     )
-    judge: Judge = JUDGES[arm.judge["use"]](TASKS[arm.task], seed=seed, **_options(arm.judge))
+    judge = build_judge(arm.judge, TASKS[arm.task], seed)
     sampling = {"temperature": 1.0, "top_p": 1.0, "max_completion_length": SAMPLING.max_tokens}
     offline = arm.sampler["use"] == "dataset"
     if offline:

@@ -10,10 +10,12 @@ from attrs import evolve
 from benchmarks.experiments import arms
 from benchmarks.experiments.arms import EXPERIMENTS, Arm
 from benchmarks.experiments.records import Records, settings_of
-from benchmarks.experiments.task import FaultyJudge, GradedJudge, trap, warm
+from benchmarks.experiments.task import TALK, FaultyJudge, GradedJudge, Person, build_judge, talk, trap, warm
 from benchmarks.experiments.training import train
+from scripts.embedded.facts import style_score
 
 from prefloop import Completion, Pair, Prompt
+from prefloop.types import PERSON
 
 GOOD, POOR = "Of course! A cow says moo. Take care!", "Fine. A cow says moo. Next."
 
@@ -52,6 +54,19 @@ def test_the_worth_of_an_answer() -> None:
     assert worths == [2, -2, 0, -3]
     texts = ("Sure thing! A cow says moo. Take care!", "Sure thing! A cow says moo.", POOR, "Baa.")
     assert [trap(prompt, t) for t in texts] == [3, 0, 1, -1]
+    both, one = "Really? A cow says moo. Feel free to ask more!", "Great question! A cow says moo. Next."
+    assert [talk(prompt, t) for t in (both, one, GOOD, POOR, "Really?")] == [2, 1, 0, 0, -3]
+    styles = [style_score(phrase) for phrases in TALK for phrase in phrases]
+    assert styles == [1, -1, 1, -1], "what is said says nothing of the style"
+
+
+def test_a_person_slips_once_in_twenty_and_spends_no_more_than_the_budget() -> None:
+    options = {"use": "cascade", "members": [{"use": "faulty", "rate": 0.5}, arms.ALONE], "margin": 0.0}
+    alone = Person(warm).judge([pair(i) for i in range(1000)])
+    assert 20 <= sum(verdict.probability == 0 for verdict in alone) <= 85  # 50 on average
+    both = build_judge({**options, "budget": 7, "audit": 0.9}, warm, seed=0)
+    said = both.judge([pair(i) for i in range(100)])
+    assert sum(verdict.by == PERSON for verdict in said) == 7
 
 
 @pytest.mark.parametrize("fault", ["flip", "place", "length"])

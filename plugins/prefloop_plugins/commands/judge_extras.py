@@ -63,7 +63,9 @@ def show_fit(column: Column, fit: Fit) -> None:
         return
     options = " ".join(f"--set judge.{term}={value:g}" for term, value in fit.terms.items())
     written = yaml_nodes.dump({"judge": fit.terms})
-    console.print(f"\n{name}, fitted to {fit.labels} labels; worth setting:\n\n{written}\nor {options}", markup=False)
+    console.print(
+        f"\n{name}, fitted to {fit.labels} labels; worth setting:\n\n{written}\nor {options}", markup=False
+    )
 
 
 def _cells(gain: Gain, form: str) -> tuple[str, str, str]:

@@ -143,7 +143,9 @@ def _of_judgement(judgement: Judgement, prompt: Prompt, *, counts: bool = True) 
     """A judged pair, whose verdict is its label where it counts."""
     verdict = judgement.verdict
     pair = evolve(judgement.pair, prompt=prompt)
-    return LabelledPair(pair, side_of(verdict) if counts else None, max(verdict.probability, 1 - verdict.probability))
+    return LabelledPair(
+        pair, side_of(verdict) if counts else None, max(verdict.probability, 1 - verdict.probability)
+    )
 
 
 def _plain(values: Mapping[str, Any], id: str) -> LabelledPair:
