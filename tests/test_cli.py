@@ -52,6 +52,13 @@ def test_the_dry_run_does_not_ask_a_person(tmp_path: Path) -> None:
     assert "a person, who is not asked now" in done.stdout
 
 
+def test_the_dry_run_prepares_who_is_asked_beside_a_person(tmp_path: Path) -> None:
+    judge = "judge={use: cascade, members: [{use: llm, model: ./no-such-folder}, human]}"
+    done = prefloop("train", "--dry-run", "--set", judge, folder=tmp_path)
+    assert done.returncode == 2
+    assert "judge: members.0: model './no-such-folder': there is no such folder." in done.stderr
+
+
 def test_the_dry_run_refuses_equal_completions(tmp_path: Path) -> None:
     done = prefloop("train", "--dry-run", "--set", "sampler.temperature=0", folder=tmp_path)
     assert done.returncode == 2

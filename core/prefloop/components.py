@@ -179,6 +179,9 @@ class BaseJudge(Base):
     `answers`.
     """
 
+    members: tuple[Judge, ...] = ()
+    """The judges that it asks, of one that is made of others. A dry run prepares all but the people."""
+
     def attach(self, folder: Path) -> None:
         """Keep in `folder`, the run's, what has to outlive the process. Called before the first pair."""
 

@@ -47,9 +47,8 @@ class Prepared:
         """
         before = mx.get_active_memory()
         for key, component in _components(self.config):
-            if people or not (isinstance(component, BaseJudge) and component.interactive):
-                with said_of(key):
-                    component.prepare()
+            with said_of(key):
+                _make_ready(component, people)
         held = max(0, mx.get_active_memory() - before)
         held_out = self.evaluator.prompts if self.evaluator else ()
         judges = [component for _, component in _components(self.config) if isinstance(component, BaseJudge)]
@@ -64,6 +63,16 @@ class Prepared:
         """The digests of what the run depends on."""
         held_out = self.evaluator.prompts if self.evaluator else ()
         return dependencies(self.config, self.loop.prompts, held_out)
+
+
+def _make_ready(component: Base, people: bool) -> None:
+    """Prepare a component or, without `people`, whatever it asks besides them."""
+    if people or not (isinstance(component, BaseJudge) and component.interactive):
+        component.prepare()
+        return
+    for i, member in enumerate(component.members):
+        with said_of(f"members.{i}"):
+            _make_ready(adapt(member, BaseJudge), people)
 
 
 def prepare(config: Config) -> Prepared:
