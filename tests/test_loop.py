@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -33,7 +34,7 @@ from prefloop.config import AdapterConfig, ModelConfig, TrainingConfig
 from prefloop.metrics import batch_sums
 from prefloop.types import Scores
 from support.loops import Longer, make_loop, prompts_of
-from support.tiny_models import ModelFolder
+from support.tiny_models import ModelFolder, build
 
 LOSSES = {
     "sigmoid": {},
@@ -417,3 +418,26 @@ def streaming(policy: Policy, prompts: Iterator[Prompt], **training: Any) -> Loo
     sampler = component("sampler", "policy")(max_completion_length=4)
     settings = TrainingConfig(**{"batch_size": 3} | training)
     return Loop(policy, prompts, judge=Longer(), sampler=sampler, training=settings)
+
+
+def test_a_gradient_is_given_back_while_it_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While all weights are updated, no second gradient is there, but what mlx begins ahead (2.4 before)."""
+    policy = Policy.load(str(build(tmp_path, vocabulary=4096)), AdapterConfig(type="full", layers=-1))
+    loop = make_loop(policy, training={"max_grad_norm": 1.0})
+    sizes = [value.nbytes for value in policy.trainable().values()]
+    taken: list[float] = []
+    whole = loop.total_gradient
+
+    def total_gradient(*arguments: Any) -> Any:
+        found = whole(*arguments)
+        taken.append(mx.get_active_memory())
+        mx.reset_peak_memory()
+        return found
+
+    monkeypatch.setattr(loop, "total_gradient", total_gradient)
+    for _ in range(2):
+        loop.step()
+    over = (mx.get_peak_memory() - taken[-1]) / sum(sizes)
+    assert over < 1.5, f"{over:.2f} of what is trained"

@@ -337,8 +337,16 @@ class Loop:
         if gradient is None:
             return {}, 0.0
         found = {name: number(value) for name, value in sums.items()}
+        if not math.isfinite(found["loss"]):
+            return found, math.nan
+        limit = self.training.max_grad_norm
         with clock("update"):
-            norm = self._apply(gradient) if math.isfinite(found["loss"]) else math.nan
+            gradient, length = optim.clip_grad_norm(gradient, limit if limit is not None else math.inf)
+            norm = number(length)
+            if math.isfinite(norm):
+                self.optimizer.update(self.policy.model, gradient)
+                del gradient  # or all of it would be held until the last of it is applied
+                mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
         return found, norm
 
     def total_gradient(self, batch: PreferenceBatch, progress: Progress) -> tuple[Any, dict[str, mx.array]]:
@@ -389,16 +397,6 @@ class Loop:
 
         (_, sums), gradient = nn.value_and_grad(model, objective)()
         return gradient, sums
-
-    def _apply(self, gradient: Any) -> float:
-        """Update the policy and return the gradient's norm; a norm that is not finite changes nothing."""
-        limit = self.training.max_grad_norm
-        gradient, norm = optim.clip_grad_norm(gradient, limit if limit is not None else float("inf"))
-        length = number(norm)
-        if math.isfinite(length):
-            self.optimizer.update(self.policy.model, gradient)
-            mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
-        return length
 
 
 def _default(kind: str) -> Any:

@@ -54,8 +54,8 @@ TRAINED_HEADS = (2.0, 0.5, 5.0)
 """Gradients of the head's trained weights that are there with it: some, more for each chunk, at most."""
 TIED_HEADS = 3.5
 """The same at the end of a backward pass, where the head is the embedding and both gradients are added."""
-UPDATE_COPIES = 3
-"""Of the size of what is trained while it is updated: the gradient, and what clipping and applying make."""
+APPLIED = 1.25
+"""Of the largest trained tensor, what is there while it is updated besides the gradient of all of them."""
 IN_FLIGHT = 0.25
 """Of a layer, what its backward pass works with besides what was kept."""
 RECOMPUTED = {"adapters": 2.25, "full": 3}
@@ -240,16 +240,16 @@ class Estimator:
         policy = self.loop.policy
         models = (policy.loaded.pristine.model, policy.start, policy.reference, policy.model)
         weights = {id(v): v.nbytes for model in models for v in arrays(model.parameters()).values()}
-        trained = sum(v.nbytes for v in policy.trainable().values())
+        sizes = [v.nbytes for v in policy.trainable().values()]
         return Memory(
             weights=sum(weights.values()),
             judge=self.judge,
-            trained=trained,
+            trained=sum(sizes),
             optimizer=sum(v.nbytes for v in arrays(self.loop.optimizer.state).values()),
             caches=0,
             activations=0,
             judging=self.judging,
-            update=UPDATE_COPIES * trained,
+            update=sum(sizes) + int(APPLIED * max(sizes, default=0)),
         )
 
     @cached_property
