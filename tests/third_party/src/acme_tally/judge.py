@@ -11,7 +11,7 @@ import mlx.core as mx
 from attrs import define, field
 from attrs.validators import gt
 
-from prefloop import BaseJudge, Pair, UserError, Verdict
+from prefloop import BaseJudge, Judge, Pair, UserError, Verdict
 
 
 @define
@@ -47,6 +47,13 @@ class Tally(BaseJudge):
     @property
     def pairs_per_call(self) -> int | None:
         return 4
+
+    def pass_bytes(self, pairs: int, shortest: int, longest: int, completion: int) -> int:
+        return 100 * pairs
+
+    @property
+    def members(self) -> tuple[Judge, ...]:
+        return ()
 
     def depends_on(self) -> tuple[str, ...]:
         return ()
