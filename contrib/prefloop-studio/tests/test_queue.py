@@ -155,7 +155,7 @@ def test_commands_start_runs_that_wait_stop_them_and_go_on(runs: Path) -> None:
         "",
     )
     second = runs / "online_dpo-policy-1"
-    wait_for(lambda: second.is_dir() and open_run(second).status == "finished")
+    wait_for(lambda: (second / "run.json").is_file() and open_run(second).status == "finished")
     steps = open_run(runs / "long").summary["steps"]
     more = f"training.iters={steps + 2}"
     assert prefloop("queue", "runs/long", "--set", more, folder=folder)[0] == 0
