@@ -179,9 +179,6 @@ class BaseJudge(Base):
     `answers`.
     """
 
-    members: tuple[Judge, ...] = ()
-    """The judges that it asks, of one that is made of others. A dry run prepares all but the people."""
-
     def attach(self, folder: Path) -> None:
         """Keep in `folder`, the run's, what has to outlive the process. Called before the first pair."""
 
@@ -204,6 +201,11 @@ class BaseJudge(Base):
         that spreads something over the pairs of a step, such as a budget, then decides as if it had not
         been interrupted. Nothing of an evaluation is told.
         """
+
+    @property
+    def members(self) -> tuple[Judge, ...]:
+        """The judges that it asks, of one that is made of others. A dry run prepares all but the people."""
+        return ()
 
     @property
     def pairs_per_call(self) -> int | None:
