@@ -120,9 +120,14 @@ class Person(BaseJudge):
 JUDGES = {"faulty": FaultyJudge, "graded": GradedJudge, "person": Person}
 
 
+def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a component is made with, of how it is written in a configuration."""
+    return {name: value for name, value in settings.items() if name != "use"}
+
+
 def build_judge(options: Mapping[str, Any], worth: Worth, seed: int) -> Judge:
     """A judge that knows the truth, one of prefloop's, or a cascade of both."""
-    use, rest = options["use"], {name: value for name, value in options.items() if name != "use"}
+    use, rest = options["use"], options_of(options)
     if use in JUDGES:
         return JUDGES[use](worth, seed=seed, **rest)
     if use == "cascade":

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from statistics import fmean
-from typing import Any
 
 from attrs import evolve, frozen
 from benchmarks.experiments.arms import Arm, Options
-from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, hits
+from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, hits, options_of
 from benchmarks.harness.internals import load_prompts
 from scripts.embedded.facts import is_right, style_score
 
@@ -63,9 +62,9 @@ def _loop(arm: Arm, seed: int, policy: Policy, prompts: Sequence[Prompt]) -> Loo
         policy,
         prompts,
         judge=judge,
-        sampler=component("sampler", arm.sampler["use"])(**sampling, **_options(arm.sampler)),
-        loss=component("loss", arm.loss["use"])(**_options(arm.loss)),
-        bonuses=[component("bonus", b["use"])(**_options(b)) for b in arm.bonuses],
+        sampler=component("sampler", arm.sampler["use"])(**sampling, **options_of(arm.sampler)),
+        loss=component("loss", arm.loss["use"])(**options_of(arm.loss)),
+        bonuses=[component("bonus", b["use"])(**options_of(b)) for b in arm.bonuses],
         training=training,
         ties=arm.ties,
     )
@@ -143,7 +142,3 @@ def _right_labels(step: Step, worth: Worth) -> list[bool]:
         if better and verdict.prefers_first is not None:
             right.append(verdict.prefers_first == (better > 0))
     return right
-
-
-def _options(settings: Options) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "use"}

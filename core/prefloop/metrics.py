@@ -10,7 +10,7 @@ from statistics import fmean
 
 import mlx.core as mx
 
-from prefloop.types import PERSON, Completion, Pair, Progress, Scores, Verdict
+from prefloop.types import Completion, Pair, Progress, Scores, Verdict
 
 
 class Clock:
@@ -140,7 +140,7 @@ def distinct(completions: Iterable[Completion], n: int) -> float:
 
 def asked_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """How many pairs a person was asked about, and drawn audits among them; only where there were any."""
-    asked = [v for v in verdicts if v.by == PERSON and v.status != "error"]
+    asked = [v for v in verdicts if v.cost_a_label]
     audits = [v for v in asked if v.audit is not None]
     counts = {"asked": float(len(asked)), "audited": float(len(audits))} if asked else {}
     return counts | ({"reversed": float(sum(v.reverses for v in audits))} if audits else {})

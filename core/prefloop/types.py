@@ -173,6 +173,11 @@ class Verdict:
         return self.probability > 0.5 if self.status == "ok" else None
 
     @property
+    def cost_a_label(self) -> bool:
+        """Whether a person has answered, be it with a skip: their time is spent."""
+        return self.by == PERSON and self.status != "error"
+
+    @property
     def reverses(self) -> bool:
         """Whether it is a label for the other side than `earlier` was for."""
         before = self.earlier.prefers_first if self.earlier else None

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 def closing_words(run: RunView) -> str:
     """What changed, a few answers before and after, where the run is, and what to type next."""
+    labels, warned = _of_files(run)
     if run.status != "finished":
-        return "\n" + "\n\n".join([*_labels(run), *_warnings(run), _unfinished(run)])
+        return "\n" + "\n\n".join([*labels, *warned, _unfinished(run)])
     summary = run.summary
     rates = [*_win_rate(summary), *_other_judges(summary)]
-    results = [*_early(run), *rates, *_right_answers(summary), *_labels(run), *_examples(summary)]
-    parts = [*results, *_warnings(run), _next(run)]
+    results = [*_early(run), *rates, *_right_answers(summary), *labels, *_examples(summary)]
+    parts = [*results, *warned, _next(run)]
     return "\n" + "\n\n".join(parts)
 
 
@@ -68,25 +69,19 @@ def _right_answers(summary: Mapping[str, Any]) -> Iterator[str]:
         yield right_answers_sentence(summary["accuracy"]["before"], summary["accuracy"]["after"])
 
 
-def _warnings(run: RunView) -> Iterator[str]:
-    """What the report's validity checks warn of. That a run is not finished stands here anyway."""
+def _of_files(run: RunView) -> tuple[list[str], list[str]]:
+    """What a person's budget was spent on, and what the report's validity checks warn of.
+
+    That a run is not finished stands here anyway.
+    """
     try:
-        found = warnings(read_run(run.path), *(check for check in CHECKS if check is not finished))
+        read = read_run(run.path)
+        labels = "\n".join(audit_words(read))
+        found = warnings(read, *(check for check in CHECKS if check is not finished))
     except Exception as error:  # a run that has ended has ended, whatever can be read of it
-        yield f"The validity checks could not be made: {one_line(str(error)) or type(error).__name__}"
-        return
-    if found:
-        yield "\n".join(["Before you rely on it:", *(f"  {text}" for text in found)])
-
-
-def _labels(run: RunView) -> Iterator[str]:
-    """What a person's budget was spent on, and what the audit says."""
-    try:
-        said = "\n".join(audit_words(read_run(run.path)))
-    except Exception:  # the checks say that the run cannot be read
-        return
-    if said:
-        yield said
+        return [], [f"The validity checks could not be made: {one_line(str(error)) or type(error).__name__}"]
+    warned = "\n".join(["Before you rely on it:", *(f"  {text}" for text in found)]) if found else ""
+    return [labels] if labels else [], [warned] if warned else []
 
 
 def _examples(summary: Mapping[str, Any]) -> Iterator[str]:

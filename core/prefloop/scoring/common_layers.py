@@ -48,7 +48,9 @@ class CommonLayers:
         """
         kept, self._outputs = self._outputs, []
         common = self._policy[: self.count] if kept else []
-        with _replaced(self._policy, [*map(_Skipped, common[:-1]), *(_Given(x, kept) for x in common[-1:])]):
+        kinds = [_Skipped] * (len(common) - 1) + [_Given]
+        stand_ins = [kind(layer, kept) for kind, layer in zip(kinds, common, strict=False)]
+        with _replaced(self._policy, stand_ins):
             yield kept
 
     def _agrees(self, policy: Scorer, reference: Scorer) -> bool:
@@ -75,10 +77,11 @@ class CommonLayers:
 
 
 class _StandIn:
-    """In the place of a layer, whose attributes the model may read."""
+    """In the place of a layer, whose attributes the model may read; `outputs` is what was recorded."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, outputs: list[Any]) -> None:
         self._layer = layer
+        self._outputs = outputs
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
@@ -86,10 +89,6 @@ class _StandIn:
 
 class _Recorder(_StandIn):
     """Keeps what its layer gives."""
-
-    def __init__(self, layer: nn.Module, outputs: list[Any]) -> None:
-        super().__init__(layer)
-        self._outputs = outputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._outputs.append(self._layer(*args, **kwargs))
@@ -105,10 +104,6 @@ class _Skipped(_StandIn):
 
 class _Given(_StandIn):
     """Gives what was recorded."""
-
-    def __init__(self, layer: nn.Module, outputs: list[Any]) -> None:
-        super().__init__(layer)
-        self._outputs = outputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._outputs.pop(0)

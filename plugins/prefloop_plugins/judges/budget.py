@@ -17,8 +17,6 @@ import mlx.core as mx
 import numpy as np
 from attrs import define, field
 
-from prefloop.types import PERSON
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -47,11 +45,6 @@ def sureness(verdict: Verdict | None) -> float:
     return abs(verdict.probability - 0.5) if verdict is not None and verdict.status == "ok" else 0.0
 
 
-def was_asked(verdict: Verdict) -> bool:
-    """Whether a person has answered, be it with a skip: their time is spent."""
-    return verdict.by == PERSON and verdict.status != "error"
-
-
 def left_of(budget: int | None, spent: int) -> float:
     """What is left of a budget; without one there is no end."""
     return math.inf if budget is None else max(0, budget - spent)
@@ -77,7 +70,7 @@ class Asked:
 
     def note(self, pair: Pair, verdict: Verdict) -> None:
         """A person has answered; an answer that was taken back costs nothing."""
-        if was_asked(verdict):
+        if verdict.cost_a_label:
             self.ahead[key_of(pair)] = hashed(pair.prompt.text)
         else:
             self.ahead.pop(key_of(pair), None)
@@ -85,7 +78,7 @@ class Asked:
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         """Enter what a step has cost."""
         for pair, verdict in zip(pairs, verdicts, strict=True):
-            if was_asked(verdict):
+            if verdict.cost_a_label:
                 self.learnt[key_of(pair)] = hashed(pair.prompt.text)
                 self.ahead.pop(key_of(pair), None)
 
@@ -93,7 +86,7 @@ class Asked:
         """Take up a step of which these pairs are answered already."""
         self.this_step = 0
         for pair, verdict in zip(pairs, verdicts, strict=True):
-            if was_asked(verdict) and key_of(pair) not in self.learnt:
+            if verdict.cost_a_label and key_of(pair) not in self.learnt:
                 self.note(pair, verdict)
                 self.this_step += verdict.audit is None
 

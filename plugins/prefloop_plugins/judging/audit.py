@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from prefloop.types import PERSON, Rate
-from prefloop_plugins.judges.budget import was_asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -53,7 +52,7 @@ class Audit:
 def audit_of(judged: Sequence[Judgement], budget: int | None = None) -> Audit | None:
     """The audit of the judgements of a run, each pair once; None where no person was asked among others."""
     rows = [row for row in judged if not row.evaluation]
-    asked = [row for row in rows if was_asked(row.verdict)]
+    asked = [row for row in rows if row.verdict.cost_a_label]
     if not asked:
         return None
     spent = _spent_in(asked, budget)

@@ -5,7 +5,7 @@ A chart takes all its runs; one for which there are no data is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -53,19 +53,13 @@ def win_rate_chart(runs: Sequence[RunFiles]) -> Chart | None:
     shown = [(place, run) for place, run in enumerate(runs) if run.evaluations]
     if not shown:
         return None
-    plot, texts = svg.axes(400, 220), []
-    span = max(run.evaluations[-1].step for _, run in shown) or 1
-    for place, run in shown:
-        shift = (place - (len(runs) - 1) / 2) * span * 0.008
-        _draw(plot, place, [(e.step + shift, e.win_rate) for e in run.evaluations])
-        rates = "; ".join(f"step {e.step}: {interval(e.win_rate)}" for e in run.evaluations)
-        texts.append(f"{run.name}: {rates}")
-    _frame(plot)
+    lines = {place: (run.name, [(e.step, e.win_rate) for e in run.evaluations]) for place, run in shown}
+    plot, text = _over_steps(lines, len(runs))
     return Chart(
         "win-rate",
         "Win rate against the start, over steps",
         "With 95 % intervals; the dashed line is one half, where neither is preferred.",
-        ". ".join(texts) + ".",
+        text,
         svg.drawn(plot, "win-rate"),
         run_keys(runs),
     )
@@ -78,25 +72,30 @@ def judges_chart(runs: Sequence[RunFiles]) -> Chart | None:
         return None
     made = runs[0].evaluations
     first = next(e.judge for e in made if e.others) or "the first judge"
-    rows = {first: [(float(e.step), e.win_rate) for e in made]}
-    rows |= {n: [(float(e.step), o.win_rate) for e in made for o in e.others if o.judge == n] for n in names}
-    plot, span = svg.axes(400, 220), made[-1].step or 1
-    for place, rates in enumerate(rows.values()):
-        shift = (place - (len(rows) - 1) / 2) * span * 0.008
-        _draw(plot, place, [(step + shift, rate) for step, rate in rates])
-    _frame(plot)
-    told = (
-        f"{n}: " + "; ".join(f"step {s:.0f}: {interval(r)}" for s, r in rates) for n, rates in rows.items()
-    )
+    rows = {first: [(e.step, e.win_rate) for e in made]}
+    rows |= {n: [(e.step, o.win_rate) for e in made for o in e.others if o.judge == n] for n in names}
+    plot, text = _over_steps(dict(enumerate(rows.items())), len(rows))
     teacher = made[-1].teacher
     return Chart(
         "judges",
         "Win rate by each judge, over steps",
         "Of the same answers. Where the judge that taught rises and another falls, it is over-optimised.",
-        ". ".join(told) + ".",
+        text,
         svg.drawn(plot, "judges"),
         tuple(Key(f"{n} (taught)" if n == teacher else n, place + 1) for place, n in enumerate(rows)),
     )
+
+
+def _over_steps(lines: Mapping[int, tuple[str, Sequence[tuple[int, Rate]]]], places: int) -> tuple[Axes, str]:
+    """Rates over steps, each line in the colour of its place of so many and a little apart; and in words."""
+    plot = svg.axes(400, 220)
+    span = max(rates[-1][0] for _, rates in lines.values()) or 1
+    for place, (_, rates) in lines.items():
+        shift = (place - (places - 1) / 2) * span * 0.008
+        _draw(plot, place, [(step + shift, rate) for step, rate in rates])
+    _frame(plot)
+    told = (f"{n}: " + "; ".join(f"step {s}: {interval(r)}" for s, r in rates) for n, rates in lines.values())
+    return plot, ". ".join(told) + "."
 
 
 def length_chart(runs: Sequence[RunFiles]) -> Chart | None:
