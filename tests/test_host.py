@@ -1,7 +1,11 @@
-"""What NumPy does in mlx's place on x86 processors: attention without a gradient, and BLAS threads."""
+"""What stands in mlx's place on x86 processors: NumPy in attention without a gradient, a BLAS and threads."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from prefloop.cpu import attention, kernels
+from prefloop.cpu import attention, blas, kernels
 from prefloop.model.split import inference_attention
 
 ROWS, HEADS, GROUPS, WIDTH = 2, 4, 2, 8
@@ -146,3 +150,36 @@ def test_small_products_run_on_one_thread(counts: list[int]) -> None:
     model.set_dtype(mx.bfloat16)  # not OpenBLAS's business
     with kernels.limit_threads(model, 1):
         assert counts == [6, 1, 6]
+
+
+def cpuinfo(vendor: str, *flags: str) -> str:
+    """Two processors as ``/proc/cpuinfo`` shows them."""
+    return 2 * f"vendor_id\t: {vendor}\nmodel\t\t: 207\nflags\t\t: fma avx avx2 {' '.join(flags)}\n\n"
+
+
+AVX512 = ("avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl")
+
+
+@pytest.mark.parametrize(
+    ("processor", "kernel"),
+    [
+        (cpuinfo("GenuineIntel", *AVX512, "avx512_bf16", "amx_tile"), "SkylakeX"),
+        (cpuinfo("GenuineIntel", *AVX512[:-1]), None),  # a Xeon Phi
+        (cpuinfo("GenuineIntel"), None),
+        (cpuinfo("AuthenticAMD", *AVX512), None),
+        ("processor\t: 0\nFeatures\t: asimd\n", None),
+        ("", None),
+    ],
+)
+def test_openblas_is_told_the_kernel_that_it_would_not_find(processor: str, kernel: str | None) -> None:
+    assert blas.kernel_of(processor) == kernel
+
+
+@pytest.mark.skipif(not blas.uses_linux_cpu_backend(), reason="mlx computes elsewhere")
+def test_a_processor_with_avx_gets_no_kernel_without_it() -> None:
+    code = "from prefloop.cpu import blas; blas.use_fastest(); print(blas.described().get('kernel', ''))"
+    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "PREFLOOP_BLAS")}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert not (shown == "Prescott" and " avx " in Path("/proc/cpuinfo").read_text())
