@@ -1,7 +1,7 @@
 """Several runs from one command: configurations, values for a key and seeds, each with each.
 
-``--grid KEY=V1,V2`` is a grid in any case. ``--set KEY=[V1,V2]`` is one where KEY cannot take a list; where it
-can, as `alpha` of a bonus can, the list is its value, as in a file.
+``--grid KEY=V1,V2`` is a grid in any case. ``--set KEY=[V1,V2]`` is one where KEY cannot take a list; where
+it can, as `alpha` of a bonus can, the list is its value, as in a file.
 """
 
 from __future__ import annotations
@@ -148,8 +148,9 @@ def _axis(override: Override, option: str) -> Axis:
     spelled = [_spelled(item) for item in items]
     if twice := [text for text, count in Counter(spelled).items() if count > 1]:
         raise UserError(f"{override.value.place}: the value {twice[0]} is there twice.")
-    values = (_single(item, override.path, f"{option} {key}={text}") for item, text in zip(items, spelled))
-    return Axis(key, tuple(values), tuple(spelled))
+    pairs = zip(items, spelled, strict=True)
+    values = tuple(_single(item, override.path, f"{option} {key}={text}") for item, text in pairs)
+    return Axis(key, values, tuple(spelled))
 
 
 def _single(item: Node, path: KeyPath, source: str) -> Override:
@@ -173,7 +174,8 @@ def _with_words(axes: Sequence[Axis]) -> list[Axis]:
     for axis in axes:
         short = axis.key.rpartition(".")[2]
         name = short if last[short] == 1 and not short.isdecimal() else axis.key
-        words = [_word(name, override.value, text) for override, text in zip(axis.values, axis.words)]
+        pairs = zip(axis.values, axis.words, strict=True)
+        words = [_word(name, override.value, text) for override, text in pairs]
         if len(set(words)) < len(words):
             words = [f"{name}{number}" for number in range(1, len(words) + 1)]
         found.append(evolve(axis, words=tuple(words)))

@@ -40,7 +40,10 @@ ConfigSource = str | os.PathLike[str] | Mapping[str, Any]
 
 
 def load_config(
-    path_or_mapping: ConfigSource, overrides: Sequence[str | Override] = (), *, registry: Registry | None = None
+    path_or_mapping: ConfigSource,
+    overrides: Sequence[str | Override] = (),
+    *,
+    registry: Registry | None = None,
 ) -> Config:
     """The configuration in a YAML file or a mapping, with overrides such as ``judge.temperature=0.2``.
 
@@ -223,7 +226,7 @@ class _Loading:
         node, hint = self.root, Config
         for key in path:
             node = self.components.expand(node, hint)
-            if node.items is not None or node.mapping is None and is_list(hint):
+            if node.items is not None or (node.mapping is None and is_list(hint)):
                 child = dict(enumerate(node.items or ())).get(int(key)) if _INDEX.fullmatch(key) else None
                 hint = element_of(hint)
             else:

@@ -281,7 +281,7 @@ def _options_beside(use: Node | None, cls: type) -> dict[str, Option]:
 
 
 def options_below(node: Node, hint: Any, components: ComponentLookup) -> Mapping[str, Option]:
-    """The options that an expanded node of a type has, those of the optimizer or schedule that it names too."""
+    """The options that an expanded node of a type has, those of the optimizer that it names too."""
     section = section_of(hint)
     if section not in (OptimizerConfig, ScheduleConfig):
         return components.options_at(node, hint)
