@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
+from prefloop.cli.common import PathOnDisk, accept_option, configure_process, retry_option, set_option
 from prefloop.cli.queue import go_on, train_several, try_several
 from prefloop.components import Observer
 from prefloop.config.grid import members_of
@@ -19,6 +19,7 @@ from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import StopRun, UserError
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
+from prefloop.runs.queue import is_queue
 from prefloop.runs.view import open_run
 from prefloop.types import Evaluation, Step
 
@@ -42,8 +43,10 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="N runs of each, with as many seeds.")
 @click.option("--output", type=PathOnDisk(), metavar="DIR", help="Folder of several runs.")
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
-@click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run, or several.")
-@click.option("--retry-failed", is_flag=True, help="With --resume of several: those that failed, too.")
+@click.option(
+    "--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run, or a queue of several."
+)
+@retry_option
 @accept_option
 def train(
     configs: tuple[Path, ...],
@@ -97,7 +100,7 @@ def train(
 
 def run_on(path: Path, overrides: Sequence[str], accept_change: bool, retry_failed: bool = False) -> None:
     """Go on with the run or the queue in `path`."""
-    if (path / "queue.json").is_file():
+    if is_queue(path):
         sys.exit(go_on(path, overrides, accept_change=accept_change, retry_failed=retry_failed))
     if retry_failed:
         raise UserError(f"--retry-failed is for a queue, and '{path}' is none: a run goes on in any case.")

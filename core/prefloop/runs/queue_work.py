@@ -57,9 +57,9 @@ def work(
                 if queue.state(entry) in due and not worker.stopped:
                     echo(printable(f"\n── run {number} of {len(queue.entries)}: {entry.name}"))
                     worker.train(entry)
-        if not worker.stopped and "finished" in worker.queue.states().values():
-            compare(queue, echo)
-        return _end(worker.queue, worker.stopped, echo)
+        finished = "finished" in worker.queue.states().values()
+        told = not worker.stopped and finished and compare(queue, echo)
+        return _end(worker.queue, worker.stopped, told, echo)
 
 
 @define
@@ -193,24 +193,27 @@ def _asks_a_person(run: Path) -> bool:
         return False
 
 
-def compare(queue: Queue, echo: Callable[[str], object]) -> None:
-    """Have the comparison written and printed, where the plugin that does it takes part."""
+def compare(queue: Queue, echo: Callable[[str], object]) -> bool:
+    """Have the comparison written and printed, where the plugin that does it takes part; whether it was."""
     command = DEFAULTS["comparison"]
     if not any(provider.name == command for provider in Registry().commands):
-        return
+        return False
     arguments: list[Any] = [sys.executable, "-m", "prefloop", *command.split(), queue.path]
     echo("")
-    if subprocess.run(arguments, check=False).returncode:
-        echo(f"The comparison could not be made. To try again: prefloop {command} {quote(str(queue.path))}")
+    if subprocess.run(arguments, check=False).returncode == 0:
+        return True
+    echo(f"The comparison could not be made. To try again: prefloop {command} {quote(str(queue.path))}")
+    return False
 
 
-def _end(queue: Queue, stopped: bool, echo: Callable[[str], object]) -> int:
-    """Say how all of it ended."""
+def _end(queue: Queue, stopped: bool, told: bool, echo: Callable[[str], object]) -> int:
+    """Say how all of it ended, with what failed where that has not been told."""
     states = queue.states()
     finished = sum(state == "finished" for state in states.values())
     echo(f"\n{finished} of {len(states)} runs are finished. The queue is in {queue.path}.")
     for entry in queue.entries:
-        if (state := states[entry.name]) == "failed" or (state in LEFT and not stopped):
+        state = states[entry.name]
+        if (state == "failed" and not told) or (state in LEFT and not stopped):
             echo(printable(f"  {entry.name}: {state}{_because(queue, entry)}"))
     again = f"prefloop train --resume {quote(str(queue.path))}"
     if any(state in LEFT for state in states.values()):
