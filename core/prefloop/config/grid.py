@@ -108,11 +108,12 @@ def _divided(
 def _takes_list(sources: Sequence[Path], override: Override, others: Sequence[Override]) -> bool:
     """Whether the key of an override takes a list: there is then no telling it from a grid.
 
-    So does one that there is not: what is wrong with it is said when it is set. Raises `UserError` where
-    configurations differ in that.
+    One that there is not anywhere counts as one: what is wrong with it is said when it is set. Raises
+    `UserError` where configurations differ in whether it takes a list.
     """
     plain = [other for other in others if other.value.items is None]
-    answers = {source: _is_list(type_at(source, override.path, plain)) for source in sources}
+    types = {source: type_at(source, override.path, plain) for source in sources}
+    answers = {source: _is_list(hint) for source, hint in types.items() if hint is not None}
     if len(set(answers.values())) > 1:
         key = ".".join(override.path)
         one, other = (next(s for s, takes in answers.items() if takes is answer) for answer in (True, False))
@@ -120,11 +121,11 @@ def _takes_list(sources: Sequence[Path], override: Override, others: Sequence[Ov
             f"{override.value.place}: '{key}' takes a list in {one} and none in {other}. For a run with each "
             f"value write --grid {key}=…"
         )
-    return next(iter(answers.values()))
+    return next(iter(answers.values()), True)
 
 
 def _is_list(hint: Any) -> bool:
-    return hint in (None, Any) or any(member is Any or is_list(member) for member in members(hint))
+    return any(member is Any or is_list(member) for member in members(hint))
 
 
 def _listed(text: str) -> Override:
