@@ -30,10 +30,12 @@ DEFAULTS: Mapping[str, str] = {
     "loss": "sigmoid",
     "display": "progress",
     "report": "report",
+    "comparison": "runs compare",
 }
 """The components that are used where none is named: the only ones that core knows by name.
 
-``display`` is the observer that shows a run on the terminal, ``report`` the one that writes its report.
+``display`` is the observer that shows a run on the terminal, ``report`` the one that writes its report, and
+``comparison`` the command that compares the runs of a queue.
 """
 
 

@@ -74,6 +74,9 @@ def prefloop_commands() -> Commands:
             f"{commands}.report:report", "Write a page about a run, or one that compares several."
         ),
         "export": Command(f"{commands}.export:export", "Write what a run has made for other tools."),
+        "runs compare": Command(
+            f"{commands}.compare:compare", "Compare the runs of a queue, or any others, over their seeds."
+        ),
         "config init": Command(
             f"{commands}.init:init", "Write a configuration in which every option is explained."
         ),

@@ -68,10 +68,12 @@ def lines_of(evaluations: list[dict[str, Any]], steps: int) -> list[dict[str, An
     return [lines[0], *(step_line(i) for i in range(1, steps + 1)), *lines[1:]]
 
 
-def write_run(folder: Path, *, steps: int = 30, config: str = CONFIG, **changes: Any) -> Path:
+def write_run(
+    folder: Path, *, steps: int = 30, config: str = CONFIG, after: float = 0.8, **changes: Any
+) -> Path:
     """The files of a run, made by hand."""
     (folder / "evaluations").mkdir(parents=True)
-    made = [evaluation(0, 0.5), evaluation(steps, 0.8)]
+    made = [evaluation(0, 0.5), evaluation(steps, after)]
     manifest = {
         "versions": {"prefloop": "0.1.0", "mlx": "0.32.0"},
         "python": "3.12.1",

@@ -26,6 +26,10 @@ accept_option = click.option(
     help="Go on although the model, prompts or judge changed; the run's record says so.",
 )
 
+retry_option = click.option(
+    "--retry-failed", is_flag=True, help="Of a queue, try the runs that failed again."
+)
+
 
 class PathOnDisk(click.Path):
     """A path, there or not. Raises `UserError` for one that no file could have."""

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
+from prefloop.cli.common import PathOnDisk, accept_option, configure_process, retry_option, set_option
+from prefloop.cli.queue import go_on, train_several, try_several
 from prefloop.components import Observer
-from prefloop.config import load_config
+from prefloop.config.grid import members_of
 from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import StopRun, UserError
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
+from prefloop.runs.queue import is_queue
 from prefloop.runs.view import open_run
 from prefloop.types import Evaluation, Step
 
@@ -29,28 +31,62 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 
 
 @click.command()
-@click.argument("config", required=False, type=PathOnDisk())
+@click.argument("configs", nargs=-1, type=PathOnDisk(), metavar="[CONFIG]...")
 @set_option
+@click.option(
+    "--grid",
+    "grids",
+    multiple=True,
+    metavar="KEY=V1,V2",
+    help="A run with each of these values. May be given several times: each value with each.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="N runs of each, with as many seeds.")
+@click.option("--output", type=PathOnDisk(), metavar="DIR", help="Folder of several runs.")
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
-@click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run.")
+@click.option(
+    "--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run, or a queue of several."
+)
+@retry_option
 @accept_option
 def train(
-    config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None, accept_change: bool
+    configs: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    grids: tuple[str, ...],
+    seeds: int | None,
+    output: Path | None,
+    dry_run: bool,
+    resume: Path | None,
+    retry_failed: bool,
+    accept_change: bool,
 ) -> None:
     """Train with CONFIG, or run the quick start where none is given.
+
+    Several CONFIG, several values (--grid KEY=V1,V2, or --set KEY=[V1,V2] where KEY takes no list) and
+    several seeds make a queue: a run of each with each, one after the other, and a comparison at the end.
 
     Exits with 0 when the run finished, 130 when it was stopped, 1 when it gave up, and 2 when something
     given is wrong.
     """
-    if resume and (config or dry_run):
+    if resume and (configs or dry_run):
         raise UserError("--resume takes its configuration from the run: leave out CONFIG and --dry-run.")
+    if resume and (grids or seeds or output):
+        raise UserError("--resume goes on with what is there: leave out --grid, --seeds and --output.")
     if accept_change and not resume:
         raise UserError("--accept-change goes with --resume: a new run has nothing that could have changed.")
+    if retry_failed and not resume:
+        raise UserError("--retry-failed goes with --resume: a new queue has nothing that could have failed.")
     if resume:
-        run_on(resume, overrides, accept_change)
+        run_on(resume, overrides, accept_change, retry_failed)
         return
     library = configure_process()
-    settings = load_config(config or resolve("embedded:quickstart"), overrides)
+    sources = configs or (Path(resolve("embedded:quickstart")),)
+    members = members_of(sources, overrides, grids, seeds)
+    if len(members) > 1:
+        asked = {"configs": list(map(str, sources)), "set": overrides, "grid": grids, "seeds": seeds}
+        sys.exit(try_several(members, overrides) if dry_run else train_several(members, output, asked))
+    if output:
+        raise UserError("--output names the folder of several runs; for one write --set output=DIR.")
+    settings = members[0].config
     _say_blas(library)
     if dry_run:
         from prefloop.runs.preparation import dry_run as try_out
@@ -62,8 +98,12 @@ def train(
         _end(train_from_start(settings, observers=_observers(settings)))
 
 
-def run_on(path: Path, overrides: Sequence[str], accept_change: bool) -> None:
-    """Go on with the run in `path`."""
+def run_on(path: Path, overrides: Sequence[str], accept_change: bool, retry_failed: bool = False) -> None:
+    """Go on with the run or the queue in `path`."""
+    if is_queue(path):
+        sys.exit(go_on(path, overrides, accept_change=accept_change, retry_failed=retry_failed))
+    if retry_failed:
+        raise UserError(f"--retry-failed is for a queue, and '{path}' is none: a run goes on in any case.")
     library = configure_process()
     from prefloop.runs.training import is_complete, resume, saved_config
 

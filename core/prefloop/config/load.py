@@ -15,9 +15,9 @@ from attrs import evolve, frozen
 from prefloop import embedded
 from prefloop.components import Algorithm, Judge
 from prefloop.config.components import PRESET, ComponentLookup, preset_of
-from prefloop.config.options import Option, element_of, option_called, options_of
+from prefloop.config.options import Option, element_of, is_list, option_called, options_of
 from prefloop.config.schema import Config, cross_checks
-from prefloop.config.structure import Structurer
+from prefloop.config.structure import Structurer, options_below
 from prefloop.config.yaml_nodes import (
     InvalidError,
     KeyPath,
@@ -40,7 +40,10 @@ ConfigSource = str | os.PathLike[str] | Mapping[str, Any]
 
 
 def load_config(
-    path_or_mapping: ConfigSource, overrides: Sequence[str] = (), *, registry: Registry | None = None
+    path_or_mapping: ConfigSource,
+    overrides: Sequence[str | Override] = (),
+    *,
+    registry: Registry | None = None,
 ) -> Config:
     """The configuration in a YAML file or a mapping, with overrides such as ``judge.temperature=0.2``.
 
@@ -76,6 +79,24 @@ def load_judge(
     return judge, origin_of(judge, "judge", loading.components.origins)
 
 
+def type_at(
+    path_or_mapping: ConfigSource,
+    key: KeyPath,
+    overrides: Sequence[str | Override] = (),
+    *,
+    registry: Registry | None = None,
+) -> Any:
+    """The type of the option at a key path of a configuration, whatever else is wrong with that.
+
+    None where there is no such option. Raises `UserError` where the file cannot be read at all.
+    """
+    loading = _Loading(overrides)
+    with collected(loading.problems):
+        loading.begin(path_or_mapping, registry)
+        loading.lay_out()
+    return loading.type_at(key)
+
+
 @frozen
 class Override:
     """One key path and the value to put there."""
@@ -88,13 +109,13 @@ class Override:
         return any(_INDEX.fullmatch(part) for part in self.path)
 
 
-def parse_override(text: str) -> Override:
+def parse_override(text: str, option: str = "--set") -> Override:
     """``a.b.c=VALUE``, the value in YAML. Raises `UserError` where it is not of that form."""
     key, equals, value = text.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise UserError(f"--set {text}: must have the form KEY.PATH=VALUE, such as loss.beta=0.2.")
-    node, problems = read_text(value, Place(f"--set {text}", path=path))
+        raise UserError(f"{option} {text}: must have the form KEY.PATH=VALUE, such as loss.beta=0.2.")
+    node, problems = read_text(value, Place(f"{option} {text}", path=path))
     if problems:
         raise UserError(*map(str, problems))
     return Override(path, node)
@@ -108,23 +129,27 @@ def _in_order(problems: Iterable[Problem]) -> list[str]:
 class _Loading:
     """One configuration on its way from nodes to settings. What is wrong with it goes into `problems`."""
 
-    def __init__(self, overrides: Sequence[str]) -> None:
+    def __init__(self, overrides: Sequence[str | Override]) -> None:
         self.components = ComponentLookup()
-        self.overrides = [parse_override(text) for text in overrides]
+        self.overrides = [o if isinstance(o, Override) else parse_override(o) for o in overrides]
         self.problems: list[Problem] = []
         self.root = Node({}, Place(""))
 
     def run(self, source: ConfigSource | Node, registry: Registry | None, resolve: Callable[[], T]) -> T:
         """What `resolve` makes of a source. Raises `UserError` with all problems, warns of former keys."""
         with collected(self.problems):
-            self.root = self.components.expand(self._read(source), Config)
-            self._choose_plugins(registry)
+            self.begin(source, registry)
             resolved = resolve()
         if self.problems:
             raise UserError(*first_few(_in_order(map(self._blamed, self.problems)), shown=20))
         for former in _in_order(self.components.former):
             warnings.warn(former, FormerKeyWarning, stacklevel=3)  # to whoever loads the configuration
         return resolved
+
+    def begin(self, source: ConfigSource | Node, registry: Registry | None) -> None:
+        """Read a source, and see which plugins take part."""
+        self.root = self.components.expand(self._read(source), Config)
+        self._choose_plugins(registry)
 
     def _blamed(self, problem: Problem) -> Problem:
         """A problem of the packaged file, which is right by itself, at the overrides that brought it."""
@@ -184,7 +209,8 @@ class _Loading:
             node = children[key]
         return node
 
-    def _values(self, options: dict[str, Option]) -> dict[str, Any]:
+    def lay_out(self) -> bool:
+        """Put overrides and the algorithm's preset in; returns whether the algorithm is right."""
         written = self._get("algorithm")
         self._override("algorithm")
         preset = self._preset()
@@ -193,6 +219,27 @@ class _Loading:
                 self._override(key, preset or {})
         if preset is not None:
             self._overlay_all(preset, written)
+        return preset is not None
+
+    def type_at(self, path: KeyPath) -> Any:
+        """The type of the option at a key path; None where there is none."""
+        node, hint = self.root, Config
+        for key in path:
+            node = self.components.expand(node, hint)
+            if node.items is not None or (node.mapping is None and is_list(hint)):
+                child = dict(enumerate(node.items or ())).get(int(key)) if _INDEX.fullmatch(key) else None
+                hint = element_of(hint)
+            else:
+                option = option_called(key, options_below(node, hint, self.components))
+                child = (node.mapping or {}).get(option.name if option else key)
+                hint = option.type if option else element_of(hint)
+            if hint is None:
+                return None
+            node = child or Node(None, node.place, (*node.path, key))
+        return hint
+
+    def _values(self, options: dict[str, Option]) -> dict[str, Any]:
+        if self.lay_out():
             return Structurer(self.components, self.root).fill(self.root, options)
         # What is wrong with it is reported already, and what it would have set is not missing.
         options |= {key: evolve(options[key], default=None) for key in PRESET}

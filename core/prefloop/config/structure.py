@@ -280,6 +280,16 @@ def _options_beside(use: Node | None, cls: type) -> dict[str, Option]:
     return mlx_options(known[use.value])
 
 
+def options_below(node: Node, hint: Any, components: ComponentLookup) -> Mapping[str, Option]:
+    """The options that an expanded node of a type has, those of the optimizer that it names too."""
+    section = section_of(hint)
+    if section not in (OptimizerConfig, ScheduleConfig):
+        return components.options_at(node, hint)
+    with suppress(InvalidError):
+        return {**options_of(section), **_options_beside((node.mapping or {}).get("use"), section)}
+    return options_of(section)
+
+
 def _try_out(named: OptimizerConfig | ScheduleConfig, node: Node) -> None:
     """Build it once, as mlx has checks of its own. Raises `InvalidError` with what mlx says."""
     from prefloop import optim  # brings in mlx

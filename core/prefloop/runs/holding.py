@@ -6,12 +6,35 @@ going on, and stop it, without having started it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import time
 from pathlib import Path
+from typing import IO
 
 from prefloop.errors import UserError
 from prefloop.runs.view import LOCK, is_held
+
+
+def take(folder: Path, what: str) -> IO[bytes]:
+    """Keep other processes out of a folder until this one closes the file, and say in it which one it is.
+
+    Raises `UserError` where another process holds it; `what` names the folder.
+    """
+    lock = (folder / LOCK).open("ab", buffering=0)
+    for attempt in range(5):  # who looks whether a run is going on holds the lock for a moment
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if attempt == 4:
+                lock.close()
+                raise UserError(f"{what} is in use by another process; stop that first.") from error
+            time.sleep(0.02)
+    lock.truncate(0)
+    lock.write(b"%d\n" % os.getpid())
+    return lock
 
 
 def holder_of(run: Path) -> int | None:

@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -27,7 +26,6 @@ import platform
 import re
 import shlex
 import subprocess
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +57,7 @@ from prefloop.runs.files import (
     signed,
     sweep,
 )
+from prefloop.runs.holding import take
 from prefloop.runs.ledger import Ledger
 from prefloop.runs.plan import Plan
 from prefloop.runs.records import JudgeIdentity, StepMetrics, evaluation_to_json, metrics_to_json
@@ -241,19 +240,8 @@ class Run(RunView):
         rewrite(self.path / CONFIG, signed(dump_config(self.config).encode()))
 
     def _take(self) -> None:
-        """Keep other processes out for as long as this one lives, and say in the lock which one it is."""
-        self._lock = (self.path / LOCK).open("ab", buffering=0)
-        for attempt in range(5):  # who looks whether a run is going on holds the lock for a moment
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if attempt == 4:
-                    message = f"run '{self.path}' is in use by another process; stop that first."
-                    raise UserError(message) from error
-                time.sleep(0.02)
-        self._lock.truncate(0)
-        self._lock.write(b"%d\n" % os.getpid())
+        """Keep other processes out for as long as this one lives."""
+        self._lock = take(self.path, f"run '{self.path}'")
 
 
 class Recorder(Observer):

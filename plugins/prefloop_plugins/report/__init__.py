@@ -5,6 +5,7 @@
     words       sentences, tables, and how numbers are written
     findings    the validity checks: what keeps the numbers from meaning what they seem to
     meters      those of them that ask other judges and the style of the answers
+    seeds, compared    several runs side by side, those that differ in the seed alone taken together
     charts, curves, svg    the charts, drawn by matplotlib, as a part of the page
     page        all of it put into the template, with everything escaped
 
@@ -57,7 +58,12 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
     from prefloop_plugins.report.reading import read_run
 
     _refuse_taken(file)
-    text = page(disambiguate_names(runs, [read_run(run) for run in runs]))
+    write_page(page(disambiguate_names(runs, [read_run(run) for run in runs])), file)
+
+
+def write_page(text: str, file: Path) -> None:
+    """Write a page in one piece. Raises `UserError` where `file` is there and is no report."""
+    _refuse_taken(file)
     try:
         rewrite(file, text.encode())
     except OSError as error:

@@ -8,17 +8,18 @@ requests.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from prefloop.text import duration, printable
 from prefloop.types import Pair, Verdict
 from prefloop_plugins.report import audited, charts, curves, words
+from prefloop_plugins.report.compared import Comparison, tables
 from prefloop_plugins.report.findings import findings
 from prefloop_plugins.report.measures import steps_taken
 from prefloop_plugins.report.records import Finding, RunFiles
@@ -84,8 +85,8 @@ class RunPart:
     labels: Table
 
 
-def page(runs: Sequence[RunFiles]) -> str:
-    """The HTML of a report."""
+def page(runs: Sequence[RunFiles], compared: Comparison | None = None) -> str:
+    """The HTML of a report; with `compared`, tables and sentences about more runs than those in it."""
     with plotting():
         drawn: dict[str, Any] = {
             "win_rate": _some(charts.win_rate_chart(runs), charts.judges_chart(runs)),
@@ -105,10 +106,11 @@ def page(runs: Sequence[RunFiles]) -> str:
     )
     style = resources.files("prefloop_plugins.report") / "templates" / "style.css"
     return environment.get_template("report.html.j2").render(
-        title=_title(runs),
+        title=compared.title if compared else _title(runs),
         runs=[_part(run, place) for place, run in enumerate(runs)],
-        tiles=_tiles(runs[0]) if len(runs) == 1 else [],
-        comparison=Table("The runs", *words.comparison(runs)),
+        tiles=_tiles(runs[0]) if len(runs) == 1 and not compared else [],
+        notes=compared.notes if compared else (),
+        comparison=[Table(*table) for table in _compared(runs, compared)],
         differing=Table(
             "Settings that differ", ("setting", *(run.name for run in runs)), words.differing(runs)
         ),
@@ -116,6 +118,29 @@ def page(runs: Sequence[RunFiles]) -> str:
         style=Markup(style.read_text(encoding="utf-8")),
         svg=Markup,
     )
+
+
+def _compared(
+    runs: Sequence[RunFiles], compared: Comparison | None
+) -> Iterator[tuple[str, words.Row, Sequence[words.Row]]]:
+    """The tables at the head of a page about several runs."""
+    if compared:
+        yield from ((title, *table) for title, table in tables(compared).items())
+    elif len(runs) > 1:
+        yield "The runs", *words.comparison(runs)
+
+
+def comparison_page(compared: Comparison, most: int) -> str:
+    """The HTML of a comparison: charts and answers of all runs, or of the first of each setting."""
+    runs: Sequence[RunFiles] = compared.runs
+    if len(runs) > most:
+        runs = [setting.runs[0] for setting in compared.settings if setting.runs][:most]
+        note = (
+            f"Below are {len(runs)} of the {len(compared.runs)} runs: the first finished one of each setting."
+            " Every run has a report of its own in its folder."
+        )
+        compared = evolve(compared, notes=(*compared.notes, note))
+    return page(runs, compared)
 
 
 def _shown(value: Any) -> Any:
