@@ -22,7 +22,7 @@ from prefloop.prompts.order import split_held_out
 from prefloop.runs.asking import asked
 from prefloop.runs.dependencies import dependencies
 from prefloop.runs.guards import kind_of
-from prefloop.runs.judges import judges_of, panel
+from prefloop.runs.judges import check_prompts, judges_of, panel
 from prefloop.runs.plan import Division, Plan, size_words
 from prefloop.runs.planning import check_memory, make_plan
 from prefloop.scoring.scorer import lay_out
@@ -82,6 +82,9 @@ def prepare(config: Config) -> Prepared:
     training, held_out = held_out_of(config, policy, prompts)
     with said_of("sampler"):
         adapt(config.sampler, BaseSampler).check_prompts(training)
+    check_prompts(config.judge, training, "judge")
+    for one in judges_of(config) if held_out else ():
+        check_prompts(one.judge, held_out, "judge" if one.teaches else "evaluation.judge")
     loop = Loop(
         policy,
         training,
