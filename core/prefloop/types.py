@@ -81,6 +81,10 @@ class Completion:
         """All that was written: the thought, and the answer."""
         return self.thought + self.text
 
+    def with_thought(self) -> Completion:
+        """The same with all of it as its text, where judges are to read the thought too."""
+        return evolve(self, text=self.whole, thought="")
+
 
 @frozen
 class Pair:
@@ -93,6 +97,10 @@ class Pair:
     def swapped(self) -> Pair:
         """The pair with its completions in the other order."""
         return Pair(self.prompt, self.second, self.first)
+
+    def with_thoughts(self) -> Pair:
+        """The pair for a judge that is to read the thoughts too."""
+        return Pair(self.prompt, self.first.with_thought(), self.second.with_thought())
 
 
 def _in_unit_interval(_: object, __: object, value: float) -> None:

@@ -111,6 +111,7 @@ def load_evaluation(
         config.evaluation.answer_column,
         config.training.seed,
         opponent=other,
+        show_thoughts=config.judging.thought == "show",
     )
     source = config.evaluation.prompts or f"held out from {config.prompts.path}"
     return LoadedEvaluation(evaluator, judges, snapshot, source, len(held_out) - len(shared), began)
