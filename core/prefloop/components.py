@@ -179,6 +179,13 @@ class BaseJudge(Base):
     `answers`.
     """
 
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raise `UserError` where the prompts of the run, or of its evaluations, will not do.
+
+        Called before anything is written. For a judge that needs more of a prompt than its text. Those of its
+        `members` are called as well.
+        """
+
     def attach(self, folder: Path) -> None:
         """Keep in `folder`, the run's, what has to outlive the process. Called before the first pair."""
 

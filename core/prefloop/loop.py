@@ -78,6 +78,8 @@ class Loop:
     as far as the next step needs; ``training.iters`` says how long it is read, or its own end, and the whole
     run counts as one epoch.
 
+    Of what a thinking model writes the judge reads the answer; with `show_thoughts` the thought as well.
+
     Raises `UserError` where a batch is larger than the set of prompts, and for an iterator where
     ``training.epochs`` asks for passes over it.
     """
@@ -93,6 +95,7 @@ class Loop:
         bonuses: Sequence[Bonus] = (),
         training: TrainingConfig | None = None,
         ties: Ties = "drop",
+        show_thoughts: bool = False,
         observers: Sequence[Any] = (),
     ) -> None:
         self.policy = policy
@@ -106,6 +109,7 @@ class Loop:
             raise UserError(f"training: {training!r} is no TrainingConfig, such as TrainingConfig(iters=9).")
         self.training = training or TrainingConfig()
         self.ties: Ties = ties
+        self.show_thoughts = show_thoughts
         self.observers = tuple(adapt(observer, Observer) for observer in observers)
         self.needs: Set[str] = frozenset(self.loss.needs).union(*(bonus.needs for bonus in self.bonuses))
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
@@ -286,6 +290,7 @@ class Loop:
                 seeded = evolve(progress, seed=progress.seed + (place << 48))
                 drawn = self.sampler.sample(self.policy, [prompt for _, prompt in part], seeded)
             check_pairs(type(self.sampler).__name__, drawn, len(part))
+            drawn = [pair.with_thoughts() for pair in drawn] if self.show_thoughts else drawn
             for step, rows in groupby(zip(part, drawn, strict=True), lambda row: row[0][0]):
                 own = [pair for _, pair in rows]
                 rollouts[step].pairs += own
@@ -380,7 +385,7 @@ class Loop:
         model = self.policy.model
         model.train()
         mx.random.seed(progress.seed)  # for dropout
-        rows = lay_out_batch(batch)
+        rows = lay_out_batch(batch, mask_thoughts=self.training.thought == "mask")
         common = self.policy.common_layers
         with common.recorded():
             reference = reference_scores(self.policy.reference_scorer, rows, self.needs)

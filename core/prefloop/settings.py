@@ -17,6 +17,8 @@ from prefloop.types import Ties
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 AdapterType = Literal["lora", "dora", "full"]
+Thought = Literal["learn", "mask"]
+JudgedThought = Literal["hide", "show"]
 TooLong = Literal["drop", "truncate_left"]
 DEFAULT_ITERS = 1000
 
@@ -226,6 +228,12 @@ class TrainingConfig:
         optional(ge(1)),
     )
 
+    thought: Thought = setting(
+        "learn",
+        "What the loss counts of a thinking model's completion: thought and answer (learn), or the answer "
+        "alone (mask).",
+    )
+
     def __attrs_post_init__(self) -> None:
         if self.iters is not None and self.epochs is not None:
             raise ValueError("iters and epochs exclude each other: give one of them.")
@@ -265,6 +273,11 @@ class JudgingConfig:
         "Seconds that a verdict may take, after which the run stops as failed; a batch whose verdicts come "
         "together may take so many for each. null is for ever. A person is not hurried.",
         optional(gt(0)),
+    )
+    thought: JudgedThought = setting(
+        "hide",
+        "What judges read of a thinking model's completion: the answer alone (hide), or the thought before "
+        "it too (show).",
     )
 
 

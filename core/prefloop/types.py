@@ -38,6 +38,8 @@ class Prompt:
     """Where it came from, such as ``prompts.jsonl:12``."""
     fields: Mapping[str, Any] = field(factory=dict, hash=False)
     """The other columns of its row, for judges that check an answer."""
+    conversational: bool = False
+    """Whether its row holds messages rather than a text."""
 
 
 def _texts_or_ids(_: object, __: object, value: tuple[str | int, ...]) -> None:
@@ -69,6 +71,19 @@ class Completion:
     stopped: bool = True
     """False where the length limit cut it."""
     source: Source = "policy"
+    thought: str = ""
+    """What a thinking model wrote before the answer that is its `text`."""
+    thought_tokens: int = 0
+    """How many of `tokens`, from the first, are the thought."""
+
+    @property
+    def whole(self) -> str:
+        """All that was written: the thought, and the answer."""
+        return self.thought + self.text
+
+    def with_thought(self) -> Completion:
+        """The same with all of it as its text, where judges are to read the thought too."""
+        return evolve(self, text=self.whole, thought="")
 
 
 @frozen
@@ -82,6 +97,10 @@ class Pair:
     def swapped(self) -> Pair:
         """The pair with its completions in the other order."""
         return Pair(self.prompt, self.second, self.first)
+
+    def with_thoughts(self) -> Pair:
+        """The pair for a judge that is to read the thoughts too."""
+        return Pair(self.prompt, self.first.with_thought(), self.second.with_thought())
 
 
 def _in_unit_interval(_: object, __: object, value: float) -> None:

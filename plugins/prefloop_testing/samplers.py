@@ -89,8 +89,8 @@ class SamplerSuite(ComponentSuite):
         for completion in self._completions():
             tokens = completion.tokens[: len(completion.tokens) - completion.stopped]
             text = self.policy.tokenizer.decode(list(tokens), skip_special_tokens=True)
-            assert completion.text == text, (
-                f"a completion's text is {completion.text!r}, but its tokens read {text!r}: the judge would "
+            assert completion.whole == text, (
+                f"a completion's text is {completion.whole!r}, but its tokens read {text!r}: the judge would "
                 "see another answer than the one that is trained on."
             )
 

@@ -173,4 +173,4 @@ def test_a_function_that_cannot_be_found_is_named(here: Path, options: dict[str,
 
 def test_temperature_must_be_positive() -> None:
     with pytest.raises(ValueError, match="'temperature' must be > 0"):
-        FunctionJudge(score=len, temperature=0.0)
+        FunctionJudge(score=lambda prompt, completion: 1.0, temperature=0.0)

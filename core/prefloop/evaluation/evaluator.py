@@ -62,7 +62,7 @@ class Evaluator:
     `answer` names the column whose text a right completion contains; its share becomes ``accuracy``.
     `judge_name` is the judge's qualified name, and `batch_size` that of scoring. `others` are judges by name
     that are asked about the same pairs; `teacher` is whichever of all these names taught. `tell` hears how
-    far it is: what `Observer.evaluating` does.
+    far it is: what `Observer.evaluating` does. Judges read thoughts where it `show_thoughts`.
     """
 
     policy: Policy
@@ -77,6 +77,7 @@ class Evaluator:
     tell: Tell = _say_nothing
     others: Mapping[str, Judge] = Factory(dict)
     teacher: str = ""
+    show_thoughts: bool = False
 
     def __attrs_post_init__(self) -> None:
         """Raises `UserError` where one of both sides cannot read the prompts."""
@@ -106,6 +107,7 @@ class Evaluator:
         It is asked about some pairs at a time; a person, who can go back to earlier pairs, about all.
         """
         judge = self.judge if judge is None else judge
+        pairs = [pair.with_thoughts() for pair in pairs] if self.show_thoughts else pairs
         size = len(pairs) if adapt(judge, BaseJudge).interactive else JUDGED_AT_ONCE
         count = _Count(self.tell, "judged", len(pairs))
         verdicts: list[Verdict] = []

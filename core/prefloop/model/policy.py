@@ -23,6 +23,7 @@ from prefloop.prompts.chat import encode_answer, encode_prompt, end_of_turn
 from prefloop.sampling import Generator
 from prefloop.sampling.pool import Told, ignore
 from prefloop.sampling.stops import Stops
+from prefloop.sampling.thoughts import with_answer_split
 from prefloop.scoring.common_layers import CommonLayers
 from prefloop.scoring.scorer import Scorer, lay_out
 from prefloop.settings import AdapterConfig, ModelConfig
@@ -188,7 +189,8 @@ class Policy:
         check_ids(self.model, tokens, " ".join(filter(None, (prompt.id, f"the answer {text!r}"))))
         whole = stops.cut(tokens) or (*tokens, *self._end_of_turn(stops))
         stopped = max_tokens is None or len(whole) <= max_tokens
-        return Completion(whole[:max_tokens], text, stopped, source="file")
+        completion = Completion(whole[:max_tokens], text, stopped, source="file")
+        return with_answer_split(completion, prompt.tokens, self.tokenizer)
 
     def trainable(self) -> dict[str, mx.array]:
         """The trained tensors by their path in the model."""

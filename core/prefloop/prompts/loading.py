@@ -110,6 +110,7 @@ def _prompt(
         messages=tuple(messages),
         id=name + row.place,
         fields={key: _json_like(value) for key, value in row.values.items() if key != column},
+        conversational=not isinstance(row.values[column], str),
     )
 
 

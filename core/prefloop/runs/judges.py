@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from attrs import evolve, frozen
 
 from prefloop.components import BaseJudge, Judge, adapt
 from prefloop.config import Config
-from prefloop.errors import UserError
+from prefloop.errors import UserError, said_of
 from prefloop.evaluation import Evaluator
 from prefloop.runs.records import JudgeIdentity
 from prefloop.runs.run import identify
+from prefloop.types import Prompt
 
 
 @frozen(eq=False)
@@ -47,6 +49,15 @@ def judges_of(config: Config) -> list[Evaluating]:
         found[identity] = key
         judges.append(Evaluating(judge, identity, identity == taught_by))
     return judges
+
+
+def check_prompts(judge: Judge, prompts: Sequence[Prompt], place: str = "") -> None:
+    """Raises `UserError` where a judge, or one that it asks, cannot do with the prompts."""
+    able = adapt(judge, BaseJudge)
+    with said_of(place) if place else nullcontext():
+        able.check_prompts(prompts)
+        for i, member in enumerate(able.members):
+            check_prompts(member, prompts, f"members.{i}")
 
 
 Wrap = Callable[[Judge, JudgeIdentity], Judge]

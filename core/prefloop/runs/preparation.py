@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -22,12 +22,12 @@ from prefloop.prompts.order import split_held_out
 from prefloop.runs.asking import asked
 from prefloop.runs.dependencies import dependencies
 from prefloop.runs.guards import kind_of
-from prefloop.runs.judges import judges_of, panel
+from prefloop.runs.judges import check_prompts, judges_of, panel
 from prefloop.runs.plan import Division, Plan, size_words
 from prefloop.runs.planning import check_memory, make_plan
-from prefloop.scoring.scorer import lay_out
-from prefloop.text import duration
-from prefloop.types import Pair, PreferenceBatch, Prompt, Verdict
+from prefloop.scoring.scorer import first_counted, lay_out
+from prefloop.text import duration, one_line
+from prefloop.types import Completion, Pair, PreferenceBatch, Prompt, Verdict
 
 
 @frozen(eq=False)
@@ -82,6 +82,9 @@ def prepare(config: Config) -> Prepared:
     training, held_out = held_out_of(config, policy, prompts)
     with said_of("sampler"):
         adapt(config.sampler, BaseSampler).check_prompts(training)
+    check_prompts(config.judge, training, "judge")
+    for one in judges_of(config) if held_out else ():
+        check_prompts(one.judge, held_out, "judge" if one.teaches else "evaluation.judge")
     loop = Loop(
         policy,
         training,
@@ -91,6 +94,7 @@ def prepare(config: Config) -> Prepared:
         bonuses=config.bonuses,
         training=config.training,
         ties=config.judging.ties,
+        show_thoughts=config.judging.thought == "show",
     )
     loop.sampler.check_policy(policy, training)
     evaluator = _evaluator(config, policy, held_out)
@@ -143,7 +147,15 @@ def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Ev
     if answer:
         check_answers(held_out, answer)
     sampling = sampling_of(config.sampler, config.evaluation.temperature)
-    evaluator = Evaluator(policy, held_out, judges[0].judge, sampling, answer, training.seed)
+    evaluator = Evaluator(
+        policy,
+        held_out,
+        judges[0].judge,
+        sampling,
+        answer,
+        training.seed,
+        show_thoughts=config.judging.thought == "show",
+    )
     return panel(evaluator, judges, lambda judge, _: judge)
 
 
@@ -187,6 +199,8 @@ def _try(config: Config, echo: Callable[[str], object]) -> None:
         pairs = _different_pairs(loop)
     completions = [c for p in pairs for c in (p.first, p.second)]
     echo(f"sampled  {len(completions)} completions, {sum(len(c.tokens) for c in completions)} tokens")
+    for title, text in _thought_lines(config, completions):
+        echo(f"{title:<8} {text}")
     if adapt(config.judge, BaseJudge).interactive:
         echo("judge    a person, who is not asked now")
     else:
@@ -196,6 +210,29 @@ def _try(config: Config, echo: Callable[[str], object]) -> None:
     _prove_learning(loop, pairs, echo, clock)
     echo(f"time     {_time_words(prepared, len(pairs), clock.seconds)}")
     echo("Nothing was written. Everything is ready to train.")
+
+
+def _thought_lines(config: Config, completions: Sequence[Completion]) -> Iterator[tuple[str, str]]:
+    """An example of a completion with a thought: which of its tokens count, and what the judge reads."""
+    thought = [c for c in completions if c.thought_tokens]
+    if not thought:
+        if config.prompts.thinking:
+            yield "thought", "none of these completions has one"
+        return
+    example = min(thought, key=lambda c: c.thought_tokens == len(c.tokens))  # one with an answer, if any
+    counted, own = first_counted(example), example.thought_tokens
+    masked = config.training.thought == "mask" and counted == own
+    loss = "the loss leaves them out" if masked else "the loss counts them"
+    judge = "the judge reads it" if config.judging.thought == "show" else "the judge does not read it"
+    yield "thought", f"{own} tokens, {loss}, {judge}: {one_line(example.thought, 100)}"
+    if own < len(example.tokens):
+        left = len(example.tokens) - own
+        yield (
+            "answer",
+            f"{left} tokens, the loss counts them, the judge reads it: {one_line(example.text, 100)}",
+        )
+    else:
+        yield "answer", "none, as the thought was cut: the judge reads an empty one (max_completion_length)"
 
 
 def _try_judge(pairs: Sequence[Pair], verdicts: Sequence[Verdict], echo: Callable[[str], object]) -> None:
@@ -297,6 +334,8 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
 def _verdicts(config: Config, pairs: Sequence[Pair]) -> list[Verdict]:
     """The judge's verdicts. Raises `StopRun` where it stops the run instead."""
     name = type(config.judge).__name__
+    if config.judging.thought == "show":
+        pairs = [pair.with_thoughts() for pair in pairs]
     with asked(name, config.judging.timeout and config.judging.timeout * len(pairs)):
         verdicts = adapt(config.judge, BaseJudge).judge(pairs)
     check_verdicts(name, verdicts, len(pairs))

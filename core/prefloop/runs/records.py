@@ -142,7 +142,18 @@ def completion_to_json(completion: Completion) -> dict[str, Any]:
         "tokens": list(completion.tokens),
         "stopped": completion.stopped,
         "source": completion.source,
+        **_thought_to_json(completion),
     }
+
+
+def _thought_to_json(completion: Completion) -> dict[str, Any]:
+    """The thought before the answer, where there is one."""
+    count = completion.thought_tokens
+    return {"thought": completion.thought, "thought_tokens": count} if count else {}
+
+
+def _thought_from_json(found: Mapping[str, Any]) -> tuple[str, int]:
+    return str(found.get("thought") or ""), int(found.get("thought_tokens") or 0)
 
 
 def completion_from_json(found: Any, side: str) -> Completion:
@@ -155,7 +166,8 @@ def completion_from_json(found: Any, side: str) -> Completion:
         raise RowError(f"has {type_in_words(tokens)} as the 'tokens' of its '{side}', not a list")
     if source not in get_args(Source):
         raise RowError(f"has the source {source!r} of its '{side}', none of {', '.join(get_args(Source))}")
-    return Completion(tuple(tokens), found["text"], bool(found.get("stopped", True)), source)
+    stopped = bool(found.get("stopped", True))
+    return Completion(tuple(tokens), found["text"], stopped, source, *_thought_from_json(found))
 
 
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
@@ -313,13 +325,19 @@ def _compared_to_json(pair: Pair, verdict: Verdict) -> dict[str, Any]:
 
 
 def _answer_to_json(completion: Completion) -> dict[str, Any]:
-    return {"text": completion.text, "tokens": len(completion.tokens), "stopped": completion.stopped}
+    about = {"text": completion.text, "tokens": len(completion.tokens), "stopped": completion.stopped}
+    return about | _thought_to_json(completion)
 
 
 def _compared_from_json(found: Mapping[str, Any]) -> Pair:
     prompt = Prompt((), str(found["prompt"]), id=str(found.get("prompt_id") or ""))
-    answers = (found[side] for side in ("ours", "theirs"))
-    return Pair(prompt, *(Completion((), str(a["text"]), bool(a.get("stopped", True))) for a in answers))
+    answers = (_compared_answer(found[side]) for side in ("ours", "theirs"))
+    return Pair(prompt, *answers)
+
+
+def _compared_answer(found: Mapping[str, Any]) -> Completion:
+    stopped = bool(found.get("stopped", True))
+    return Completion((), str(found["text"]), stopped, "policy", *_thought_from_json(found))
 
 
 # The evaluations until a checkpoint

@@ -20,6 +20,7 @@ from prefloop.model.adapters import fuse_adapters
 from prefloop.model.limits import check_ids, embedded_ids, learned_positions
 from prefloop.sampling.pool import Ends, Request, Tokens, TokenSampler, Told, ignore, sample_pool
 from prefloop.sampling.stops import Stops
+from prefloop.sampling.thoughts import with_answer_read
 from prefloop.types import Completion, Prompt, Sampling, Source
 
 Engine = Callable[[nn.Module, Request], list[Tokens]]
@@ -64,7 +65,8 @@ class Generator:
         self.model.eval()
         stops = Stops.of(self.tokenizer, sampling.stop)
         rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed, told=told)
-        return [Completion(row, stops.text(row), stops.ends(row), source) for row in rows]
+        said = (Completion(row, stops.text(row), stops.ends(row), source) for row in rows)
+        return [with_answer_read(one, p.tokens, stops) for one, p in zip(said, prompts, strict=True)]
 
     def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
         """Raises `UserError` for prompts, completions and tokens to stop at that the model cannot read."""

@@ -46,19 +46,35 @@ class Rows:
         return blank.at[self.positions].add(values).reshape(self.mask.shape)
 
 
-def lay_out(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Rows:
-    """Lay out completions, one or several for each prompt, in the order of `Rows`."""
+def lay_out(
+    prompts: Sequence[Prompt], completions: Sequence[Completion], *, mask_thoughts: bool = False
+) -> Rows:
+    """Lay out completions, one or several for each prompt, in the order of `Rows`.
+
+    With `mask_thoughts` only the tokens of answers count; the thoughts before them are read and not scored.
+    """
     width = max(len(c.tokens) for c in completions)
-    targets = [token for c in completions for token in c.tokens]
-    positions = [row * width + t for row, c in enumerate(completions) for t in range(len(c.tokens))]
-    mask = [[1.0] * len(c.tokens) + [0.0] * (width - len(c.tokens)) for c in completions]
+    counted = [range(first_counted(c) if mask_thoughts else 0, len(c.tokens)) for c in completions]
+    targets = [c.tokens[t] for c, places in zip(completions, counted, strict=True) for t in places]
+    positions = [row * width + t for row, places in enumerate(counted) for t in places]
+    mask = [[0.0] * p.start + [1.0] * len(p) + [0.0] * (width - p.stop) for p in counted]
     ids = mx.array(targets, dtype=mx.int32), mx.array(positions, dtype=mx.int32)
     return Rows(prompts, completions, *ids, mx.array(mask))
 
 
-def lay_out_batch(batch: PreferenceBatch) -> Rows:
+def first_counted(completion: Completion) -> int:
+    """The place of the first token that counts where thoughts do not.
+
+    Of a completion that is nothing but its thought all count: it would have no probability otherwise, and a
+    policy that is cut in its thought would never be told.
+    """
+    thought = completion.thought_tokens
+    return thought if thought < len(completion.tokens) else 0
+
+
+def lay_out_batch(batch: PreferenceBatch, *, mask_thoughts: bool = False) -> Rows:
     """Lay out the chosen completions, then the rejected ones."""
-    return lay_out(batch.prompts, batch.chosen + batch.rejected)
+    return lay_out(batch.prompts, batch.chosen + batch.rejected, mask_thoughts=mask_thoughts)
 
 
 class Scorer:

@@ -25,7 +25,7 @@ from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Origin
 from prefloop.runs.checkpoint import ranked
 from prefloop.runs.dependencies import changed, content_digests, prompt_digests, recorded, settings_of_model
-from prefloop.runs.judges import Evaluating, judges_of
+from prefloop.runs.judges import Evaluating, check_prompts, judges_of
 from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of
 from prefloop.runs.run import check_config
 from prefloop.runs.view import CONFIG, MANIFEST, RunView, open_run
@@ -102,6 +102,7 @@ def load_evaluation(
     with said_of("judge"), begun(here if judge else began):
         for one in judges:
             adapt(one.judge, BaseJudge).prepare()
+            check_prompts(one.judge, shared)
     evaluator = Evaluator(
         policy,
         shared,
@@ -110,6 +111,7 @@ def load_evaluation(
         config.evaluation.answer_column,
         config.training.seed,
         opponent=other,
+        show_thoughts=config.judging.thought == "show",
     )
     source = config.evaluation.prompts or f"held out from {config.prompts.path}"
     return LoadedEvaluation(evaluator, judges, snapshot, source, len(held_out) - len(shared), began)

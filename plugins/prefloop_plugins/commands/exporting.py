@@ -106,12 +106,12 @@ class _Exporting:
         system = [str(m["content"]) for m in messages if m["role"] == "system"]
         self.flattened += len(messages) - len(system) > 1
         row: dict[str, Any] = {"system": "\n\n".join(system)} if system else {}
-        return row | {"prompt": transcript(messages), "chosen": chosen.text, "rejected": rejected.text}
+        return row | {"prompt": transcript(messages), "chosen": chosen.whole, "rejected": rejected.whole}
 
 
 def _chat(messages: Sequence[Message], chosen: Completion, rejected: Completion) -> dict[str, Any]:
     answers = {
-        name: [{"role": "assistant", "content": completion.text}]
+        name: [{"role": "assistant", "content": completion.whole}]
         for name, completion in (("chosen", chosen), ("rejected", rejected))
     }
     return {"prompt": [dict(m) for m in messages], **answers}

@@ -147,6 +147,10 @@ def _check(
     judges: Sequence[tuple[Judge, Origin]], pairs: Sequence[LabelledPair], *, probes: bool, fit: bool
 ) -> None:
     """Raises `UserError` before anything is asked that would be asked in vain."""
+    from prefloop.runs.judges import check_prompts
+
+    for key, (judge, _) in zip(("judge", "--against"), judges, strict=False):
+        check_prompts(judge, [labelled.pair.prompt for labelled in pairs], key)
     if probes:
         from prefloop_plugins.judging.probes import check_probes
 

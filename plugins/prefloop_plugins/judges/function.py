@@ -2,172 +2,192 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
-from collections.abc import Callable, Sequence
-from numbers import Real
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from attrs import Factory, field, frozen
-from attrs.validators import gt
+from attrs import Attribute, Factory, evolve, field, frozen
+from attrs.validators import ge, gt, optional
 
-from prefloop import BaseJudge, Pair, UserError, Verdict
-from prefloop.beginning import folders
-from prefloop.errors import StopRun, did_you_mean
-from prefloop.text import one_line
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-Function = Callable[..., Any]
+from prefloop import BaseJudge, Judge, Pair, Prompt, UserError, Verdict
+from prefloop.errors import said_of
+from prefloop_plugins.judges.calling import Calling, Function
+from prefloop_plugins.judges.importing import file_of, find
+from prefloop_plugins.judges.returned import as_place, as_score, as_verdict, failed
 
 
-def _resolve(judge: FunctionJudge) -> Function:
-    """The one function that was given, imported where it was given by name."""
+def _a_number(_: Any, __: Attribute[Any], value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"must be a finite number, not {value}.")
+
+
+@frozen
+class Weighted:
+    """A function that scores an answer, and what its score counts for."""
+
+    shorthand: ClassVar[str] = "function"
+
+    function: str | Function = field(metadata={"help": "module:function, as for score."})
+    weight: float = field(
+        default=1.0, validator=_a_number, metadata={"help": "Its score is multiplied by this."}
+    )
+
+
+def _as_weighted(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(one if isinstance(one, Weighted) else Weighted(one) for one in value)
+
+
+def _counts(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if isinstance(value, tuple) and not any(one.weight for one in value):
+        raise ValueError(f"'{attribute.name}' needs at least one function with a weight that is not 0.")
+
+
+def _callings(judge: FunctionJudge) -> tuple[Calling, ...]:
+    """How the functions that were given are called, imported where they were given by name."""
     if (judge.call is None) == (judge.score is None):
         raise UserError("the function judge needs 'call' or 'score', exactly one of the two.")
-    option, given = ("call", judge.call) if judge.score is None else ("score", judge.score)
-    function = _import(option, given) if isinstance(given, str) else given
+    option = "call" if judge.score is None else "score"
+    given = [judge.call] if judge.score is None else [one.function for one in judge.scorers]
+    keys = [option] if not isinstance(judge.score, tuple) else [f"score.{i}" for i in range(len(given))]
+    return tuple(_calling(*row, pairwise=option == "call") for row in zip(keys, given, strict=True))
+
+
+def _calling(key: str, given: Any, *, pairwise: bool) -> Calling:
+    function = find(key, given) if isinstance(given, str) else given
+    if pairwise and isinstance(function, Judge):  # a judge of TRL's form, or its class
+        with said_of(key):
+            function = _judge_of(function)
     if not callable(function):
-        raise UserError(f"{option}: {given!r} is not a function: give 'module:function'.")
-    return function
+        raise UserError(f"{key}: {given!r} is not a function: give 'module:function'.")
+    with said_of(key):
+        return Calling.of(function, pairwise=pairwise)
+
+
+def _judge_of(judge: Any) -> Any:
+    try:
+        return (judge() if isinstance(judge, type) else judge).judge
+    except Exception as error:
+        raise UserError(f"{judge.__name__}() cannot be made: {type(error).__name__}: {error}.") from error
 
 
 @frozen
 class FunctionJudge(BaseJudge):
-    """Calls a function of one's own; files in the current folder can be named.
+    """Calls functions of one's own; files in the current folder can be named.
 
-    `call` gets ``(prompt, first, second)`` as texts and returns True or False (is the first better?),
-    a float probability, None (no opinion) or a `Verdict`. `score` gets ``(prompt, completion)`` and
-    returns a number. Whatever else a function returns or raises is an error verdict, never a label. A run
-    writes each verdict down before it asks for the next.
+    `call` compares two answers: it gets ``(prompt, first, second)`` as texts and returns True or False (is
+    the first better?), a float probability, None (no opinion) or a `Verdict`. `score` gets ``(prompt,
+    completion)`` and returns a number; several functions are added up by their weights. Functions may also
+    name what they want, take whole batches, and be coroutine functions: see `calling`. Whatever else a
+    function returns or raises is an error verdict, never a label. A run writes each verdict down before it
+    asks for the next, and those of a batch together.
 
-    Raises `UserError` where the function cannot be imported.
+    Raises `UserError` where a function cannot be imported, or cannot be called with what there is.
     """
-
-    pairs_per_call: ClassVar[int] = 1
 
     call: str | Function | None = field(
         default=None,
         metadata={"help": "module:function of (prompt, first, second): is the first better?"},
     )
-    score: str | Function | None = field(
+    score: str | Function | tuple[Weighted, ...] | None = field(
         default=None,
-        metadata={"help": "module:function of (prompt, completion): a number, higher is better."},
+        converter=_as_weighted,
+        validator=_counts,
+        metadata={
+            "help": "module:function of (prompt, completion): a number, higher is better. Or several, each "
+            "as {function: module:function, weight: 1.0}, whose scores are added."
+        },
     )
     temperature: float = field(
         default=1.0,
         validator=gt(0),
         metadata={"help": "With 'score': P(first is better) = sigmoid(difference / temperature)."},
     )
-    _function: Function = field(init=False, default=Factory(_resolve, takes_self=True), repr=False, eq=False)
+    batch_size: int | None = field(
+        default=None,
+        validator=optional(ge(1)),
+        metadata={
+            "identity": False,
+            "help": "Pairs in a call of a function of whole batches, or asked about at once of one "
+            "with async; null is all of a step.",
+        },
+    )
+    _callings: tuple[Calling, ...] = field(
+        init=False, default=Factory(_callings, takes_self=True), repr=False, eq=False
+    )
+
+    @property
+    def scorers(self) -> tuple[Weighted, ...]:
+        """The functions that score one answer; none where one compares two."""
+        if self.score is None or isinstance(self.score, tuple):
+            return self.score or ()
+        return (Weighted(self.score),)
 
     @property
     def symmetric(self) -> bool:
         """A function that scores one answer cannot know its place."""
         return self.score is not None
 
+    @property
+    def pairs_per_call(self) -> int | None:
+        """One, so that its verdict is written down, unless a function takes more."""
+        return self.batch_size if any(one.batch or one.waits for one in self._callings) else 1
+
     def depends_on(self) -> list[str]:
-        """The file of a function that was given by name."""
-        given = self.call or self.score
-        module = sys.modules.get(self._function.__module__) if isinstance(given, str) else None
-        file = getattr(module, "__file__", None)
-        return [file] if file else []
+        """The files of functions that were given by name."""
+        given = [self.call] if self.score is None else [one.function for one in self.scorers]
+        named = [one for name, one in zip(given, self._callings, strict=True) if isinstance(name, str)]
+        return list(dict.fromkeys(filter(None, (file_of(one.function) for one in named))))
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raises `UserError` where a function wants a column that the prompts do not have."""
+        for one in self._callings:
+            with said_of("call" if one.pairwise else "score"):
+                one.check(prompts)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair."""
-        return [self._verdict(pair) for pair in pairs]
+        begun = [one.begin(pairs) for one in self._callings]  # so that they wait together
+        values = [wait() for wait in begun]
+        if self.score is None:
+            return [self._compared(value) for value in values[0]]
+        halves = [[(own[2 * i], own[2 * i + 1]) for own in values] for i in range(len(pairs))]
+        return [self._scored(scores) for scores in halves]
 
-    def _verdict(self, pair: Pair) -> Verdict:
-        prompt, first, second = pair.prompt.text, pair.first.text, pair.second.text
+    def _compared(self, value: Any) -> Verdict:
+        if isinstance(value, Exception):
+            return failed(value)
         try:
-            if self.score is None:
-                return _as_verdict(self._function(prompt, first, second))
-            scores = (_as_score(self._function(prompt, text)) for text in (first, second))
-            return Verdict.from_scores(*scores, temperature=self.temperature)
-        except (StopRun, UserError):
-            raise
-        except Exception as error:
-            return Verdict.error(f"the judge function failed: {type(error).__name__}: {_in_words(error)}")
+            return as_place(value) if self._callings[0].batch else as_verdict(value)
+        except TypeError as error:
+            return failed(error)
+
+    def _scored(self, scores: Sequence[tuple[Any, Any]]) -> Verdict:
+        """The verdict of what each function gave the first answer and the second.
+
+        A function of batches gives None where it does not apply, and then says nothing about the pair.
+        """
+        sums, said = [0.0, 0.0], []
+        for one, own, (a, b) in zip(self._callings, self.scorers, scores, strict=True):
+            name = one.written.partition("(")[0]
+            try:
+                if one.batch and (a is None or b is None):
+                    said.append(f"{name} does not apply")
+                    continue
+                both = [as_score(_raised(value)) for value in (a, b)]
+            except Exception as error:
+                return failed(error, name if len(scores) > 1 else "")
+            sums = [total + own.weight * value for total, value in zip(sums, both, strict=True)]
+            said.append(f"{name} {both[0]:g} and {both[1]:g}")
+        reason = "; ".join(said)
+        if all(text.endswith("does not apply") for text in said):
+            return Verdict.abstain(reason)
+        verdict = Verdict.from_scores(*sums, temperature=self.temperature)
+        return evolve(verdict, reason=reason) if len(scores) > 1 else verdict
 
 
-def _as_verdict(value: Any) -> Verdict:
-    value = _plain(value)
-    if isinstance(value, Verdict):
-        return value
-    if value is None:
-        return Verdict.abstain()
-    if isinstance(value, bool):
-        return Verdict(float(value))
-    if isinstance(value, float) and 0.0 <= value <= 1.0:
-        return Verdict(value)
-    raise TypeError(f"it returned {_shown(value)}, not True, False, a float from 0 to 1, None or a Verdict")
-
-
-def _as_score(value: Any) -> float:
-    value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise TypeError(f"it returned {_shown(value)}, not a finite number")
-    return float(value)
-
-
-def _plain(value: Any) -> Any:
-    """The Python value of an array library's scalar (numpy, mlx)."""
-    return value.item() if getattr(value, "shape", None) == () else value
-
-
-def _shown(value: Any) -> str:
-    return f"{_in_words(value, repr, 60)} ({type(value).__name__})"
-
-
-def _in_words(value: Any, form: Callable[[Any], str] = str, width: int = 300) -> str:
-    """`value` on one line, be it a number of a million digits or an object that cannot be shown."""
-    try:
-        return one_line(form(value), width)
-    except Exception:
-        return "what cannot be shown as text"
-
-
-def _import(option: str, name: str) -> Any:
-    module_name, _, path = name.partition(":")
-    if not module_name or not path:
-        raise UserError(f"{option}: '{name}' is not of the form module:function.")
-    found: Any = _module(option, module_name)
-    for part in path.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise UserError(_no_such_function(option, module_name, path)) from None
-    return found
-
-
-def _module(option: str, name: str) -> ModuleType:
-    """Import a module, one that lies in the current folder too (installed ones come first)."""
-    for folder in folders():
-        if str(folder) not in sys.path and not ("" in sys.path and folder == Path.cwd()):
-            sys.path.append(str(folder))
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise UserError(f"{option}: module '{name}' cannot be imported: {error}.") from error
-        beside = {path.stem for folder in folders() for path in folder.glob("*.py")}
-        hint = did_you_mean(name, beside)
-        raise UserError(
-            f"{option}: there is no module '{name}', neither installed nor in "
-            f"{' or in '.join(map(str, folders()))}." + (hint if "Did you mean" in hint else "")
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise UserError(
-            f"{option}: module '{name}' cannot be imported: {type(error).__name__}: {error}."
-        ) from error
-
-
-def _no_such_function(option: str, module_name: str, path: str) -> str:
-    module = sys.modules[module_name]
-    names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-    where = getattr(module, "__file__", None)
-    return f"{option}: module '{module_name}' ({where}) has no function '{path}'.{did_you_mean(path, names)}"
+def _raised(value: Any) -> Any:
+    if isinstance(value, Exception):
+        raise value
+    return value

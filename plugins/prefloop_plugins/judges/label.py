@@ -41,7 +41,7 @@ class LabelJudge(BaseJudge):
 
 
 def _texts(pair: Pair) -> tuple[str, str]:
-    return pair.first.text, pair.second.text
+    return pair.first.whole, pair.second.whole
 
 
 def _said(row: LabelledPair, *, turned: bool) -> Verdict:
