@@ -30,10 +30,12 @@ DEFAULTS: Mapping[str, str] = {
     "loss": "sigmoid",
     "display": "progress",
     "report": "report",
+    "converter": "config convert",
 }
 """The components that are used where none is named: the only ones that core knows by name.
 
-``display`` is the observer that shows a run on the terminal, ``report`` the one that writes its report.
+``display`` is the observer that shows a run on the terminal, ``report`` the one that writes its report, and
+``converter`` the command that makes the configurations of other tools into prefloop's.
 """
 
 

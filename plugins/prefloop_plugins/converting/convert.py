@@ -1,0 +1,149 @@
+"""Applies the table of a dialect to a file: the same settings in prefloop's words, and an account of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, frozen
+
+from prefloop.config.load import parse_override
+from prefloop.config.options import options_of
+from prefloop.config.schema import Config
+from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, collected, from_plain
+from prefloop.errors import UserError, first_few, guess
+from prefloop_plugins.converting.account import Entry, in_short
+from prefloop_plugins.converting.dialect import Dialect
+from prefloop_plugins.converting.mlx_lm_lora import MLX_LM_LORA
+from prefloop_plugins.converting.rules import UNSET, Given, Made, Rule
+from prefloop_plugins.converting.studio import STUDIO
+from prefloop_plugins.converting.trl import TRL
+
+DIALECTS = (STUDIO, MLX_LM_LORA, TRL)
+"""In the order in which they are asked: what one of them calls a mark, a later one may have too."""
+OURS = frozenset(options_of(Config)) - frozenset().union(*(dialect.known for dialect in DIALECTS))
+"""The keys that only prefloop has."""
+
+
+@frozen
+class Conversion:
+    """A file of another tool as one of prefloop's: its nodes, which know the lines of the old file."""
+
+    source: str
+    dialect: Dialect
+    root: Node
+    account: tuple[Entry, ...]
+
+    @property
+    def title(self) -> str:
+        """One line on what it was."""
+        return f"{self.source} is a configuration of {self.dialect.tool}"
+
+
+def dialect_of(root: Node) -> Dialect | None:
+    """The dialect that a file is written in: the one of which it has a mark; None where it has none.
+
+    Raises `UserError` for a file that also has a key which only prefloop has.
+    """
+    keys = frozenset(root.mapping or {})
+    dialect = next((dialect for dialect in DIALECTS if keys & dialect.marks), None)
+    if dialect is None or not keys & OURS:
+        return dialect
+    ours, theirs = (min(both, key=_line(root)) for both in (keys & OURS, keys & dialect.marks))
+    raise UserError(
+        f"{root.place.source}: mixes two configurations: '{ours}' (line {_line(root)(ours)}) is a key of "
+        f"prefloop, '{theirs}' (line {_line(root)(theirs)}) one of {dialect.tool}. Keep the keys of one of "
+        "them; `prefloop config convert` makes prefloop's of the other."
+    )
+
+
+def convert(root: Node, dialect: Dialect, overrides: Sequence[str] = ()) -> Conversion:
+    """The file in prefloop's words. Raises `UserError` for unknown keys, for what cannot be converted, and
+    for settings without which there is no run, unless `overrides` give them.
+    """
+    given, problems = dialect.given(root), list[Problem]()
+    entries: list[Entry] = []
+    made: dict[str, Node] = {}
+    for key, node in dialect.flat(root):
+        with collected(problems):
+            entry = _entry(key, node, dialect, given)
+            entries.append(entry)
+            made |= _nodes(entry.settings, node.place)
+    if problems:
+        raise UserError(*first_few([str(problem) for problem in problems], shown=20))
+    for entry in _added(dialect, given):
+        if not entry.settings.keys() & made.keys():
+            entries.append(entry)
+            made |= _nodes(entry.settings, root.place)
+    tree = _tree(made, root.place)
+    _require(dialect, tree, root.place.source, overrides)
+    return Conversion(root.place.source, dialect, tree, tuple(entries))
+
+
+def _entry(key: str, node: Node, dialect: Dialect, given: Given) -> Entry:
+    """What becomes of one key. Raises `InvalidError`."""
+    if isinstance(node.value, Problem):
+        raise InvalidError(node.value)
+    name = dialect.canonical(key)
+    rule = dialect.rules.get(name)
+    if rule is None:
+        hint = guess(key, dialect.rules) or " Remove it if it is your own."
+        message = f"{dialect.tool} has no such key.{hint}"
+        raise InvalidError(Problem(node.place, tuple(key.split(".")), message))
+    made = _made(rule, node, given, key)
+    ran_with = made.ran_with
+    if not ran_with and rule.ignored_in_a_file and made.settings and dialect.ignores(given):
+        if node.plain != rule.ran_with:
+            ran_with = f"{dialect.tool} ignores this key in a file: it runs with {in_short(rule.ran_with)}."
+    return Entry(key, node.plain, node.place.line, made.fate, made.settings, made.note, ran_with)
+
+
+def _made(rule: Rule, node: Node, given: Given, key: str) -> Made:
+    try:
+        return rule(node.plain, given)
+    except ValueError as error:
+        raise InvalidError(Problem(node.place, tuple(key.split(".")), str(error))) from error
+
+
+def _added(dialect: Dialect, given: Given) -> Iterator[Entry]:
+    """What the tool does where the file says nothing, and prefloop would not."""
+    for key, rule in dialect.rules.items():
+        if rule.default is not UNSET and key not in given:
+            made = rule(rule.default, given)
+            if made.settings:
+                note = f"It is the default of {key} there."
+                yield Entry(key, None, None, "added", made.settings, " ".join(filter(None, (note, made.note))))
+    for name, made in dialect.habits(given).items():
+        yield Entry(name, None, None, "added", made.settings, made.note)
+
+
+def _nodes(settings: Mapping[str, Any], place: Place) -> dict[str, Node]:
+    return {path: from_plain(value, place, tuple(path.split("."))) for path, value in settings.items()}
+
+
+def _tree(made: Mapping[str, Node], place: Place) -> Node:
+    """Settings by key path as nested nodes, in the order of prefloop's own sections."""
+    order = [*options_of(Config)]
+    root = Node({}, place)
+    for path in sorted(made, key=lambda path: order.index(path.partition(".")[0])):
+        root = put(root, tuple(path.split(".")), made[path])
+    return root
+
+
+def put(node: Node, path: Sequence[str], value: Node) -> Node:
+    """The node with `value` at a path below it; what is in the way and no mapping gives way."""
+    if not path:
+        return value
+    beneath = (node.mapping or {}).get(path[0]) or Node({}, value.place, (*node.path, path[0]))
+    return evolve(node, value={**(node.mapping or {}), path[0]: put(beneath, path[1:], value)}, spelling=None)
+
+
+def _require(dialect: Dialect, tree: Node, source: str, overrides: Sequence[str]) -> None:
+    there = {*(tree.mapping or {}), *(parse_override(text).path[0] for text in overrides)}
+    missing = [message for key, message in dialect.required.items() if key not in there]
+    if missing:
+        raise UserError(*(f"{source}: {message}" for message in missing))
+
+
+def _line(root: Node) -> Any:
+    return lambda key: (root.mapping or {})[key].place.line
