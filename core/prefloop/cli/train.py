@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
+from prefloop.cli.foreign import load_any
 from prefloop.components import Observer
-from prefloop.config import load_config
 from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import StopRun, UserError
@@ -23,7 +23,6 @@ from prefloop.types import Evaluation, Step
 
 if TYPE_CHECKING:
     from prefloop.config import Config
-    from prefloop.config.yaml_nodes import Node
     from prefloop.runs.run import Run
 
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
@@ -51,9 +50,7 @@ def train(
         run_on(resume, overrides, accept_change)
         return
     library = configure_process()
-    settings = load_config(
-        config or resolve("embedded:quickstart"), overrides, foreign=lambda root: _converted(root, overrides)
-    )
+    settings = load_any(config or Path(resolve("embedded:quickstart")), overrides)
     _say_blas(library)
     if dry_run:
         from prefloop.runs.preparation import dry_run as try_out
@@ -63,21 +60,6 @@ def train(
         from prefloop.runs.training import train as train_from_start
 
         _end(train_from_start(settings, observers=_observers(settings)))
-
-
-class Converter(Protocol):
-    """What the command ``config convert`` can do besides."""
-
-    def foreign(self, root: Node, overrides: Sequence[str]) -> Node | None:
-        """The nodes of another tool's configuration as prefloop's, said to the user; None for any other."""
-
-
-def _converted(root: Node, overrides: Sequence[str]) -> Node | None:
-    """What another tool's configuration comes to, unless the bundled plugins are left out."""
-    name = f"{BUNDLED}:{DEFAULTS['converter']}"
-    provider = next((p for p in Registry().commands if p.qualified == name), None)
-    converter: Converter | None = provider.load_object() if provider else None
-    return converter.foreign(root, overrides) if converter else None
 
 
 def run_on(path: Path, overrides: Sequence[str], accept_change: bool) -> None:

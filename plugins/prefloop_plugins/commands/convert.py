@@ -1,4 +1,4 @@
-"""`prefloop config convert`: a configuration of another tool, as one of prefloop's, with an account of every key."""
+"""`prefloop config convert`: another tool's configuration as prefloop's, with an account of every key."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import click
 
 from prefloop.cli.common import PathOnDisk, set_option
 from prefloop.config import load_config, yaml_nodes
-from prefloop.config.load import parse_override
 from prefloop.config.yaml_nodes import Node, read_file
 from prefloop.errors import UserError
 from prefloop.text import in_a_line
 from prefloop_plugins.converting.account import as_json, lines_of
-from prefloop_plugins.converting.convert import DIALECTS, Conversion, dialect_of, put
+from prefloop_plugins.converting.convert import DIALECTS, Conversion, dialect_of, with_overrides
 from prefloop_plugins.converting.convert import convert as converted
 
 
@@ -50,9 +49,7 @@ def convert(file: Path, output: Path | None, as_data: bool, overrides: tuple[str
         tools = ", ".join(dialect.tool for dialect in DIALECTS)
         raise UserError(f"{file}: has no key by which a configuration of {tools} is known.")
     conversion = converted(root, dialect, overrides)
-    tree = conversion.root
-    for override in map(parse_override, overrides):
-        tree = put(tree, override.path, override.value)
+    tree = with_overrides(conversion.root, overrides)
     load_config(tree)
     text = _page(conversion, tree)
     if output is not None:
@@ -81,7 +78,7 @@ def _at_length(conversion: Conversion) -> Iterator[str]:
     yield f"{conversion.title}."
     if conversion.dialect.remark:
         yield conversion.dialect.remark
-    yield from lines_of(conversion.account, conversion.dialect.tool)
+    yield from lines_of(conversion.account, conversion.dialect.trainer)
 
 
 def _in_short(conversion: Conversion) -> Iterator[str]:

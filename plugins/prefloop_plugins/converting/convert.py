@@ -1,4 +1,4 @@
-"""Applies the table of a dialect to a file: the same settings in prefloop's words, and an account of each key."""
+"""Applies the table of a dialect to a file: its settings in prefloop's words, and an account of each key."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from prefloop_plugins.converting.rules import UNSET, Given, Made, Rule
 from prefloop_plugins.converting.studio import STUDIO
 from prefloop_plugins.converting.trl import TRL
 
-DIALECTS = (STUDIO, MLX_LM_LORA, TRL)
-"""In the order in which they are asked: what one of them calls a mark, a later one may have too."""
+DIALECTS = (TRL, STUDIO, MLX_LM_LORA)
+"""In the order in which they are asked: a nested file has marks of a flat one, too."""
 OURS = frozenset(options_of(Config)) - frozenset().union(*(dialect.known for dialect in DIALECTS))
 """The keys that only prefloop has."""
 
@@ -45,15 +45,15 @@ def dialect_of(root: Node) -> Dialect | None:
 
     Raises `UserError` for a file that also has a key which only prefloop has.
     """
-    keys = frozenset(root.mapping or {})
-    dialect = next((dialect for dialect in DIALECTS if keys & dialect.marks), None)
-    if dialect is None or not keys & OURS:
+    dialect = next((dialect for dialect in DIALECTS if dialect.marks_in(root)), None)
+    ours = {key: node.place.line for key, node in (root.mapping or {}).items() if key in OURS}
+    if dialect is None or not ours:
         return dialect
-    ours, theirs = (min(both, key=_line(root)) for both in (keys & OURS, keys & dialect.marks))
+    theirs = dialect.marks_in(root)
     raise UserError(
-        f"{root.place.source}: mixes two configurations: '{ours}' (line {_line(root)(ours)}) is a key of "
-        f"prefloop, '{theirs}' (line {_line(root)(theirs)}) one of {dialect.tool}. Keep the keys of one of "
-        "them; `prefloop config convert` makes prefloop's of the other."
+        f"{root.place.source}: mixes two configurations: {_first(ours)} is a key of prefloop, {_first(theirs)} "
+        f"one of {dialect.tool}. Keep the keys of one of them; `prefloop config convert` makes prefloop's of "
+        "the other."
     )
 
 
@@ -75,9 +75,8 @@ def convert(root: Node, dialect: Dialect, overrides: Sequence[str] = ()) -> Conv
         if not entry.settings.keys() & made.keys():
             entries.append(entry)
             made |= _nodes(entry.settings, root.place)
-    tree = _tree(made, root.place)
-    _require(dialect, tree, root.place.source, overrides)
-    return Conversion(root.place.source, dialect, tree, tuple(entries))
+    _require(dialect, made, root.place.source, overrides)
+    return Conversion(root.place.source, dialect, _tree(made, root.place), tuple(entries))
 
 
 def _entry(key: str, node: Node, dialect: Dialect, given: Given) -> Entry:
@@ -92,9 +91,10 @@ def _entry(key: str, node: Node, dialect: Dialect, given: Given) -> Entry:
         raise InvalidError(Problem(node.place, tuple(key.split(".")), message))
     made = _made(rule, node, given, key)
     ran_with = made.ran_with
-    if not ran_with and rule.ignored_in_a_file and made.settings and dialect.ignores(given):
-        if node.plain != rule.ran_with:
-            ran_with = f"{dialect.tool} ignores this key in a file: it runs with {in_short(rule.ran_with)}."
+    ignored = rule.ignored_in_a_file and node.plain != rule.ran_with and dialect.ignores(given)
+    if ignored and made.settings and not ran_with:
+        before = in_short(rule.ran_with)
+        ran_with = f"{dialect.trainer} ignores this key in a file: it runs with {before}."
     return Entry(key, node.plain, node.place.line, made.fate, made.settings, made.note, ran_with)
 
 
@@ -111,8 +111,8 @@ def _added(dialect: Dialect, given: Given) -> Iterator[Entry]:
         if rule.default is not UNSET and key not in given:
             made = rule(rule.default, given)
             if made.settings:
-                note = f"It is the default of {key} there."
-                yield Entry(key, None, None, "added", made.settings, " ".join(filter(None, (note, made.note))))
+                note = f"It is the default of {key} there. {made.note}".strip()
+                yield Entry(key, None, None, "added", made.settings, note)
     for name, made in dialect.habits(given).items():
         yield Entry(name, None, None, "added", made.settings, made.note)
 
@@ -122,28 +122,48 @@ def _nodes(settings: Mapping[str, Any], place: Place) -> dict[str, Node]:
 
 
 def _tree(made: Mapping[str, Node], place: Place) -> Node:
-    """Settings by key path as nested nodes, in the order of prefloop's own sections."""
-    order = [*options_of(Config)]
+    """Settings by key path as nested nodes."""
     root = Node({}, place)
-    for path in sorted(made, key=lambda path: order.index(path.partition(".")[0])):
-        root = put(root, tuple(path.split(".")), made[path])
-    return root
+    for path, node in made.items():
+        root = _put(root, tuple(path.split(".")), node)
+    return _in_order(root)
 
 
-def put(node: Node, path: Sequence[str], value: Node) -> Node:
+def with_overrides(root: Node, overrides: Sequence[str]) -> Node:
+    """The nodes with what the command line sets, to be written. Raises `UserError` for what is no override."""
+    for override in map(parse_override, overrides):
+        root = _put(root, override.path, override.value)
+    return _in_order(root)
+
+
+def _in_order(root: Node) -> Node:
+    """The sections as prefloop's own files have them; a key that is none of them comes last."""
+    keys = [*options_of(Config), *(root.mapping or {})]
+    return evolve(root, value={key: node for key in keys if (node := (root.mapping or {}).get(key))})
+
+
+def _put(node: Node, path: Sequence[str], value: Node) -> Node:
     """The node with `value` at a path below it; what is in the way and no mapping gives way."""
     if not path:
         return value
     beneath = (node.mapping or {}).get(path[0]) or Node({}, value.place, (*node.path, path[0]))
-    return evolve(node, value={**(node.mapping or {}), path[0]: put(beneath, path[1:], value)}, spelling=None)
+    return evolve(
+        node, value={**(node.mapping or {}), path[0]: _put(beneath, path[1:], value)}, spelling=None
+    )
 
 
-def _require(dialect: Dialect, tree: Node, source: str, overrides: Sequence[str]) -> None:
-    there = {*(tree.mapping or {}), *(parse_override(text).path[0] for text in overrides)}
-    missing = [message for key, message in dialect.required.items() if key not in there]
+def _require(dialect: Dialect, made: Mapping[str, Node], source: str, overrides: Sequence[str]) -> None:
+    """Raises `UserError` for each thing that neither the file nor an override gives."""
+    given = {".".join(parse_override(text).path) for text in overrides}
+    missing = [
+        message
+        for paths, message in dialect.required.items()
+        if not given & {*paths, paths[0].partition(".")[0]} and not made.keys() & {*paths}
+    ]
     if missing:
         raise UserError(*(f"{source}: {message}" for message in missing))
 
 
-def _line(root: Node) -> Any:
-    return lambda key: (root.mapping or {})[key].place.line
+def _first(lines: Mapping[str, int | None]) -> str:
+    key = min(lines, key=lambda key: lines[key] or 0)
+    return f"'{key}' (line {lines[key]})"

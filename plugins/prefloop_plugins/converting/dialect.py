@@ -10,6 +10,11 @@ from attrs import Factory, frozen
 from prefloop.config.yaml_nodes import Node
 from prefloop_plugins.converting.rules import Given, Made, Rule
 
+MODEL = ("model.path",)
+PROMPTS = ("prompts.path",)
+ALGORITHM = ("algorithm.use",)
+JUDGE = ("judge.use", "judge.model")
+"""Settings of which one has to be there, for a run to be."""
 Habits = Callable[[Given], Mapping[str, Made]]
 """What a tool does with no key for it, by a name for it."""
 
@@ -26,22 +31,32 @@ def _always(_: Given) -> bool:
 class Dialect:
     """A table of keys, and what goes with it.
 
-    A file is of this dialect where it has one of the keys in `marks`, which no other tool has. `required`
-    says of settings without which there is no run what is missing. `remark` holds for every file.
+    `tool` writes it and `trainer` reads it. A file is of this dialect where it has one of the keys in
+    `marks`. `required` says what is missing where a file gives none of some settings. `remark` holds for
+    every file, and what `habits` gives is done by the trainer without a key.
     `canonical` gives the name in the table of a key as it is written, and `ignores` says whether the tool
     ignores in this file the keys that have a `Rule.ran_with`.
     """
 
     name: str
     tool: str
+    trainer: str
     marks: frozenset[str]
     rules: Mapping[str, Rule]
     habits: Habits
-    required: Mapping[str, str]
+    required: Mapping[tuple[str, ...], str]
     remark: str = ""
     own_sections: frozenset[str] = Factory(frozenset)
     canonical: Callable[[str], str] = _as_written
     ignores: Callable[[Given], bool] = _always
+
+    def marks_in(self, root: Node) -> Mapping[str, int | None]:
+        """The marks that a file has, with their lines. A section is one where it is a mapping."""
+        return {
+            key: node.place.line
+            for key, node in (root.mapping or {}).items()
+            if key in self.marks and (key not in self.own_sections or node.mapping is not None)
+        }
 
     @property
     def sections(self) -> frozenset[str]:

@@ -1,5 +1,5 @@
-"""The dialect of mlx-lm-lora 5.10.2: a flat file, read by its ``train.py``. MLX LoRA Studio's run_spec.json has
-the same keys and a few of its own.
+"""The dialect of mlx-lm-lora 5.10.2: a flat file, read by its ``train.py``. The run_spec.json of MLX LoRA
+Studio has the same keys and a few of its own.
 
 Its command line has defaults for 24 options, and a file sets only what has none: these keys do nothing in a
 file (`Rule.ran_with` is what runs instead). Rules that take more than a line are in `mlx_lm_lora_rules`.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prefloop_plugins.converting import mlx_lm_lora_rules as how
-from prefloop_plugins.converting.dialect import Dialect
+from prefloop_plugins.converting.dialect import ALGORITHM, JUDGE, Dialect
 from prefloop_plugins.converting.rules import Given, Made, Rule, becomes, ignored, left_out, needless
 
 OTHER_MODES = "Only other train modes read it."
@@ -182,17 +182,18 @@ def habits(given: Given) -> Mapping[str, Made]:
 MLX_LM_LORA = Dialect(
     name="mlx-lm-lora",
     tool="mlx-lm-lora",
+    trainer="mlx-lm-lora",
     marks=frozenset(
         {
-            *("train_mode", "train_type", "lora_parameters", "dpo_cpo_loss_type", "judge_config", "hf_dataset"),
-            *("load_in_4bits", "load_in_6bits", "load_in_8bits", "load_in_mxfp4", "steps_per_eval"),
+            *("train_mode", "train_type", "lora_parameters", "dpo_cpo_loss_type", "judge_config"),
+            *("load_in_4bits", "load_in_6bits", "load_in_8bits", "load_in_mxfp4", "hf_dataset"),
         }
     ),
     rules=RULES,
     habits=habits,
     required={
-        "algorithm": "train_mode is missing, and its default is sft. prefloop does train_mode: online_dpo and xpo.",
-        "judge": "judge is missing: name a model or human there, or give --set judge=MODEL.",
+        ALGORITHM: "train_mode is missing, which means sft: prefloop does online_dpo and xpo.",
+        JUDGE: "judge is missing: name a model or human, or give --set judge=MODEL.",
     },
     ignores=lambda given: "model_family" not in given,
 )

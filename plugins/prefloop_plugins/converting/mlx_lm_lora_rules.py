@@ -125,9 +125,9 @@ def judge_template(value: Any, given: Given) -> Made:
     rubric = "\n".join(kept).replace("{{", "{").replace("}}", "}").strip()
     labels = {"judge.labels": ["0", "1"]} if re.search(r"\b[01]\b", value) else {}
     if not SLOT.search(value):
-        note = "It is the rubric here. It has no {prompt}, {response0} and {response1}: there the judge sees none of them."
+        note = "It is the rubric here. There the judge sees no answers, as it has no {response0}."
         return Made({"judge.system": rubric, **labels}, note)
-    note = "Its lines with {prompt}, {response0} or {response1} are left out, as prefloop quotes these itself."
+    note = "It is the rubric here, without the lines that quote the prompt or an answer."
     return Made(({"judge.system": rubric} if rubric else {}) | labels, note)
 
 
@@ -136,7 +136,9 @@ def loss(value: Any, given: Given) -> Made:
     if value == "dpop":
         return Made(made | {"loss.penalty": "outside"}, "The penalty stands outside the sigmoid, as there.")
     if value == "ipo":
-        return Made(made | {"loss.average": "tokens"}, "Means over the completion; there the prompt counts too.")
+        return Made(
+            made | {"loss.average": "tokens"}, "Means over the completion, there over the prompt too."
+        )
     return Made(made)
 
 
@@ -153,8 +155,10 @@ def alpha(value: Any, given: Given) -> Made:
         value = _numbers(value)
     if not isinstance(value, list) or len(value) == 1:
         return Made({"algorithm.alpha": value[0] if isinstance(value, list) else value})
-    note = "" if given("iters") is None and given("epochs") == len(value) else (
-        f"One weight an epoch, the last held; mlx-lm-lora cuts the run into {len(value)} equal parts."
+    note = (
+        ""
+        if given("iters") is None and given("epochs") == len(value)
+        else (f"One weight an epoch, the last held; mlx-lm-lora cuts the run into {len(value)} equal parts.")
     )
     return Made({"algorithm.alpha": value}, note)
 
@@ -232,7 +236,7 @@ def lr_schedule(value: Any, given: Given) -> Made:
 
 
 def _length(argument: Any, given: Given) -> Any:
-    """MLX LoRA Studio writes a share of the iterations; without their number the schedule lasts for the run."""
+    """MLX LoRA Studio writes a share of the iterations; without their number it is the whole run."""
     if not isinstance(argument, dict):
         return argument
     share, total = argument.get("iters_fraction"), given("iters")
@@ -250,7 +254,7 @@ def optimizer_config(value: Any, given: Given) -> Made:
     chosen = str(given("optimizer", "adam")).lower()
     options = value.get(chosen) or {}
     others = [key for key in value if key != chosen and value[key]]
-    note = f"Only the part of the optimizer in use counts in both tools: not {', '.join(others)}." if others else ""
+    note = f"Only the part of the optimizer in use counts, not {', '.join(others)}." if others else ""
     if not options:
         return Made({}, note, "ignored there" if others else "nothing to do")
     return Made({f"training.optimizer.{key}": option for key, option in options.items()}, note)
@@ -270,7 +274,9 @@ def val_batches(value: Any, given: Given) -> Made:
 
 def adapter_path(value: Any, given: Given) -> Made:
     folder = Path(str(value)).expanduser()
-    if "<" in str(value) or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+    if "<" in str(value):
+        return not_honoured("It is a placeholder; the run goes to a new folder in runs/.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         return not_honoured("It holds files already; the run goes to a new folder in runs/.")
     return Made({"output.path": value}, "A run's folder, with the adapters in it.")
 

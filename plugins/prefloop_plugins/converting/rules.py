@@ -86,7 +86,7 @@ def becomes(
     ran_with: Any = UNSET,
     instead: str = "",
 ) -> Rule:
-    """A key with a counterpart here. Null leaves prefloop's default; a switch may be written as in YAML 1.1."""
+    """A key with a counterpart here. Null leaves prefloop's default; a switch may be YAML 1.1's."""
 
     def convert(value: Any, given: Given) -> Made:
         if value is None:
@@ -111,9 +111,13 @@ def left_out(why: str, *, idle: tuple[Any, ...] = ()) -> Rule:
     return Rule("not honoured", note=why, make=convert)
 
 
-def ignored(note: str = "") -> Rule:
-    """A key that the tool itself reads nowhere in the modes that are converted."""
-    return Rule("ignored there", note=note)
+def ignored(note: str, *, idle: Any = None) -> Rule:
+    """A key that the tool itself reads nowhere in the modes that are converted; `idle` asks for nothing."""
+
+    def convert(value: Any, given: Given) -> Made:
+        return Made(fate="nothing to do") if value == idle else Made({}, note, "ignored there")
+
+    return Rule("ignored there", note=note, make=convert)
 
 
 def needless(note: str) -> Rule:
@@ -138,5 +142,5 @@ def switch(value: Any) -> Any:
 
 
 def whole(value: Any) -> bool:
-    """Whether it is a whole number of at least one; what else stands there is reported by whoever reads it."""
+    """Whether it is a whole number of at least one; anything else is reported by whoever reads it."""
     return type(value) is int and value >= 1

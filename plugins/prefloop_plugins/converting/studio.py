@@ -29,7 +29,7 @@ NAMES = {
     "adapter.target_modules": "target_modules",
 }
 """Keys of a section by their names in the table."""
-SCHEDULES = {
+SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "cosine": {"training.schedule.use": "cosine_decay"},
     "linear": {"training.schedule.use": "linear_schedule", "training.schedule.end": 0.0},
     "constant": {},
@@ -112,7 +112,8 @@ def habits(given: Given) -> Mapping[str, Made]:
 STUDIO = Dialect(
     name="mlx-lora-studio",
     tool="MLX LoRA Studio",
-    marks=frozenset({"optim", "dataset"}),
+    trainer="mlx-lm-lora",
+    marks=frozenset({"dataset", "optim", "train"}),
     rules={**mlx_lm_lora.RULES, **OWN},
     habits=habits,
     required=mlx_lm_lora.MLX_LM_LORA.required,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prefloop_plugins.converting import trl_rules as how
-from prefloop_plugins.converting.dialect import Dialect
-from prefloop_plugins.converting.rules import Given, Made, Rule, becomes, left_out, needless
+from prefloop_plugins.converting.dialect import JUDGE, MODEL, PROMPTS, Dialect
+from prefloop_plugins.converting.rules import Given, Made, Rule, becomes, ignored, left_out, needless
 
 SCRIPT = needless("What the program or the command line says.")
 CUDA = needless("It concerns PyTorch, CUDA or several machines.")
@@ -34,12 +34,12 @@ RULES: Mapping[str, Rule] = {
     "learning_rate": becomes("training.learning_rate", default=5e-7),
     "lr_scheduler_type": becomes("training.schedule", make=how.scheduler, default="linear"),
     "lr_scheduler_kwargs": left_out("Only the schedule's usual form is converted; see training.schedule."),
-    **dict.fromkeys(
-        ("warmup_steps", "warmup_ratio"), becomes("training.schedule.warmup", make=how.warmup)
-    ),
+    **dict.fromkeys(("warmup_steps", "warmup_ratio"), becomes("training.schedule.warmup", make=how.warmup)),
     "optim": becomes("training.optimizer", make=how.optimizer, default="adamw_torch"),
     "optim_args": left_out("Give the optimizer's options in training.optimizer."),
-    "weight_decay": becomes("training.optimizer.weight_decay", make=how.of_adamw("weight_decay"), default=0.0),
+    "weight_decay": becomes(
+        "training.optimizer.weight_decay", make=how.of_adamw("weight_decay"), default=0.0
+    ),
     "adam_beta1": becomes("training.optimizer.betas", make=how.betas),
     "adam_beta2": needless("It goes with adam_beta1."),
     "adam_epsilon": becomes("training.optimizer.eps", make=how.of_adamw("eps")),
@@ -90,9 +90,13 @@ RULES: Mapping[str, Rule] = {
     "bf16": left_out("Mixed precision is PyTorch's; model.dtype: bfloat16 is the nearest."),
     "fp16": left_out("Mixed precision is PyTorch's; model.dtype: float16 is the nearest."),
     "resume_from_checkpoint": left_out("`prefloop train --resume RUN` goes on with a run."),
-    "report_to": left_out("Metrics are in RUN/metrics.jsonl; an observer can send them on.", idle=("none", ["none"])),
+    "report_to": left_out(
+        "Metrics are in RUN/metrics.jsonl; an observer can send them on.", idle=("none", ["none"])
+    ),
     "neftune_noise_alpha": left_out("No noise is added to embeddings."),
-    "label_smoothing_factor": left_out("loss.label_smoothing is another thing, TRL's loss reads neither.", idle=(0.0,)),
+    "label_smoothing_factor": ignored(
+        "Its loss has no such term; loss.label_smoothing here is cDPO.", idle=0.0
+    ),
     "data_seed": left_out("training.seed is the one seed."),
     "auto_find_batch_size": left_out("Memory is planned: training.micro_batch_size takes what fits."),
     "metric_for_best_model": left_out("The best checkpoint is that of the best win rate."),
@@ -116,24 +120,25 @@ RULES: Mapping[str, Rule] = {
 
 def habits(given: Given) -> Mapping[str, Made]:
     """What TRL does without a key for it, where prefloop's default is another."""
-    return {"algorithm": Made({"algorithm.use": "online_dpo"}, "OnlineDPOConfig has no alpha, XPOConfig has.")}
+    return {"algorithm": Made({"algorithm.use": "online_dpo"}, "It has no alpha, as XPOConfig has.")}
 
 
 TRL = Dialect(
     name="trl",
     tool="TRL",
+    trainer="TRL",
     marks=frozenset(
         {
-            *("per_device_train_batch_size", "num_train_epochs", "max_new_tokens", "model_name_or_path"),
-            *("lr_scheduler_type", "output_dir"),
+            *("per_device_train_batch_size", "num_train_epochs", "model_name_or_path", "lr_scheduler_type"),
         }
     ),
     rules=RULES,
     habits=habits,
     required={
-        "model": "TRL's configuration does not name the model: give --set model=MODEL.",
-        "prompts": "TRL's configuration does not name the prompts: give --set prompts=FILE_OR_ID.",
-        "judge": "TRL's configuration does not name a judge: give --set judge=MODEL.",
+        MODEL: "TRL's configuration does not name the model: give --set model=MODEL.",
+        PROMPTS: "TRL's configuration does not name the prompts: give --set prompts=FILE_OR_ID.",
+        JUDGE: "TRL's configuration does not name a judge: give --set judge=MODEL.",
     },
-    remark="Adapters are not in TRL's configuration, whose program says them; adapter.type: full trains all weights.",
+    remark="TRL's configuration does not say whether adapters are trained: prefloop trains LoRA adapters, unless "
+    "adapter.type is full.",
 )
