@@ -67,7 +67,7 @@ def lines_of(entries: Sequence[Entry], tool: str) -> Iterator[str]:
 
 
 def _entry(entry: Entry) -> Iterator[str]:
-    before = entry.key if entry.fate == "added" else f"{entry.key}: {in_short(entry.value)}"
+    before = entry.key if entry.line is None else f"{entry.key}: {in_short(entry.value)}"
     after = ", ".join(f"{path}: {in_short(value)}" for path, value in entry.settings.items())
     line = f"  {before} -> {after}" if after else f"  {before}"
     yield f"{line}. {entry.said}" if entry.said and after else f"{line}: {entry.said}" if entry.said else line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -51,9 +51,9 @@ def dialect_of(root: Node) -> Dialect | None:
         return dialect
     theirs = dialect.marks_in(root)
     raise UserError(
-        f"{root.place.source}: mixes two configurations: {_first(ours)} is a key of prefloop, {_first(theirs)} "
-        f"one of {dialect.tool}. Keep the keys of one of them; `prefloop config convert` makes prefloop's of "
-        "the other."
+        f"{root.place.source}: mixes two configurations: {_first(ours)} is a key of prefloop, "
+        f"{_first(theirs)} one of {dialect.tool}. Keep the keys of one of them; `prefloop config "
+        "convert` makes prefloop's of the other."
     )
 
 
@@ -62,20 +62,21 @@ def convert(root: Node, dialect: Dialect, overrides: Sequence[str] = ()) -> Conv
     for settings without which there is no run, unless `overrides` give them.
     """
     given, problems = dialect.given(root), list[Problem]()
+    overridden = {".".join(parse_override(text).path) for text in overrides}
     entries: list[Entry] = []
     made: dict[str, Node] = {}
     for key, node in dialect.flat(root):
         with collected(problems):
             entry = _entry(key, node, dialect, given)
-            entries.append(entry)
+            entries.append(_with_replaced(entry, overridden))
             made |= _nodes(entry.settings, node.place)
     if problems:
         raise UserError(*first_few([str(problem) for problem in problems], shown=20))
     for entry in _added(dialect, given):
         if not entry.settings.keys() & made.keys():
-            entries.append(entry)
+            entries.append(_with_replaced(entry, overridden))
             made |= _nodes(entry.settings, root.place)
-    _require(dialect, made, root.place.source, overrides)
+    _require(dialect, made, root.place.source, overridden)
     return Conversion(root.place.source, dialect, _tree(made, root.place), tuple(entries))
 
 
@@ -86,7 +87,7 @@ def _entry(key: str, node: Node, dialect: Dialect, given: Given) -> Entry:
     name = dialect.canonical(key)
     rule = dialect.rules.get(name)
     if rule is None:
-        hint = guess(key, dialect.rules) or " Remove it if it is your own."
+        hint = guess(key, {*dialect.rules, *dialect.spellings}) or " Remove it if it is your own."
         message = f"{dialect.tool} has no such key.{hint}"
         raise InvalidError(Problem(node.place, tuple(key.split(".")), message))
     made = _made(rule, node, given, key)
@@ -96,6 +97,15 @@ def _entry(key: str, node: Node, dialect: Dialect, given: Given) -> Entry:
         before = in_short(rule.ran_with)
         ran_with = f"{dialect.trainer} ignores this key in a file: it runs with {before}."
     return Entry(key, node.plain, node.place.line, made.fate, made.settings, made.note, ran_with)
+
+
+def _with_replaced(entry: Entry, overridden: Collection[str]) -> Entry:
+    """The entry, which says where the command line takes the place of what the key became."""
+    found = [o for o in overridden for path in entry.settings if f"{path}.".startswith(f"{o}.")]
+    if not found:
+        return entry
+    replaced = ", ".join(f"--set {path}" for path in sorted({*found}))
+    return evolve(entry, note=f"{entry.note} {replaced} takes its place.".strip(), ran_with="")
 
 
 def _made(rule: Rule, node: Node, given: Given, key: str) -> Made:
@@ -114,7 +124,7 @@ def _added(dialect: Dialect, given: Given) -> Iterator[Entry]:
                 note = f"It is the default of {key} there. {made.note}".strip()
                 yield Entry(key, None, None, "added", made.settings, note)
     for name, made in dialect.habits(given).items():
-        yield Entry(name, None, None, "added", made.settings, made.note)
+        yield Entry(name, None, None, "added" if made.settings else made.fate, made.settings, made.note)
 
 
 def _nodes(settings: Mapping[str, Any], place: Place) -> dict[str, Node]:
@@ -130,7 +140,7 @@ def _tree(made: Mapping[str, Node], place: Place) -> Node:
 
 
 def with_overrides(root: Node, overrides: Sequence[str]) -> Node:
-    """The nodes with what the command line sets, to be written. Raises `UserError` for what is no override."""
+    """The nodes with what the command line sets. Raises `UserError` for what is no override."""
     for override in map(parse_override, overrides):
         root = _put(root, override.path, override.value)
     return _in_order(root)
@@ -152,13 +162,12 @@ def _put(node: Node, path: Sequence[str], value: Node) -> Node:
     )
 
 
-def _require(dialect: Dialect, made: Mapping[str, Node], source: str, overrides: Sequence[str]) -> None:
+def _require(dialect: Dialect, made: Mapping[str, Node], source: str, overridden: Collection[str]) -> None:
     """Raises `UserError` for each thing that neither the file nor an override gives."""
-    given = {".".join(parse_override(text).path) for text in overrides}
     missing = [
         message
         for paths, message in dialect.required.items()
-        if not given & {*paths, paths[0].partition(".")[0]} and not made.keys() & {*paths}
+        if not {*overridden} & {*paths, paths[0].partition(".")[0]} and not made.keys() & {*paths}
     ]
     if missing:
         raise UserError(*(f"{source}: {message}" for message in missing))

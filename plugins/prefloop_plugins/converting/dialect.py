@@ -34,8 +34,8 @@ class Dialect:
     `tool` writes it and `trainer` reads it. A file is of this dialect where it has one of the keys in
     `marks`. `required` says what is missing where a file gives none of some settings. `remark` holds for
     every file, and what `habits` gives is done by the trainer without a key.
-    `canonical` gives the name in the table of a key as it is written, and `ignores` says whether the tool
-    ignores in this file the keys that have a `Rule.ran_with`.
+    `canonical` gives the name in the table of a key as it is written, `spellings` are such keys, and
+    `ignores` says whether the trainer ignores in this file the keys that have a `Rule.ran_with`.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Dialect:
     remark: str = ""
     own_sections: frozenset[str] = Factory(frozenset)
     canonical: Callable[[str], str] = _as_written
+    spellings: frozenset[str] = Factory(frozenset)
     ignores: Callable[[Given], bool] = _always
 
     def marks_in(self, root: Node) -> Mapping[str, int | None]:

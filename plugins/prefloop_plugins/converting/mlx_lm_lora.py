@@ -16,17 +16,20 @@ from prefloop_plugins.converting.rules import Given, Made, Rule, becomes, ignore
 OTHER_MODES = "Only other train modes read it."
 NO_COLUMN = "The online modes read the prompt column only."
 MANY_STEPS = "A step here is an update, there a batch."
-NOT_HERE = "prefloop does not do it."
+REFERENCE = "The reference is quantized too; there it is not."
+GROUPS = f"In groups of 64 weights, there of 128. {REFERENCE}"
 
 RULES: Mapping[str, Rule] = {
     "train_mode": becomes("algorithm.use", make=how.train_mode),
     "model": becomes("model.path", default="mlx_model"),
-    "load_in_4bits": becomes("model.quantize", make=how.quantize("4bit")),
-    "load_in_6bits": becomes("model.quantize", make=how.quantize("6bit")),
-    "load_in_8bits": becomes("model.quantize", make=how.quantize("8bit")),
-    "load_in_mxfp4": becomes("model.quantize", make=how.quantize("mxfp4")),
+    "load_in_4bits": becomes("model.quantize", GROUPS, make=how.quantize("4bit")),
+    "load_in_6bits": becomes("model.quantize", GROUPS, make=how.quantize("6bit")),
+    "load_in_8bits": becomes("model.quantize", GROUPS, make=how.quantize("8bit")),
+    "load_in_mxfp4": becomes("model.quantize", REFERENCE, make=how.quantize("mxfp4")),
     "train_type": becomes("adapter.type"),
-    "num_layers": becomes("adapter.layers", make=how.layers, default=-1),
+    "num_layers": becomes(
+        "adapter.layers", about="Of the last layers, -1 for all.", make=how.layers, default=-1
+    ),
     "lora_parameters.rank": becomes("adapter.rank"),
     "lora_parameters.scale": becomes(
         "adapter.scale", "The factor itself in both tools, not divided by the rank.", default=10.0
@@ -37,9 +40,18 @@ RULES: Mapping[str, Rule] = {
     ),
     "lora_parameters.alpha": ignored("Its factor is scale; alpha divided by rank would be adapter.scale."),
     "resume_adapter_file": becomes("adapter.resume_from"),
-    "reference_model_path": becomes("reference", make=how.reference),
-    "data": becomes("prompts.path", make=how.data, default="data/"),
-    "hf_dataset": becomes("prompts", make=how.hf_dataset),
+    "reference_model_path": becomes("reference", about="The model itself is base here.", make=how.reference),
+    "data": becomes(
+        "prompts.path",
+        about="A folder's train.jsonl, and its valid.jsonl for evaluations; or a Hub id.",
+        make=how.data,
+        default="data/",
+    ),
+    "hf_dataset": becomes(
+        "prompts",
+        about="Its path, config.name, train_split and prompt_feature; of a list the first.",
+        make=how.hf_dataset,
+    ),
     "prompt_feature": becomes("prompts.column"),
     "system_feature": ignored("Put the system message into the prompt's messages, or in prompts.system."),
     **dict.fromkeys(
@@ -55,46 +67,62 @@ RULES: Mapping[str, Rule] = {
         "Longer prompts are dropped.",
         instead="mlx-lm-lora reads it in no online mode: it takes prompts of any length.",
     ),
-    "judge": becomes("judge.model", make=how.judge),
+    "judge": becomes("judge.model", about="`human` is judge.use: human.", make=how.judge),
     "judge_system": becomes(
         "judge.system",
         make=how.judge_system,
         instead="mlx-lm-lora does not read it: its judge is asked in its own words.",
     ),
-    "judge_config.system_prompt": becomes("judge.system", make=how.judge_template),
+    "judge_config.system_prompt": becomes(
+        "judge.system",
+        "It is the rubric here, without the lines that quote the prompt or an answer.",
+        make=how.judge_template,
+    ),
     "judge_config": needless("An empty one asks for nothing."),
-    "dpo_cpo_loss_type": becomes("loss.use", make=how.loss, ran_with="sigmoid"),
+    "dpo_cpo_loss_type": becomes(
+        "loss.use", about="In the form that it has there.", make=how.loss, ran_with="sigmoid"
+    ),
     "beta": becomes("loss.beta"),
     "delta": becomes("loss.delta", make=how.delta, ran_with=50.0),
-    "alpha": becomes("algorithm.alpha", make=how.alpha, ran_with=[1e-5]),
+    "alpha": becomes(
+        "algorithm.alpha", about="A list has a weight for each epoch.", make=how.alpha, ran_with=[1e-5]
+    ),
     "temperature": becomes("sampler.temperature", make=how.temperature, ran_with=1.0),
     "max_completion_length": becomes("sampler.max_completion_length", ran_with=512),
     "batch_size": becomes("training.batch_size", default=1),
     "gradient_accumulation_steps": becomes("training.gradient_accumulation", ran_with=1),
     "micro_batch_size": becomes("training.micro_batch_size"),
     "iters": becomes("training.iters", MANY_STEPS, make=how.iters),
-    "epochs": becomes("training.epochs", make=how.epochs),
-    "learning_rate": becomes("training.learning_rate", make=how.learning_rate),
-    "lr_schedule": becomes("training.schedule", make=how.lr_schedule),
+    "epochs": becomes("training.epochs", about="Where iters is not given.", make=how.epochs),
+    "learning_rate": becomes(
+        "training.learning_rate", about="Where lr_schedule is not given.", make=how.learning_rate
+    ),
+    "lr_schedule": becomes(
+        "training.schedule", about="Its first argument is training.learning_rate.", make=how.lr_schedule
+    ),
     "optimizer": becomes("training.optimizer.use", make=how.optimizer, default="adam"),
-    "optimizer_config": becomes("training.optimizer", make=how.optimizer_config),
+    "optimizer_config": becomes(
+        "training.optimizer", about="The part of the optimizer in use.", make=how.optimizer_config
+    ),
     "grad_checkpoint": becomes("training.gradient_checkpointing"),
     "seed": becomes("training.seed"),
     "steps_per_report": becomes("training.report_every", MANY_STEPS, make=how.steps("training.report_every")),
     "steps_per_eval": becomes(
         "training.evaluate_every",
         "Evaluations here are win rates against the start of the run, there a loss.",
-        make=how.steps("training.evaluate_every"),
+        make=how.steps_per_eval,
         default=200,
     ),
-    "val_batches": becomes("evaluation.held_out", make=how.val_batches),
+    "val_batches": becomes(
+        "evaluation.held_out", about="Where there is no valid.jsonl.", make=how.val_batches
+    ),
     "save_every": becomes(
         "training.save_every",
         "Some checkpoints are kept here, all there; training.keep_last: null keeps all.",
         make=how.steps("training.save_every"),
     ),
-    "adapter_path": becomes("output.path", make=how.adapter_path),
-    "train": becomes("", "`prefloop train` trains.", make=how.train),
+    "adapter_path": becomes("output.path", about="Where it is new or empty.", make=how.adapter_path),
+    "train": Rule("nothing to do", note="`prefloop train` trains.", make=how.train),
     "test": left_out("Nothing is tested after a run; `prefloop eval RUN` compares it with another model."),
     "test_batches": needless("It goes with test."),
     "fuse": left_out("No fused model is written; `python -m mlx_lm fuse --adapter-path RUN` makes one."),
@@ -168,6 +196,9 @@ def habits(given: Given) -> Mapping[str, Made]:
             {"judge.orders": "random"},
             "It asks once, in a random order. `both` cancels a liking for a place, at twice the cost.",
         )
+    if given("fuse") is None:
+        note = "It writes a fused model by default; `python -m mlx_lm fuse --adapter-path RUN` makes one."
+        made["fuse"] = Made({}, note, "not honoured")
     if given("iters") is None and given("epochs") is None:
         made["length"] = Made({"training.iters": 100}, "It trains for 100 batches.")
     if given("temperature") is None and given("train_mode") == "online_dpo":

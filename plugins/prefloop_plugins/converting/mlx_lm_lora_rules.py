@@ -39,8 +39,7 @@ def quantize(kind: str) -> Make:
         first = next(key for key in QUANTIZED if switch(given(key)))
         if not first.endswith(kind.removesuffix("bit") + "bits") and first != f"load_in_{kind}":
             return not_honoured(f"{first} is on too, and counts in both tools.")
-        note = "" if kind == "mxfp4" else "In groups of 64 weights, there of 128. "
-        return Made({"model.quantize": kind}, f"{note}The reference is quantized too; there it is not.")
+        return Made({"model.quantize": kind})
 
     return make
 
@@ -127,8 +126,7 @@ def judge_template(value: Any, given: Given) -> Made:
     if not SLOT.search(value):
         note = "It is the rubric here. There the judge sees no answers, as it has no {response0}."
         return Made({"judge.system": rubric, **labels}, note)
-    note = "It is the rubric here, without the lines that quote the prompt or an answer."
-    return Made(({"judge.system": rubric} if rubric else {}) | labels, note)
+    return Made(({"judge.system": rubric} if rubric else {}) | labels)
 
 
 def loss(value: Any, given: Given) -> Made:
@@ -196,6 +194,13 @@ def steps(to: str) -> Make:
         return Made({to: _accumulated(value, given)})
 
     return make
+
+
+def steps_per_eval(value: Any, given: Given) -> Made:
+    if given("val_batches") == 0:
+        return Made({}, "With val_batches: 0 nothing is evaluated.", "ignored there")
+    note = "Evaluations here are win rates against the start of the run, there a loss."
+    return Made({"training.evaluate_every": _accumulated(value, given)}, note)
 
 
 def epochs(value: Any, given: Given) -> Made:

@@ -50,10 +50,11 @@ Make = Callable[[Any, Given], Made]
 class Rule:
     """What becomes of one key.
 
-    `to` is the key path that it becomes, for the tables in the documentation; `make` says how, where the
-    value is not taken as it is. `default` is the tool's own, given where prefloop's is another one: it is
-    written out for a file that leaves the key out. `ran_with` is what the tool takes instead, where it
-    ignores the key in a file; `instead` says in words what it does where it reads the key in no case.
+    `to` is the key path that it becomes, and `about` what else the tables in the documentation say; `note` is
+    for accounts too. `make` says how, where the value is not taken as it is. `default` is the tool's own,
+    given where prefloop's is another one: it is written out for a file that leaves the key out. `ran_with` is
+    what the tool takes instead, where it ignores the key in a file; `instead` says in words what it does
+    where it reads the key in no case.
     """
 
     fate: Fate
@@ -63,6 +64,7 @@ class Rule:
     default: Any = UNSET
     ran_with: Any = UNSET
     instead: str = ""
+    about: str = ""
 
     @property
     def ignored_in_a_file(self) -> bool:
@@ -85,6 +87,7 @@ def becomes(
     default: Any = UNSET,
     ran_with: Any = UNSET,
     instead: str = "",
+    about: str = "",
 ) -> Rule:
     """A key with a counterpart here. Null leaves prefloop's default; a switch may be YAML 1.1's."""
 
@@ -96,7 +99,7 @@ def becomes(
             return made
         return evolve(made, note=made.note or note, ran_with=made.ran_with or instead)
 
-    return Rule("became", to, note, convert, default, ran_with, instead)
+    return Rule("became", to, note, convert, default, ran_with, instead, about)
 
 
 def left_out(why: str, *, idle: tuple[Any, ...] = ()) -> Rule:

@@ -121,4 +121,5 @@ STUDIO = Dialect(
     "`mlx_lm_lora -c` on this file runs with its own defaults for all of them.",
     own_sections=SECTIONS,
     canonical=canonical,
+    spellings=frozenset(NAMES),
 )

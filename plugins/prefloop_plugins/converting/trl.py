@@ -35,7 +35,7 @@ RULES: Mapping[str, Rule] = {
     "lr_scheduler_type": becomes("training.schedule", make=how.scheduler, default="linear"),
     "lr_scheduler_kwargs": left_out("Only the schedule's usual form is converted; see training.schedule."),
     **dict.fromkeys(("warmup_steps", "warmup_ratio"), becomes("training.schedule.warmup", make=how.warmup)),
-    "optim": becomes("training.optimizer", make=how.optimizer, default="adamw_torch"),
+    "optim": becomes("training.optimizer", make=how.optimizer, default="adamw_torch_fused"),
     "optim_args": left_out("Give the optimizer's options in training.optimizer."),
     "weight_decay": becomes(
         "training.optimizer.weight_decay", make=how.of_adamw("weight_decay"), default=0.0
@@ -135,10 +135,10 @@ TRL = Dialect(
     rules=RULES,
     habits=habits,
     required={
-        MODEL: "TRL's configuration does not name the model: give --set model=MODEL.",
-        PROMPTS: "TRL's configuration does not name the prompts: give --set prompts=FILE_OR_ID.",
+        MODEL: "TRL's configuration does not name the model: give --set model.path=MODEL.",
+        PROMPTS: "TRL's configuration does not name the prompts: give --set prompts.path=FILE_OR_ID.",
         JUDGE: "TRL's configuration does not name a judge: give --set judge=MODEL.",
     },
-    remark="TRL's configuration does not say whether adapters are trained: prefloop trains LoRA adapters, unless "
-    "adapter.type is full.",
+    remark="TRL's configuration does not say whether adapters are trained: prefloop trains LoRA "
+    "adapters, unless adapter.type is full.",
 )
