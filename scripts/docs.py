@@ -7,6 +7,7 @@ something with a pair of comments; what stands between them is replaced:
     <!-- options: judge llm -->         those of a bundled component
     <!-- code: prefloop.types:Pair -->  the source of a class, function or method
     <!-- new: judge brevity FILE -->    a file of what `prefloop plugins new` writes
+    <!-- dialect: trl -->               what becomes of the keys of another tool's configuration
     <!-- end -->
 """
 
@@ -25,6 +26,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from attrs import NOTHING, has
+from docs_dialects import dialect
 from docs_picture import picture
 
 from prefloop.config import Config, OptimizerConfig, ScheduleConfig
@@ -37,7 +39,8 @@ from prefloop_plugins.scaffold import write
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURE = DOCS / "pictures" / "loop.svg"
 _ASKED = re.compile(
-    r"(?P<open><!-- (?P<what>options|code|new): (?P<name>[\w .:/-]+?) -->\n).*?(?P<close><!-- end -->)",
+    r"(?P<open><!-- (?P<what>options|code|new|dialect): (?P<name>[\w .:/-]+?) -->\n)"
+    r".*?(?P<close><!-- end -->)",
     re.DOTALL,
 )
 
@@ -48,6 +51,7 @@ def render(page: str) -> str:
         "options": partial(table, registry=Registry()),
         "code": code,
         "new": new,
+        "dialect": dialect,
     }
     return _ASKED.sub(lambda m: m["open"] + writers[m["what"]](m["name"]) + m["close"], page)
 

@@ -86,7 +86,7 @@ def test_core_knows_no_plugin() -> None:
     assert found == []
 
 
-BUNDLED = ("commands", "judging", "report", "scaffold", "closing.py")
+BUNDLED = ("commands", "converting", "judging", "report", "scaffold", "closing.py")
 ADMINISTRATION = (*(f"plugins/prefloop_plugins/{part}" for part in BUNDLED), "contrib/prefloop-studio/")
 """What shows or administers runs, and is released together with core."""
 

@@ -31,11 +31,13 @@ DEFAULTS: Mapping[str, str] = {
     "display": "progress",
     "report": "report",
     "comparison": "runs compare",
+    "converter": "config convert",
 }
 """The components that are used where none is named: the only ones that core knows by name.
 
-``display`` is the observer that shows a run on the terminal, ``report`` the one that writes its report, and
-``comparison`` the command that compares the runs of a queue.
+``display`` is the observer that shows a run on the terminal, ``report`` the one that writes its report,
+``comparison`` the command that compares the runs of a queue, and ``converter`` the one that makes the
+configurations of other tools into prefloop's.
 """
 
 

@@ -80,6 +80,9 @@ def prefloop_commands() -> Commands:
         "config init": Command(
             f"{commands}.init:init", "Write a configuration in which every option is explained."
         ),
+        "config convert": Command(
+            f"{commands}.convert:convert", "Convert a configuration of mlx-lm-lora, MLX LoRA Studio or TRL."
+        ),
         "plugins check": Command(
             f"{commands}.check:check_plugins", "Run the conformance checks on what is installed."
         ),

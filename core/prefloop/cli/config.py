@@ -23,9 +23,9 @@ def config() -> None:
 @set_option
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
     """Check FILE, and say everything that is wrong with it."""
-    from prefloop.config import load_config
+    from prefloop.cli.foreign import Loader
 
-    load_config(file, overrides)
+    Loader()(file, overrides)
     click.echo(f"{in_a_line(str(file))}: OK")
 
 
@@ -34,6 +34,7 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
 @set_option
 def show(file: Path, overrides: tuple[str, ...]) -> None:
     """Print what FILE comes to, with the algorithm's settings and every default."""
-    from prefloop.config import dump_config, load_config
+    from prefloop.cli.foreign import Loader
+    from prefloop.config import dump_config
 
-    click.echo(dump_config(load_config(file, overrides)), nl=False)
+    click.echo(dump_config(Loader()(file, overrides)), nl=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefloop.cli.common import PathOnDisk, accept_option, configure_process, retry_option, set_option
+from prefloop.cli.foreign import Loader
 from prefloop.cli.queue import go_on, train_several, try_several
 from prefloop.components import Observer
 from prefloop.config.grid import members_of
@@ -80,7 +81,7 @@ def train(
         return
     library = configure_process()
     sources = configs or (Path(resolve("embedded:quickstart")),)
-    members = members_of(sources, overrides, grids, seeds)
+    members = members_of(sources, overrides, grids, seeds, Loader())
     if len(members) > 1:
         asked = {"configs": list(map(str, sources)), "set": overrides, "grid": grids, "seeds": seeds}
         sys.exit(try_several(members, overrides) if dry_run else train_several(members, output, asked))

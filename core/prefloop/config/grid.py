@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from prefloop.errors import UserError, first_few
 MOST = 1000
 """How many runs one command may make: more are a slip of the hand."""
 SEED = "training.seed"
+Load = Callable[[Path, Sequence[Override]], Config]
 _LONGEST = 40
 """Characters of a value that a name has."""
 
@@ -55,11 +56,16 @@ class Member:
 
 
 def members_of(
-    sources: Sequence[Path], overrides: Sequence[str], grids: Sequence[str], seeds: int | None
+    sources: Sequence[Path],
+    overrides: Sequence[str],
+    grids: Sequence[str],
+    seeds: int | None,
+    load: Load = load_config,
 ) -> list[Member]:
     """Every run that is asked for: of each configuration, with each value, with as many seeds.
 
-    Seeds go up from the configuration's own. Raises `UserError` with what is wrong with any of them.
+    `load` makes a configuration of a file. Seeds go up from the configuration's own. Raises `UserError` with
+    what is wrong with any of them.
     """
     plain, axes = _divided(sources, overrides, grids)
     if seeds is not None and any(axis.key == SEED for axis in axes):
@@ -74,7 +80,7 @@ def members_of(
     for source, stem in zip(sources, _stems(sources), strict=True):
         for chosen in itertools.product(*(range(len(axis.values)) for axis in axes)):
             try:
-                found += _seeded(source, stem, plain, list(zip(axes, chosen, strict=True)), seeds)
+                found += _seeded(source, stem, plain, list(zip(axes, chosen, strict=True)), seeds, load)
             except UserError as error:
                 problems += error.problems
     if problems:
@@ -216,11 +222,12 @@ def _seeded(
     plain: Sequence[Override | Axis],
     chosen: Sequence[tuple[Axis, int]],
     seeds: int | None,
+    load: Load,
 ) -> Iterator[Member]:
     """The runs of one configuration with one value on each axis."""
     values = {axis.key: axis.values[i] for axis, i in chosen}
     overrides = [values[o.key] if isinstance(o, Axis) else o for o in plain]
-    config = load_config(source, overrides)
+    config = load(source, overrides)
     varied = {key: override.value.plain for key, override in values.items()}
     words = [axis.words[i] for axis, i in chosen if axis.key != SEED]
     setting = "-".join([stem, *words])

@@ -37,21 +37,25 @@ from prefloop.registry import DEFAULTS, Origin, Registry, canonical, origin_of
 T = TypeVar("T")
 _INDEX = re.compile("[0-9]{1,9}")
 ConfigSource = str | os.PathLike[str] | Mapping[str, Any]
+Foreign = Callable[[Node, Sequence["Override"]], Node | None]
+"""Makes the nodes of a file that another tool reads into prefloop's, as these overrides change it; None for
+any other file."""
 
 
 def load_config(
-    path_or_mapping: ConfigSource,
+    path_or_mapping: ConfigSource | Node,
     overrides: Sequence[str | Override] = (),
     *,
     registry: Registry | None = None,
+    foreign: Foreign | None = None,
 ) -> Config:
     """The configuration in a YAML file or a mapping, with overrides such as ``judge.temperature=0.2``.
 
-    Components come from `registry`, or from all plugins that are installed and not disabled. A key or value
-    under a former name is a `DeprecationWarning`. Raises `UserError` with every problem that was found, one
-    line each.
+    Components come from `registry`, or from all plugins that are installed and not disabled. A file with a
+    key that prefloop does not have is shown to `foreign` first. A key or value under a former name is a
+    `DeprecationWarning`. Raises `UserError` with every problem that was found, one line each.
     """
-    loading = _Loading(overrides)
+    loading = _Loading(overrides, foreign)
     return loading.run(path_or_mapping, registry, loading.resolve)
 
 
@@ -129,7 +133,8 @@ def _in_order(problems: Iterable[Problem]) -> list[str]:
 class _Loading:
     """One configuration on its way from nodes to settings. What is wrong with it goes into `problems`."""
 
-    def __init__(self, overrides: Sequence[str | Override]) -> None:
+    def __init__(self, overrides: Sequence[str | Override], foreign: Foreign | None = None) -> None:
+        self.foreign = foreign
         self.components = ComponentLookup()
         self.overrides = [o if isinstance(o, Override) else parse_override(o) for o in overrides]
         self.problems: list[Problem] = []
@@ -166,6 +171,8 @@ class _Loading:
             return from_plain(source, Place("configuration"))
         root, found = read_file(Path(source))
         self.problems += found
+        if self.foreign and not options_of(Config).keys() >= (root.mapping or {}).keys():
+            return self.foreign(root, self.overrides) or root
         return root
 
     def _choose_plugins(self, registry: Registry | None) -> None:
