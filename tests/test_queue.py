@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,24 @@ def test_a_signal_ends_the_run_and_then_the_queue(here: Path, number: signal.Sig
     assert tries() == ["a", "a resumed", "b"]
 
 
+def test_ctrl_c_on_a_terminal_reaches_the_run_once(here: Path) -> None:
+    """The terminal signals both processes: the queue does not tell its run once more."""
+    write_acts(a=[{"status": "finished", "seconds": 60}])
+    process, terminal = pty.fork()
+    if not process:
+        command = command_of("train", "a.yaml", "b.yaml", "--output", "q")
+        os.execv(command[0], command)
+    wait_for(lambda: Path("q/a/run.json").exists())
+    os.write(terminal, b"\x03")
+    with suppress(OSError):  # the end of a terminal
+        while os.read(terminal, 1000):
+            pass
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    os.close(terminal)
+    assert states("q") == {"a": "stopped", "b": "waiting"}
+    assert Path("signals.txt").read_text() == "told\n"
+
+
 def test_a_run_that_a_killed_queue_left_is_waited_for(here: Path) -> None:
     write_acts(a=[{"status": "finished", "seconds": 2}])
     queue = start("train", "a.yaml", "b.yaml", "--output", "q")
@@ -228,6 +248,10 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["--resume", "q", "--set", "loss.beta=1"],
         "'q' is a queue, which goes on as it is: --set is for one of its",
     ),
+    (
+        ["/dev/stdin", "a.yaml"],
+        "/dev/stdin: is a pipe, which is read once. For several runs write it to a file.",
+    ),
     (["--resume", "damaged"], "'damaged/queue.json' cannot be read: "),
     (["a.yaml", "--seeds", "2", "--output", "q/x"], "--output: 'q/x' lies in the folder of the queue '"),
     (
@@ -253,6 +277,16 @@ def test_a_mistake_is_a_line_and_nothing_is_written(here: Path, given: list[str]
     assert sorted(here.rglob("*")) == before
 
 
+def test_a_queue_is_no_run(here: Path) -> None:
+    Path("q").mkdir()
+    Path("q/queue.json").write_text('{"runs": []}')
+    code, _, error = prefloop("runs", "show", "q")
+    assert code == 2
+    assert (
+        error == "error: 'q' holds no run: there is no run.json in it. It is a queue: name one of its runs.\n"
+    )
+
+
 @pytest.mark.parametrize("seeds", ["0", "-1", "x"])
 def test_a_number_of_seeds_is_one_or_more(here: Path, seeds: str) -> None:
     code, _, error = prefloop("train", "a.yaml", "--seeds", seeds)
@@ -271,10 +305,14 @@ def test_the_lock_of_a_folder_is_one_process_alone(here: Path) -> None:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     """`prefloop` in a process of its own, whose runs are stand-ins as well."""
+    command = command_of(*arguments)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def command_of(*arguments: str) -> list[str]:
     fake = sys.executable
     real = Path(fake).read_text().splitlines()[0].removeprefix("#!")
-    command = [real, "-c", AS_QUEUE, fake, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return [real, "-c", AS_QUEUE, fake, *arguments]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -151,7 +151,8 @@ def test_a_run_of_a_queue_is_the_run_alone(tmp_path: Path) -> None:
     assert finish(tmp_path, *alone)[0] == 0
     assert outcome(tmp_path / "alone") == outcome(tmp_path / "queue" / "a-beta0.5")
     assert outcome(tmp_path / "alone") != outcome(tmp_path / "queue" / "a-beta0.05")
-    assert finish(tmp_path, "a.yaml", "--set", "loss.beta=0.5", "--set", "output.path=today")[0] == 0
+    one = ("--grid", "loss.beta=0.5", "--seeds", "1")  # one run is a run as ever
+    assert finish(tmp_path, "a.yaml", *one, "--set", "output.path=today")[0] == 0
     assert outcome(tmp_path / "today") == outcome(tmp_path / "alone")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -196,3 +197,13 @@ def test_a_key_that_one_configuration_does_not_have_is_said(here: Path) -> None:
         made("a.yaml", "g.yaml", sets=["judge.system=[x,y]"])
     assert str(caught.value).startswith("--set judge.system=x: there is no such option.")
     assert names("g.yaml", sets=["judge.system=[x,y]"]) == ["g-x", "g-y"]
+
+
+def test_a_pipe_is_read_once(here: Path) -> None:
+    """As ``prefloop train <(make-config)`` gives one."""
+    end, other = os.pipe()
+    with os.fdopen(other, "w") as written:
+        written.write(FILE)
+    [member] = made(f"/dev/fd/{end}", sets=["adapter.keys=[q_proj]"])
+    os.close(end)
+    assert member.config.adapter.keys == ("q_proj",)

@@ -50,17 +50,25 @@ def main(arguments: list[str]) -> None:
     acts = json.loads(Path("acts.json").read_text()).get(run.name, [])
     act = acts[done - 1] if done <= len(acts) else {"status": "finished"}
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _end(run, {"status": "stopped", "exit": 130}))
+        signal.signal(number, lambda *_: _stop(run))
     if "status" in act:
         run.mkdir(exist_ok=True)
         lock = (run / ".lock").open("wb", buffering=0)
         lock.write(b"%d\n" % os.getpid())
         fcntl.flock(lock, fcntl.LOCK_EX)
         _write(run, "running")
-    time.sleep(act.get("seconds", 0))
+    time.sleep(float(act.get("seconds", 0)))
     if "error" in act:
         print(act["error"], file=sys.stderr)
     _end(run, act)
+
+
+def _stop(run: Path) -> None:
+    """End, but not before a second signal, which a run would end at once for, can have come."""
+    with Path("signals.txt").open("a") as signals:
+        signals.write("told\n")
+    time.sleep(0.3)
+    _end(run, {"status": "stopped", "exit": 130})
 
 
 def _end(run: Path, act: dict[str, object]) -> None:

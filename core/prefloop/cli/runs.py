@@ -14,8 +14,8 @@ from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
 from prefloop.runs.holding import ask_to_end, holder_of
-from prefloop.runs.queue import QUEUE, Queue, is_queue, open_queue
-from prefloop.runs.view import MANIFEST, open_run
+from prefloop.runs.queue import Queue, is_queue, open_queue
+from prefloop.runs.view import MANIFEST, QUEUE, open_run
 from prefloop.text import printable, printable_json
 
 _LOOKS = 0.1

@@ -75,6 +75,8 @@ def members_of(
         count *= len(axis.values)
     if count > MOST:
         raise UserError(f"that would be {count:,} runs; one command makes at most {MOST:,}.")
+    if count > 1 and (pipe := next(filter(_is_pipe, sources), None)):
+        raise UserError(f"{pipe}: is a pipe, which is read once. For several runs write it to a file.")
     found: list[Member] = []
     problems: list[str] = []
     for source, stem in zip(sources, _stems(sources), strict=True):
@@ -118,7 +120,7 @@ def _takes_list(sources: Sequence[Path], override: Override, others: Sequence[Ov
     `UserError` where configurations differ in whether it takes a list.
     """
     plain = [other for other in others if other.value.items is None]
-    types = {source: type_at(source, override.path, plain) for source in sources}
+    types = {s: type_at(s, override.path, plain) for s in sources if not _is_pipe(s)}
     answers = {source: _is_list(hint) for source, hint in types.items() if hint is not None}
     if len(set(answers.values())) > 1:
         key = ".".join(override.path)
@@ -128,6 +130,10 @@ def _takes_list(sources: Sequence[Path], override: Override, others: Sequence[Ov
             f"value write --grid {key}=…"
         )
     return next(iter(answers.values()), True)
+
+
+def _is_pipe(source: Path) -> bool:
+    return source.exists() and not source.is_file() and not source.is_dir()
 
 
 def _is_list(hint: Any) -> bool:

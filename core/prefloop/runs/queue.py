@@ -30,10 +30,9 @@ from prefloop.config import dump_config
 from prefloop.config.grid import Member
 from prefloop.errors import UserError
 from prefloop.runs.files import rewrite_json
-from prefloop.runs.view import MANIFEST, open_run
+from prefloop.runs.view import MANIFEST, QUEUE, open_run
 from prefloop.text import in_a_line
 
-QUEUE = "queue.json"
 RUNNING = ".running"
 STDERR = ".stderr"
 LEFT = ("waiting", "stopped", "interrupted")

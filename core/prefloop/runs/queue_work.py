@@ -24,6 +24,7 @@ from attrs import define, field
 
 from prefloop.errors import UserError
 from prefloop.registry import DEFAULTS, Registry
+from prefloop.runs.files import disk_errors_as_user_errors
 from prefloop.runs.holding import take
 from prefloop.runs.queue import LEFT, RUNNING, STDERR, STOPPED, Entry, Queue, open_queue
 from prefloop.runs.view import open_run
@@ -47,7 +48,7 @@ def work(
 
     Raises `UserError` where another process works on it.
     """
-    with take(queue.path, f"queue '{queue.path}'"):
+    with disk_errors_as_user_errors(queue.path), take(queue.path, f"queue '{queue.path}'"):
         queue = open_queue(queue.path)
         _wait_for_what_was_left(queue, echo)
         worker = _Worker(queue, echo, accept_change)
@@ -114,7 +115,9 @@ class _Worker:
                 time.sleep(_LOOKS)
                 _pass_on(heard.read())
             _pass_on(heard.read())
-        return self.process.returncode, _last_words(file.read_bytes().decode(errors="replace"))
+        words = _last_words(file.read_bytes().decode(errors="replace"))
+        file.unlink(missing_ok=True)
+        return self.process.returncode, words
 
     @contextmanager
     def signals(self) -> Iterator[None]:

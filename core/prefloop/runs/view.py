@@ -33,6 +33,8 @@ CONFIG, MANIFEST, LOG = "config.yaml", "run.json", "log.txt"
 METRICS, LEDGER = "metrics.jsonl", "judgements.jsonl"
 CHECKPOINTS, EVALUATIONS = "checkpoints", "evaluations"
 LOCK = ".lock"
+QUEUE = "queue.json"
+"""What a folder of several runs holds in the place of ``run.json``."""
 STATUSES = ("running", "finished", "stopped", "failed")
 T = TypeVar("T")
 
@@ -236,7 +238,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"'{path}' holds no run: there is no {MANIFEST} in it.") from error
+        several = " It is a queue: name one of its runs." if (path / QUEUE).is_file() else ""
+        raise UserError(f"'{path}' holds no run: there is no {MANIFEST} in it.{several}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"'{path / MANIFEST}' cannot be read: {error}.") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("summary"), dict):
