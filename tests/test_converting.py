@@ -280,6 +280,13 @@ def test_what_the_command_line_replaces_is_said() -> None:
     assert found["judge's order"].note.endswith("--set judge takes its place.")
 
 
+def test_a_section_that_is_empty_or_no_section() -> None:
+    assert entry("judge_config", judge_config={}).fate == "nothing to do"
+    assert entry("lora_parameters", lora_parameters=None).fate == "nothing to do"
+    with pytest.raises(UserError, match=r"old\.yaml:1: judge_config: must be a mapping\."):
+        converted(judge_config="strict")
+
+
 def test_no_table_claims_a_key_that_only_prefloop_has() -> None:
     """By these keys a file with both is recognised."""
     assert {"prompts", "training", "sampler", "loss", "evaluation", "algorithm"} <= OURS
