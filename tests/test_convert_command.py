@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,57 +167,55 @@ def test_validate_and_show_take_such_a_file_too() -> None:
     assert "use: prefloop:xpo" in prefloop("config", "show", name).stdout
 
 
+OTHER_MODE = (
+    "old.yaml:3: train_mode: prefloop does online preference optimisation, train_mode: online_dpo or "
+    "xpo, not 'grpo'."
+)
+MIXED = (
+    "old.yaml: mixes two configurations: 'prompts' (line 2) is a key of prefloop, 'train_mode' (line 3) "
+    "one of mlx-lm-lora. Keep the keys of one of them; `prefloop config convert` makes prefloop's of the "
+    "other."
+)
 MISTAKES = {
     "a misspelt key": (
         FLAT["the README's online DPO, as a file"].replace("judge:", "juge:"),
-        ["old.yaml:5: juge: mlx-lm-lora has no such key. Did you mean 'judge'?"],
+        "old.yaml:5: juge: mlx-lm-lora has no such key. Did you mean 'judge'?",
     ),
     "a misspelt key of a section": (
         NESTED["the README's form"].replace("schedule:", "shedule:"),
-        ["old.yaml:15: optim.shedule: MLX LoRA Studio has no such key. Did you mean 'optim.schedule'?"],
+        "old.yaml:15: optim.shedule: MLX LoRA Studio has no such key. Did you mean 'optim.schedule'?",
     ),
     "a misspelt key of TRL": (
         TRL_SCRIPT.replace("max_new_tokens", "max_new_token"),
-        ["old.yaml:9: max_new_token: TRL has no such key. Did you mean 'max_new_tokens'?"],
+        "old.yaml:9: max_new_token: TRL has no such key. Did you mean 'max_new_tokens'?",
     ),
     "another train mode": (
         FLAT["the README's online DPO, as a file"].replace("online_dpo\n", "grpo\n"),
-        [
-            (
-                "old.yaml:3: train_mode: prefloop does online preference optimisation, train_mode: online_dpo or "
-                "xpo, not 'grpo'."
-            )
-        ],
+        OTHER_MODE,
     ),
     "no train mode": (
         "model: Qwen/Qwen3-0.6B\ntrain_type: lora\njudge: human\ndata: ./online_data\n",
-        ["old.yaml: train_mode is missing, which means sft: prefloop does online_dpo and xpo."],
+        "old.yaml: train_mode is missing, which means sft: prefloop does online_dpo and xpo.",
     ),
     "no judge": (
         "model: Qwen/Qwen3-0.6B\ntrain_mode: xpo\njudge_system: Be strict.\ndata: ./online_data\n",
-        ["old.yaml: judge is missing: name a model or human, or give --set judge=MODEL."],
+        "old.yaml: judge is missing: name a model or human, or give --set judge=MODEL.",
     ),
     "keys of both": (
         "model: Qwen/Qwen3-0.6B\nprompts: online_data/train.jsonl\ntrain_mode: xpo\njudge: human\n",
-        [
-            (
-                "old.yaml: mixes two configurations: 'prompts' (line 2) is a key of prefloop, 'train_mode' (line "
-                "3) one of mlx-lm-lora. Keep the keys of one of them; `prefloop config convert` makes prefloop's "
-                "of the other."
-            )
-        ],
+        MIXED,
     ),
     "a value of the wrong type": (
         FLAT["the README's online DPO, as a file"] + "iters: ten\n",
-        ["old.yaml:7: training.iters: must be a whole number, not the text 'ten'."],
+        "old.yaml:7: training.iters: must be a whole number, not the text 'ten'.",
     ),
     "an unknown loss": (
         FLAT["the README's online DPO, as a file"] + "dpo_cpo_loss_type: hing\n",
-        ["old.yaml:7: loss.use: there is no loss 'hing'. Did you mean 'hinge'?"],
+        "old.yaml:7: loss.use: there is no loss 'hing'. Did you mean 'hinge'?",
     ),
     "a key given twice": (
         FLAT["the README's online DPO, as a file"] + "judge: human\n",
-        ["old.yaml:7: judge: this key is given twice, first in line 5."],
+        "old.yaml:7: judge: this key is given twice, first in line 5.",
     ),
 }
 
@@ -228,7 +227,7 @@ def test_a_mistake_is_one_clear_line(what: str, command: list[str]) -> None:
     before = {*Path().iterdir(), Path("old.yaml")}
     done = prefloop(*command, write(text))
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert (done.exit_code, errors) == (2, [f"error: {line}" for line in says])
+    assert (done.exit_code, errors) == (2, [f"error: {says}"])
     assert {*Path().iterdir()} == before
 
 
@@ -244,15 +243,19 @@ def test_what_trl_leaves_to_the_program_is_asked_for() -> None:
 
 def test_a_file_of_no_known_tool_is_refused_and_ours_is_left_alone() -> None:
     done = prefloop("config", "convert", write("model: m\nprompts: p\njudge: human\n"))
-    assert (done.exit_code, done.stderr) == (
-        2,
-        (
-            "error: old.yaml: has no key by which a configuration of TRL, MLX LoRA Studio, mlx-lm-lora is "
-            "known.\n"
-        ),
-    )
+    says = "old.yaml: has no key that marks a configuration of TRL, MLX LoRA Studio or mlx-lm-lora."
+    assert (done.exit_code, done.stderr) == (2, f"error: {says}\n")
     done = prefloop("train", write("model: m\nprompts: p\nbeta: 0.2\n"))
     assert done.stderr == "error: old.yaml:3: beta: there is no such option. Did you mean 'loss.beta'?\n"
+
+
+def test_the_example_on_the_page_is_what_is_printed() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "migrating.md").read_text("utf-8")
+    blocks = re.findall(r"^```(?:yml|text)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    old, shown = blocks
+    done = prefloop("config", "convert", write(old))
+    assert done.exit_code == 0
+    assert set(shown.splitlines()) <= set(done.stderr.splitlines())
 
 
 def test_an_existing_file_is_not_overwritten() -> None:

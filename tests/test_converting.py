@@ -17,6 +17,7 @@ from mlx_lm.tuner.utils import build_schedule
 
 from prefloop import load_config
 from prefloop.config import Config
+from prefloop.config.load import parse_override
 from prefloop.config.options import options_of
 from prefloop.config.yaml_nodes import Place, from_plain, read_text
 from prefloop.errors import UserError
@@ -34,7 +35,7 @@ def conversion(settings: dict[str, Any], overrides: tuple[str, ...] = ()) -> Con
     root = from_plain(settings, Place("old.yaml", 1))
     dialect = dialect_of(root)
     assert dialect is not None
-    return convert(root, dialect, overrides)
+    return convert(root, dialect, [parse_override(text) for text in overrides])
 
 
 def converted(**settings: Any) -> Config:
@@ -255,7 +256,7 @@ def test_the_parts_of_the_other_optimizers_do_not_count() -> None:
 
 
 def test_trl_leaves_room_for_the_completion_and_the_optimizer_of_pytorch() -> None:
-    given = ("model.path=m", "prompts.path=p", "judge=human")
+    given = [parse_override(text) for text in ("model.path=m", "prompts.path=p", "judge=human")]
     root, _ = read_text(trl_json(max_length=300, max_new_tokens=100, warmup_steps=1), Place("c.json", 1))
     config = load_config(convert(root, TRL, given).root, given)
     assert (config.prompts.max_length, config.prompts.too_long) == (200, "truncate_left")
@@ -278,6 +279,13 @@ def test_what_the_command_line_replaces_is_said() -> None:
     found = {e.key: e for e in made.account}
     assert found["max_seq_length"].note == "Longer prompts are dropped. --set prompts takes its place."
     assert found["judge's order"].note.endswith("--set judge takes its place.")
+
+
+def test_a_section_that_is_empty_or_no_section() -> None:
+    assert entry("judge_config", judge_config={}).fate == "nothing to do"
+    assert entry("lora_parameters", lora_parameters=None).fate == "nothing to do"
+    with pytest.raises(UserError, match=r"old\.yaml:1: judge_config: must be a mapping\."):
+        converted(judge_config="strict")
 
 
 def test_no_table_claims_a_key_that_only_prefloop_has() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from prefloop.config import load_config, yaml_nodes
 from prefloop.config.load import Override, parse_override
 from prefloop.config.yaml_nodes import Node, read_file
 from prefloop.errors import UserError
-from prefloop.text import in_a_line
+from prefloop.text import in_a_line, printable_json
 from prefloop_plugins.converting.account import as_json, lines_of
 from prefloop_plugins.converting.convert import DIALECTS, Conversion, dialect_of, with_overrides
 from prefloop_plugins.converting.convert import convert as converted
@@ -47,8 +46,9 @@ def convert(file: Path, output: Path | None, as_data: bool, overrides: tuple[str
         raise UserError(*map(str, problems))
     dialect = dialect_of(root)
     if dialect is None:
-        tools = ", ".join(dialect.tool for dialect in DIALECTS)
-        raise UserError(f"{file}: has no key by which a configuration of {tools} is known.")
+        *tools, last = (dialect.tool for dialect in DIALECTS)
+        known = f"{', '.join(tools)} or {last}"
+        raise UserError(f"{file}: has no key that marks a configuration of {known}.")
     given = [parse_override(text) for text in overrides]
     conversion = converted(root, dialect, given)
     tree = with_overrides(conversion.root, given)
@@ -57,9 +57,9 @@ def convert(file: Path, output: Path | None, as_data: bool, overrides: tuple[str
     if output is not None:
         _write(output, text)
     if as_data:
-        account = as_json(conversion.account)
-        data = {"tool": dialect.tool, "dialect": dialect.name, "config": tree.plain, "account": account}
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        about = {"tool": dialect.tool, "dialect": dialect.name, "remark": dialect.remark}
+        data = {**about, "config": tree.plain, "account": as_json(conversion.account)}
+        click.echo(printable_json(data))
         return
     if output is None:
         click.echo(text, nl=False)

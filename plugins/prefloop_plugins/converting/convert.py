@@ -15,7 +15,7 @@ from prefloop.errors import UserError, first_few, guess
 from prefloop_plugins.converting.account import Entry, in_short
 from prefloop_plugins.converting.dialect import Dialect
 from prefloop_plugins.converting.mlx_lm_lora import MLX_LM_LORA
-from prefloop_plugins.converting.rules import UNSET, Given, Made, Rule
+from prefloop_plugins.converting.rules import UNSET, Given, Made, Rule, needless
 from prefloop_plugins.converting.studio import STUDIO
 from prefloop_plugins.converting.trl import TRL
 
@@ -84,12 +84,7 @@ def _entry(key: str, node: Node, dialect: Dialect, given: Given) -> Entry:
     """What becomes of one key. Raises `InvalidError`."""
     if isinstance(node.value, Problem):
         raise InvalidError(node.value)
-    name = dialect.canonical(key)
-    rule = dialect.rules.get(name)
-    if rule is None:
-        hint = guess(key, {*dialect.rules, *dialect.spellings}) or " Remove it if it is your own."
-        message = f"{dialect.tool} has no such key.{hint}"
-        raise InvalidError(Problem(node.place, tuple(key.split(".")), message))
+    rule = dialect.rules.get(dialect.canonical(key)) or _of_no_key(key, node, dialect)
     made = _made(rule, node, given, key)
     ran_with = made.ran_with
     ignored = rule.ignored_in_a_file and node.plain != rule.ran_with and dialect.ignores(given)
@@ -97,6 +92,17 @@ def _entry(key: str, node: Node, dialect: Dialect, given: Given) -> Entry:
         before = in_short(rule.ran_with)
         ran_with = f"{dialect.trainer} ignores this key in a file: it runs with {before}."
     return Entry(key, node.plain, node.place.line, made.fate, made.settings, made.note, ran_with)
+
+
+def _of_no_key(key: str, node: Node, dialect: Dialect) -> Rule:
+    """The rule for a section without a key in it. Raises `InvalidError` for what is none."""
+    message = "must be a mapping."
+    if key not in dialect.sections:
+        hint = guess(key, {*dialect.rules, *dialect.spellings}) or " Remove it if it is your own."
+        message = f"{dialect.tool} has no such key.{hint}"
+    elif not node.value:
+        return needless("It is empty.")
+    raise InvalidError(Problem(node.place, tuple(key.split(".")), message))
 
 
 def _with_replaced(entry: Entry, overridden: Collection[str]) -> Entry:

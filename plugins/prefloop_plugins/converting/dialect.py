@@ -33,9 +33,9 @@ class Dialect:
 
     `tool` writes it and `trainer` reads it. A file is of this dialect where it has one of the keys in
     `marks`. `required` says what is missing where a file gives none of some settings. `remark` holds for
-    every file, and what `habits` gives is done by the trainer without a key.
-    `canonical` gives the name in the table of a key as it is written, `spellings` are such keys, and
-    `ignores` says whether the trainer ignores in this file the keys that have a `Rule.ran_with`.
+    every file, and what `habits` gives is done by the trainer without a key. `own_sections` are sections that
+    any key may stand in. `canonical` gives the name in the table of a key as it is written, `spellings` are
+    such keys. `ignores` says whether the trainer ignores in this file the keys that have a `Rule.ran_with`.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Dialect:
     def flat(self, root: Node) -> Iterator[tuple[str, Node]]:
         """The keys of a file, those of its sections dotted, with their nodes."""
         for key, node in (root.mapping or {}).items():
-            if key in self.sections and node.mapping is not None:
+            if key in self.sections and node.mapping:
                 yield from ((f"{key}.{name}", child) for name, child in node.mapping.items())
             else:
                 yield key, node

@@ -78,7 +78,6 @@ RULES: Mapping[str, Rule] = {
         "It is the rubric here, without the lines that quote the prompt or an answer.",
         make=how.judge_template,
     ),
-    "judge_config": needless("An empty one asks for nothing."),
     "dpo_cpo_loss_type": becomes(
         "loss.use", about="In the form that it has there.", make=how.loss, ran_with="sigmoid"
     ),

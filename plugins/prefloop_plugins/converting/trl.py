@@ -64,7 +64,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("alpha", "alpha_list"), becomes("algorithm", make=how.alpha)),
     "reward_model_path": becomes(
         "judge.model",
-        "With judge.use: reward. TRL 1.16 does not read it: its program gives the reward functions.",
+        "With judge.use: reward. TRL's trainer does not read it, its script does.",
         make=how.reward_model,
     ),
     "judge": left_out("TRL's judges are other classes: give --set judge=MODEL."),
