@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.argument("distribution", required=False, metavar="[DIST]")
+@click.argument("distribution", required=False, metavar="[DIST|FILE]")
 @click.option("-v", "--verbose", is_flag=True, help="Name every test.")
 @click.pass_context
 def check_plugins(ctx: click.Context, distribution: str | None, verbose: bool) -> None:
-    """Run the conformance checks on what is installed, or on the distribution DIST alone.
+    """Run the conformance checks on what is installed, or on the distribution DIST or Python FILE alone.
 
     Components are checked as their defaults make them; what needs an option, a person or a download is
     checked as far as its class goes. Exit code 1 where a check fails.
