@@ -32,7 +32,7 @@ WRONG = {
     "x = 1\ndef (\n": "my_judge.py:2: SyntaxError: invalid syntax.",
     "\n\nanswer = 1 / 0\n": "my_judge.py:3: ZeroDivisionError: division by zero",
     "raise SystemExit('gone')": "my_judge.py:1: SystemExit: gone",
-    "import nothing_of_this_name": "my_judge.py:1: ModuleNotFoundError: No module named 'nothing_of_this_name'",
+    "import no_such_thing": "my_judge.py:1: ModuleNotFoundError: No module named 'no_such_thing'",
     HOOK + "def prefloop_judges():\n    return {'brevity': Brevity}\n": (
         "my_judge.py:4: NameError: name 'Brevity' is not defined"
     ),
@@ -47,7 +47,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One stands in it; `my_judge.py` and `my.json`, which is YAML too, lie in it."""
     (tmp_path / "my_judge.py").write_text(JUDGE)
     settings = settings_for(
-        Path("run"), judge="brevity", plugins={"files": ["my_judge.py"]}, training={"iters": 2, "save_every": 1}
+        Path("run"),
+        judge="brevity",
+        plugins={"files": ["my_judge.py"]},
+        training={"iters": 2, "save_every": 1},
     )
     (tmp_path / "my.yaml").write_text(json.dumps(settings))
     monkeypatch.chdir(tmp_path)
@@ -90,7 +93,9 @@ def test_a_file_that_is_gone_ends_a_resume_in_a_line(folder: Path) -> None:
     (folder / "my_judge.py").rename("my_judge2.py")
     code, _, said = prefloop("train", "--resume", "run", "--set", "training.iters=3")
     assert code == 2
-    assert "plugins.files.0: there is no file 'my_judge.py'" in said and "Did you mean 'my_judge2.py'?" in said
+    assert (
+        "plugins.files.0: there is no file 'my_judge.py'" in said and "Did you mean 'my_judge2.py'?" in said
+    )
 
 
 @pytest.mark.parametrize("content", WRONG)
@@ -118,7 +123,7 @@ def test_what_no_plugin_file_can_be(folder: Path, given: str, said: str) -> None
 def test_two_files_of_one_name_are_refused(folder: Path) -> None:
     (folder / "more").mkdir()
     (folder / "more" / "my-judge.py").write_text(JUDGE)
-    with pytest.raises(UserError, match="'more/my-judge.py' goes by the name 'my-judge'"):
+    with pytest.raises(UserError, match=r"'more/my-judge\.py' goes by the name 'my-judge'"):
         load_config("my.yaml", ["plugins.files=[my_judge.py, more/my-judge.py]"])
 
 
@@ -150,7 +155,9 @@ def test_a_program_that_chose_its_plugins_adds_files_itself(folder: Path) -> Non
 
 
 def test_a_judge_in_a_file_is_tried_and_checked(folder: Path) -> None:
-    (folder / "pairs.jsonl").write_text(json.dumps({"prompt": "Hi", "chosen": "Yes", "rejected": "Oh no"}) + "\n")
+    (folder / "pairs.jsonl").write_text(
+        json.dumps({"prompt": "Hi", "chosen": "Yes", "rejected": "Oh no"}) + "\n"
+    )
     named = ["--set", "plugins.files=[my_judge.py]"]
     code, printed, said = prefloop("judge", "brevity", "pairs.jsonl", "--json", *named)
     assert code == 0, said

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 import sys
 import traceback
+from importlib.abc import ExecutionLoader
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -37,16 +40,17 @@ class PluginFile:
         return f"sha256-{hashlib.sha256(self.source).hexdigest()[:12]}"
 
     def load(self) -> ModuleType:
-        """The module that the file makes; the one that is there where nothing has changed. Raises anything."""
+        """The module that the file makes; it is run again only where it has changed. Raises anything."""
         place = hashlib.sha256(bytes(self.path)).hexdigest()[:8]
         name = f"{self.path.stem}_{place}_{self.version}"  # nothing that an import statement could name
         if name in sys.modules:
             return sys.modules[name]
-        module = ModuleType(name)
+        loader = _Loader(self)
+        module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(self.path)))
         module.__file__ = str(self.path)
         sys.modules[name] = module  # where attrs and typing look the names in annotations up
         try:
-            exec(compile(self.source, str(self.path), "exec"), vars(module))
+            loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
@@ -59,6 +63,19 @@ class PluginFile:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f":{f.lineno}" for f in reversed(frames) if f.filename == str(self.path)), "")
         return in_a_line(f"{self.given}{line}: {type(error).__name__}: {error}")
+
+
+@frozen
+class _Loader(ExecutionLoader):
+    """Runs what was read, and nothing that Python keeps compiled: the content is what the version says."""
+
+    file: PluginFile
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.file.path)
+
+    def get_source(self, fullname: str) -> str:
+        return importlib.util.decode_source(self.file.source)
 
 
 def read_plugin_file(given: str) -> PluginFile:

@@ -168,8 +168,8 @@ class Registry:
         if not offered:
             hooks_of_kinds = ", ".join(kind.hook for kind in KINDS.values())
             raise UserError(
-                f"'{given}' offers no component: mark a function of it with prefloop.hookimpl that has one of "
-                f"the names {hooks_of_kinds}."
+                f"'{given}' offers no component: mark a function of it with prefloop.hookimpl that has "
+                f"one of the names {hooks_of_kinds}."
             )
         self.files.add(given)
         self.providers += offered

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from prefloop.cli.common import PathOnDisk, accept_option, set_option
+from prefloop.cli.common import PathOnDisk, accept_option, json_option, print_json, set_option
 from prefloop.cli.plugged import PluggedGroup
-from prefloop.cli.train import run_on
+from prefloop.cli.train import about_run, run_on
 from prefloop.errors import UserError
 from prefloop.runs.holding import ask_to_end, holder_of
 from prefloop.runs.view import open_run
-from prefloop.text import printable, printable_json
+from prefloop.text import printable
 
 _LOOKS = 0.1
 """Seconds between looks at a run that is to end."""
@@ -28,12 +28,12 @@ def runs() -> None:
 
 @runs.command("list")
 @click.argument("folder", default="runs", type=PathOnDisk())
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default: runs)."""
-    found = [{"run": str(p.parent), **_manifest(p.parent)} for p in sorted(folder.glob("*/run.json"))]
+    found = [_about(p.parent) for p in sorted(folder.glob("*/run.json"))]
     if as_json:
-        click.echo(printable_json(found))
+        print_json(found)
         return
     for run in found:
         click.echo(printable(_line(run)))
@@ -43,10 +43,11 @@ def list_runs(folder: Path, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run", type=PathOnDisk())
+@click.option("--json", is_flag=True, expose_value=False, help="The same: a JSON document it is in any case.")
 def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
     found = open_run(run)
-    click.echo(printable_json({**found.manifest, "status": found.status}))
+    print_json(about_run(found))
     for damage in found.check():
         click.echo(printable(damage.text), err=True)
 
@@ -54,33 +55,37 @@ def show(run: Path) -> None:
 @runs.command()
 @click.argument("run", type=PathOnDisk())
 @click.option("--wait", is_flag=True, help="Return when it has ended.")
-def stop(run: Path, wait: bool) -> None:
+@json_option
+def stop(run: Path, wait: bool, as_json: bool) -> None:
     """Let RUN, which is going on, end after the step it is in, with a checkpoint; a second time, at once."""
     open_run(run)
     process = ask_to_end(run)
-    if not wait:
-        click.echo(printable(f"'{run}' ends after the step it is in."))
-        return
-    while holder_of(run) == process:
+    while wait and holder_of(run) == process:
         time.sleep(_LOOKS)
-    click.echo(printable(f"'{run}' is {open_run(run).status}."))
+    if as_json:
+        print_json(about_run(open_run(run)))
+    elif wait:
+        click.echo(printable(f"'{run}' is {open_run(run).status}."))
+    else:
+        click.echo(printable(f"'{run}' ends after the step it is in."))
 
 
 @runs.command()
 @click.argument("run", type=PathOnDisk())
 @set_option
 @accept_option
-def resume(run: Path, overrides: tuple[str, ...], accept_change: bool) -> None:
+@json_option
+def resume(run: Path, overrides: tuple[str, ...], accept_change: bool, as_json: bool) -> None:
     """Go on with RUN from its last checkpoint; the same as `prefloop train --resume RUN`."""
-    run_on(run, overrides, accept_change)
+    run_on(run, overrides, accept_change, as_json)
 
 
-def _manifest(run: Path) -> dict[str, Any]:
+def _about(run: Path) -> dict[str, Any]:
     try:
-        found = open_run(run)
-        return {**found.manifest, "status": found.status}
+        return about_run(open_run(run))
     except UserError as error:
-        return {"status": "damaged", "summary": {}, "plan": {"steps": "?"}, "reason": str(error)}
+        damaged = {"status": "damaged", "summary": {}, "plan": {"steps": "?"}, "reason": str(error)}
+        return {"run": str(run), **damaged}
 
 
 def _line(run: Mapping[str, Any]) -> str:

@@ -10,8 +10,17 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import asdict
 
-from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
+from prefloop.cli.common import (
+    PathOnDisk,
+    accept_option,
+    configure_process,
+    json_option,
+    print_json,
+    set_option,
+    words_aside,
+)
 from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.cpu import blas
@@ -24,6 +33,7 @@ from prefloop.types import Evaluation, Step
 if TYPE_CHECKING:
     from prefloop.config import Config
     from prefloop.runs.run import Run
+    from prefloop.runs.view import RunView
 
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
 
@@ -34,10 +44,18 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
 @click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run.")
 @accept_option
+@json_option
 def train(
-    config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None, accept_change: bool
+    config: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    resume: Path | None,
+    accept_change: bool,
+    as_json: bool,
 ) -> None:
     """Train with CONFIG, or run the quick start where none is given.
+
+    With --json, progress goes to standard error, and the end is a document: what `prefloop runs show` says.
 
     Exits with 0 when the run finished, 130 when it was stopped, 1 when it gave up, and 2 when something
     given is wrong.
@@ -47,33 +65,61 @@ def train(
     if accept_change and not resume:
         raise UserError("--accept-change goes with --resume: a new run has nothing that could have changed.")
     if resume:
-        run_on(resume, overrides, accept_change)
+        run_on(resume, overrides, accept_change, as_json)
         return
-    library = configure_process()
-    settings = load_config(config or resolve("embedded:quickstart"), overrides)
-    _say_blas(library)
+    with words_aside(as_json):
+        library = configure_process()
+        settings = load_config(config or resolve("embedded:quickstart"), overrides)
+        _say_blas(library)
+        if not dry_run:
+            from prefloop.runs.training import train as train_from_start
+
+            run = train_from_start(settings, observers=_observers(settings))
     if dry_run:
-        from prefloop.runs.preparation import dry_run as try_out
-
-        try_out(settings, echo=click.echo)
+        _try_out(settings, as_json)
     else:
-        from prefloop.runs.training import train as train_from_start
-
-        _end(train_from_start(settings, observers=_observers(settings)))
+        _end(run, as_json)
 
 
-def run_on(path: Path, overrides: Sequence[str], accept_change: bool) -> None:
+def run_on(path: Path, overrides: Sequence[str], accept_change: bool, as_json: bool) -> None:
     """Go on with the run in `path`."""
+    with words_aside(as_json):
+        run = _gone_on(path, overrides, accept_change)
+    if run:
+        _end(run, as_json)
+    elif as_json:
+        print_json(about_run(open_run(path)))
+
+
+def _gone_on(path: Path, overrides: Sequence[str], accept_change: bool) -> Run | None:
+    """The run in `path` once it has ended; None where nothing was left to do."""
     library = configure_process()
     from prefloop.runs.training import is_complete, resume, saved_config
 
     settings = saved_config(path, overrides)
     if is_complete(open_run(path), settings):
         click.echo(f"'{path}' is finished: nothing is left to do. --set training.iters=N makes it longer.")
-        return
+        return None
     _say_blas(library)
-    run = resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
-    _end(run)
+    return resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
+
+
+def _try_out(settings: Config, as_json: bool) -> None:
+    """The dry run: its lines, or as a document the plan in numbers and the lines that say it."""
+    from prefloop.runs.preparation import dry_run
+
+    if not as_json:
+        dry_run(settings, echo=click.echo)
+        return
+    lines: list[str] = []
+    with words_aside(as_json):
+        plan = dry_run(settings, echo=lines.append)
+    print_json({"ready": True, "plan": asdict(plan), "lines": lines})
+
+
+def about_run(run: RunView) -> dict[str, Any]:
+    """What ``run.json`` says, with what became of the run."""
+    return {"run": str(run.path), **run.manifest, "status": run.status}
 
 
 def _observers(settings: Config) -> list[object]:
@@ -87,7 +133,9 @@ def _observers(settings: Config) -> list[object]:
     return [registry.component("observer", DEFAULTS["display"])(), Interrupts()]
 
 
-def _end(run: Run) -> None:
+def _end(run: Run, as_json: bool) -> None:
+    if as_json:
+        print_json(about_run(run))
     sys.exit({"finished": 0, "stopped": 130}.get(run.status, 1))
 
 
