@@ -39,7 +39,7 @@ def queue(
     """
     from prefloop_studio.library import Library
     from prefloop_studio.queue import Queue
-    from prefloop_studio.starting import go_on, start
+    from prefloop_studio.starting import free_name, go_on, start
 
     folder = folder.resolve()
     library, waiting = Library(folder), Queue(folder)
@@ -54,8 +54,8 @@ def queue(
         if path in runs:
             go_on(library, waiting, runs[path], overrides)
         else:
-            text = path.read_text(encoding="utf-8")
-            start(library, waiting, configs[path], text, overrides=overrides)
+            name = free_name(library, waiting, configs[path])
+            start(library, waiting, path.read_text(encoding="utf-8"), name, overrides=overrides)
     entries = waiting.entries()
     if as_json:
         print_json([asdict(entry) for entry in entries])
