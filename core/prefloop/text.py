@@ -29,17 +29,18 @@ def printable_json(value: Any) -> str:
 
     JSON has no infinity and no NaN: they are null.
     """
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
     text = "".join(c if c in _JOINER or _is_printable(c) else _escaped(c) for c in text)
     return _STRAY_JOINER.sub(lambda found: _escaped(found[0]), text)
 
 
-def _finite(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """`value` with null for each number that is not finite, which JSON has not."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: without_nan(item) for key, item in value.items()}
+    return [without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def in_a_line(text: str, most: int = 600) -> str:
