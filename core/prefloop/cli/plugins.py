@@ -1,4 +1,4 @@
-"""`prefloop plugins`: what is installed. Bundled plugins add `plugins check` and `plugins new`."""
+"""`prefloop plugins`: what is installed. Bundled plugins add commands to check, begin and install some."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LISTED = ("kind", "name", "distribution", "version")
 
 @click.group(cls=PluggedGroup)
 def plugins() -> None:
-    """List, show, check and begin plugins."""
+    """List, show, check, begin and install plugins."""
 
 
 @plugins.command("list")
