@@ -111,11 +111,14 @@ def test_what_is_wrong_in_a_file_is_one_line_with_its_place(folder: Path, conten
     [
         ("nowhere.py", "there is no file 'nowhere.py'"),
         ("my_judge", "must be a Python file"),
+        ("x" * 5000 + ".py", "is not a path that can be looked up"),
+        ("folder.py", "'folder.py' cannot be read: Is a directory."),
         ("prefloop.py", "goes by the name 'prefloop', as another plugin does"),
     ],
 )
 def test_what_no_plugin_file_can_be(folder: Path, given: str, said: str) -> None:
     (folder / "prefloop.py").write_text(JUDGE)
+    (folder / "folder.py").mkdir()
     with pytest.raises(UserError, match=said):
         load_config("my.yaml", [f"plugins.files=[{given}]"])
 
@@ -163,6 +166,9 @@ def test_a_judge_in_a_file_is_tried_and_checked(folder: Path) -> None:
     assert code == 0, said
     assert "my-judge:brevity" in printed
     assert prefloop("plugins", "check", "my_judge.py")[0] == 0
+    assert "my-judge:brevity" in prefloop("plugins", "show", "judge", "brevity", "--file", "my_judge.py")[1]
+    listed = json.loads(prefloop("plugins", "list", "--file", "my_judge.py", "--json")[1])["components"]
+    assert {"brevity"} == {row["name"] for row in listed if row["distribution"] == "my-judge"}
     (folder / "my_judge.py").write_text(JUDGE.replace("-len(p.first", "len(p.first"))
     code, printed, _ = prefloop("plugins", "check", "my_judge.py")
     assert code == 1 and "swapping the answers moves" in printed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -11,6 +10,7 @@ from mcp import MCPError
 
 from conftest import CONFIG, Agent, over_http, over_stdio, talk
 from prefloop import open_run
+from prefloop_mcp.reading import GOING_ON
 from prefloop_studio.labels import LabelQueue
 
 TOOLS = {
@@ -49,10 +49,7 @@ async def a_whole_run(agent: Agent, project: Path) -> None:
     right = await agent("validate_config", config=CONFIG)
     assert right["valid"] and right["settings"]["loss"]["use"] == "prefloop:sigmoid"
     assert (await agent("start_run", name="mine", config=CONFIG))["run"] == "mine"
-    state: dict[str, Any] = {"status": "waiting"}
-    while state["status"] in ("waiting", "running"):
-        state = await agent("wait_for_run", run="mine", seconds=60)
-    assert state["status"] == "finished"
+    assert (await agent("wait_for_run", run="mine", seconds=60))["status"] == "finished"
 
     judged = open_run(project / "runs" / "mine").judgements().records
     first = await agent("read_pairs", run="mine", limit=3)
@@ -68,14 +65,21 @@ async def a_whole_run(agent: Agent, project: Path) -> None:
     assert any("saved" in line for line in (await agent("read_log", run="mine"))["lines"])
 
     await agent("start_run", name="other", config=CONFIG, overrides=["loss.beta=0.5"])
-    while (await agent("wait_for_run", run="other", seconds=60))["status"] != "finished":
-        pass
+    assert (await agent("wait_for_run", run="other", seconds=60))["status"] == "finished"
     compared = await agent("compare_runs", runs=["mine", "other"])
     assert compared["settings"]["loss.beta"] == {"mine": 0.1, "other": 0.5}
     assert compared["settings"].keys() == {"loss.beta", "output.path"}
     await agent("resume_run", run="mine", overrides=["training.iters=3"])
-    while (await agent("read_run", run="mine"))["summary"].get("steps") != 3:
-        await agent("wait_for_run", run="mine", seconds=1)
+    state = await agent("wait_for_run", run="mine", seconds=60)
+    assert (state["status"], state["summary"]["steps"]) == ("finished", 3)
+
+    await agent("start_run", name="none", config=CONFIG.replace("model: embedded:policy", "model: ./none"))
+    failed = await agent("wait_for_run", run="none", seconds=60)
+    assert failed["status"] == "failed" and "there is no such folder" in failed["reason"]
+    (waits,) = (await agent("list_queue"))["waiting"]
+    await agent("leave_queue", id=waits["id"])
+    assert (await agent("list_queue"))["waiting"] == []
+    assert "there is no run" in await agent.refused("wait_for_run", run="none")
 
 
 @pytest.mark.slow
@@ -201,7 +205,7 @@ def test_pairs_of_a_run_that_waits_are_labelled_and_it_goes_on(project: Path) ->
     async def labels(agent: Agent) -> None:
         await agent("start_run", name="asked", config=config, overrides=["training.iters=1"])
         shown = set()
-        while (await agent("wait_for_run", run="asked", seconds=0))["status"] in ("waiting", "running"):
+        while (await agent("wait_for_run", run="asked", seconds=0))["status"] in GOING_ON:
             if not (project / "runs" / "asked" / "labels").is_dir():
                 continue
             pair = await agent("next_pair", run="asked")

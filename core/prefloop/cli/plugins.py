@@ -25,11 +25,24 @@ def plugins() -> None:
     """List, show, check, begin and install plugins."""
 
 
-@plugins.command("list")
-@json_option
-def list_plugins(as_json: bool) -> None:
-    """List every component with the distribution that it comes from."""
+_files = click.option(
+    "--file", "files", multiple=True, metavar="FILE", help="Also what a Python file offers."
+)
+
+
+def _registry(files: tuple[str, ...]) -> Registry:
     registry = Registry()
+    for file in files:
+        registry.add_file(file)
+    return registry
+
+
+@plugins.command("list")
+@_files
+@json_option
+def list_plugins(files: tuple[str, ...], as_json: bool) -> None:
+    """List every component with the distribution that it comes from."""
+    registry = _registry(files)
     components = [asdict(p, filter=filters.include(*LISTED)) for p in registry.providers]
     commands = [asdict(p, filter=filters.include(*LISTED)) for p in registry.commands]
     if as_json:
@@ -50,13 +63,13 @@ def list_plugins(as_json: bool) -> None:
 @plugins.command("show")
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @click.argument("name")
+@_files
 @json_option
-def show_component(kind: str, name: str, as_json: bool) -> None:
+def show_component(kind: str, name: str, files: tuple[str, ...], as_json: bool) -> None:
     """Show what the component NAME of KIND does and which options it has."""
     from prefloop.config.options import options_of
 
-    registry = Registry()
-    provider = registry.find(kind, name)
+    provider = _registry(files).find(kind, name)
     cls = provider.load()
     if as_json:
         about = asdict(provider, filter=filters.include(*LISTED))

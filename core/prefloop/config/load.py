@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,6 +101,15 @@ def parse_override(text: str) -> Override:
     return Override(path, node)
 
 
+def _beside(node: Node) -> str:
+    """A sentence about a file that a path misses and that lies beside the configuration; else nothing."""
+    with suppress(OSError, ValueError, UserError):
+        path = Path(node.place.source).parent / node.value
+        if path.is_file() and not embedded.local_path(node.value).exists():
+            return f" The one beside the configuration is '{path}'."
+    return ""
+
+
 def _in_order(problems: Iterable[Problem]) -> list[str]:
     """Each problem once, in the order of lines; those without one come last."""
     return list(map(str, sorted(dict.fromkeys(problems), key=lambda problem: problem.place.line or math.inf)))
@@ -177,10 +187,7 @@ class _Loading:
             if not chosen:
                 registry.add_file(node.value)
         except UserError as error:
-            beside = Path(node.place.source).parent / node.value
-            is_there = beside.is_file() and not embedded.local_path(node.value).exists()
-            hint = f" The one beside the configuration is '{beside}'." if is_there else ""
-            self._report(node, f"{error}{hint}")
+            self._report(node, f"{error}{_beside(node)}")
             return False
         return True
 

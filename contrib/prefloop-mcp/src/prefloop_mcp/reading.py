@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from attrs import frozen
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefloop_studio.library import Library
+    from prefloop_studio.queue import Queue
 
 Run = Annotated[str, Field(description="The name of a run, as list_runs gives it.")]
+GOING_ON = ("waiting", "starting", "running")
 _LOOKS = 0.5
 """Seconds between looks at a run that is waited for."""
 
@@ -33,6 +34,7 @@ class Reading:
     """Reads the runs of a folder."""
 
     library: Library
+    queue: Queue
     columns: ColumnCache
 
     def tools(self) -> list[Callable[..., Any]]:
@@ -69,16 +71,14 @@ class Reading:
         }
 
     def wait_for_run(self, run: Run, seconds: Annotated[float, Field(ge=0, le=60)] = 30) -> dict[str, Any]:
-        """Wait until a run that was started has ended, at most so many seconds, and say where it stands."""
+        """Wait until a run that was started has ended, at most so many seconds, and say where it stands.
+
+        One in the queue is `waiting` or `starting`, or has `failed` to start, for a `reason`.
+        """
         ends = time.monotonic() + seconds
-        state: dict[str, Any] = {"run": run, "status": "waiting"}
-        while True:
-            with suppress(HTTPException, UserError):  # it waits for its turn
-                state = state_of(self.library.open(run))
-            ended = state["status"] not in ("waiting", "running") or state.get("alive") is False
-            if ended or time.monotonic() >= ends:
-                return state
+        while (state := self._progress(run))["status"] in GOING_ON and time.monotonic() < ends:
             time.sleep(_LOOKS)
+        return state
 
     def read_metrics(
         self,
@@ -141,6 +141,12 @@ class Reading:
             "settings": {key: row for key, row in rows.items() if len({repr(v) for v in row.values()}) > 1},
             "latest": {n: {m: values["latest"] for m, values in rows.items()} for n, rows in latest.items()},
         }
+
+    def _progress(self, name: str) -> dict[str, Any]:
+        waits = [entry for entry in self.queue.entries() if entry.run == name]
+        if waits:
+            return {"run": name, "status": waits[-1].state, "reason": waits[-1].said}
+        return state_of(self.library.open(name))
 
     def _state(self, name: str) -> dict[str, Any]:
         try:
