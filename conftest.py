@@ -54,7 +54,8 @@ def _load_yaml(example: Example) -> None:
     missing = (line for key, line in NEEDED.items() if not re.search(rf"^{key}:", example.parsed, re.M))
     file = Path("block.yaml")
     file.write_text(example.parsed + "".join(missing), encoding="utf-8")
-    load_config(file, registry=_registry(example.namespace))
+    own_files = re.search(r"^plugins: .*\bfiles:", example.parsed, re.M)  # then the page registers nothing
+    load_config(file, registry=None if own_files else _registry(example.namespace))
 
 
 def _registry(namespace: dict[str, Any]) -> Registry:

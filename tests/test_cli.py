@@ -125,8 +125,9 @@ def test_a_run_that_is_stopped_ends_with_a_checkpoint(tmp_path: Path) -> None:
     while not (run / "metrics.jsonl").is_file():
         assert training.poll() is None
         time.sleep(0.1)
-    done = prefloop("runs", "stop", "run", "--wait", folder=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "'run' is stopped.\n", "")
+    done = prefloop("runs", "stop", "run", "--wait", "--json", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"run": "run", **open_run(run).manifest}
     assert training.wait() == 130
     assert max(open_run(run).checkpoints()) == open_run(run).summary["steps"] < 5000
 

@@ -87,7 +87,8 @@ def test_core_knows_no_plugin() -> None:
 
 
 BUNDLED = ("commands", "converting", "judging", "report", "scaffold", "closing.py")
-ADMINISTRATION = (*(f"plugins/prefloop_plugins/{part}" for part in BUNDLED), "contrib/prefloop-studio/")
+RELEASED_WITH_CORE = ("contrib/prefloop-studio/", "contrib/prefloop-mcp/")
+ADMINISTRATION = (*(f"plugins/prefloop_plugins/{part}" for part in BUNDLED), *RELEASED_WITH_CORE)
 """What shows or administers runs, and is released together with core."""
 
 

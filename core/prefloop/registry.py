@@ -2,7 +2,8 @@
 
 A name is written short or as ``distribution:name``. The bundled short names always win, so installing a
 package never changes what an existing configuration means. A plugin that fails to import is set aside and
-listed as broken; it hurts nobody else.
+listed as broken; it hurts nobody else. One file of Python that a configuration names is a plugin too, called
+by the name of the file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from attrs import frozen
 
 from prefloop import components, hooks
 from prefloop.errors import UserError, did_you_mean
+from prefloop.plugin_file import read_plugin_file
 
 BUNDLED = "prefloop"
 COMMAND = "command"
@@ -145,10 +147,40 @@ class Registry:
         self.providers: list[Provider] = []
         self.commands: list[Provider] = []
         self.broken: list[Broken] = []
+        self.files: set[str] = set()
         entry_points = importlib.metadata.entry_points(group=hooks.PROJECT)
         self.installed = frozenset(_distribution(entry_point) for entry_point in entry_points)
         for entry_point in entry_points:
             self._add(entry_point)
+        self._sort()
+
+    def add_file(self, given: str) -> str:
+        """Take the components in a Python file in; the name that stands before theirs.
+
+        Raises `UserError`, with the line in the file, for whatever is wrong with it.
+        """
+        file = read_plugin_file(given)
+        name = canonical(file.distribution)
+        if name in self.installed or any(p.distribution == name for p in self.providers):
+            raise UserError(f"'{given}' goes by the name '{name}', as another plugin does: rename the file.")
+        try:
+            offered = list(_offered(file.load(), name, file.version))
+        except (Exception, SystemExit) as error:
+            raise UserError(file.told(error)) from error
+        if any(p.kind == COMMAND for p in offered):
+            raise UserError(f"'{given}' offers a command, which only a plugin that is installed can.")
+        if not offered:
+            hooks_of_kinds = ", ".join(kind.hook for kind in KINDS.values())
+            raise UserError(
+                f"'{given}' offers no component: mark a function of it with prefloop.hookimpl that has "
+                f"one of the names {hooks_of_kinds}."
+            )
+        self.files.add(given)
+        self.providers += offered
+        self._sort()
+        return name
+
+    def _sort(self) -> None:
         for offered in (self.providers, self.commands):
             offered.sort(key=lambda p: (p.kind, p.distribution != BUNDLED, p.distribution, p.name))
 

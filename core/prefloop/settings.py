@@ -298,3 +298,6 @@ class PluginsConfig:
     """Which plugins take part."""
 
     disable: tuple[str, ...] = setting((), "Distributions whose plugins are left out.")
+    files: tuple[str, ...] = setting(
+        (), "Python files with components of one's own, such as my_judge.py; each is a plugin."
+    )

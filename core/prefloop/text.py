@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from typing import Any
@@ -24,10 +25,22 @@ def printable(text: str) -> str:
 
 
 def printable_json(value: Any) -> str:
-    """`value` as JSON, in which the characters that steer a terminal are escapes: nothing is lost."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """`value` as JSON, in which the characters that steer a terminal are escapes: nothing is lost.
+
+    JSON has no infinity and no NaN: they are null.
+    """
+    text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
     text = "".join(c if c in _JOINER or _is_printable(c) else _escaped(c) for c in text)
     return _STRAY_JOINER.sub(lambda found: _escaped(found[0]), text)
+
+
+def without_nan(value: Any) -> Any:
+    """`value` with null for each number that is not finite, which JSON has not."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return [without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def in_a_line(text: str, most: int = 600) -> str:

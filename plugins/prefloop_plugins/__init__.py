@@ -86,5 +86,7 @@ def prefloop_commands() -> Commands:
         "plugins check": Command(
             f"{commands}.check:check_plugins", "Run the conformance checks on what is installed."
         ),
+        "plugins install": Command(f"{commands}.install:install", "Install a package of plugins."),
+        "plugins uninstall": Command(f"{commands}.install:uninstall", "Remove a package of plugins."),
         "plugins new": Command(f"{commands}.new:new_plugin", "Write a package to begin a plugin with."),
     }

@@ -83,8 +83,14 @@ def _outcome(suite: Any, name: str) -> Outcome:
 
 
 def check(distribution: str | None = None) -> Iterator[Checked]:
-    """Check the plugins of a distribution, or of all. Raises `UserError` where it offers none."""
+    """Check the plugins of a distribution, of a Python file, or of all that are installed.
+
+    Raises `UserError` where it offers none.
+    """
     registry = Registry()
+    if distribution is not None and distribution.endswith(".py"):
+        yield from _check_components(registry, registry.add_file(distribution), registered=False)
+        return
     offered = registry.installed - registry.disabled
     wanted = sorted(offered) if distribution is None else [canonical(distribution)]
     if not offered.issuperset(wanted):
@@ -93,17 +99,22 @@ def check(distribution: str | None = None) -> Iterator[Checked]:
         )
     for name in wanted:
         yield Checked("plugin", name, _quietly(PluginSuite, distribution=name))
-        for provider in registry.providers:
-            if provider.distribution == name:
-                yield Checked(provider.kind, provider.qualified, _check_component(provider))
+        yield from _check_components(registry, name)
 
 
-def _check_component(provider: Provider) -> tuple[Outcome, ...]:
+def _check_components(registry: Registry, distribution: str, **attributes: Any) -> Iterator[Checked]:
+    for provider in registry.providers:
+        if provider.distribution == distribution:
+            yield Checked(provider.kind, provider.qualified, _check_component(provider, attributes))
+
+
+def _check_component(provider: Provider, attributes: Mapping[str, Any]) -> tuple[Outcome, ...]:
     try:
         cls = provider.load()
     except UserError as error:
         return (Outcome("test_can_be_loaded", "failed", str(error)),)
-    return _quietly(SUITES[provider.kind], component_class=cls, component=_from_defaults(provider.kind, cls))
+    component = _from_defaults(provider.kind, cls)
+    return _quietly(SUITES[provider.kind], component_class=cls, component=component, **attributes)
 
 
 def _from_defaults(kind: str, cls: type) -> Any:

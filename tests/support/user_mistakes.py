@@ -228,6 +228,18 @@ COMPONENTS = [
         "judge: human",
     ),
     Mistake(
+        "a misspelt file of plugins",
+        "my.yaml:1: plugins.files.0: there is no file 'my_jugde.py' in '{here}'. Did you mean 'my_judge.py'?",
+        "plugins: {files: [my_jugde.py]}",
+        {"my_judge.py": JUDGE},
+    ),
+    Mistake(
+        "an error in a file of plugins",
+        "my.yaml:1: plugins.files.0: my_judge.py:3: NameError: name 'hookimpl' is not defined",
+        "plugins: {files: [my_judge.py]}",
+        {"my_judge.py": JUDGE + "@hookimpl\ndef prefloop_judges():\n    return {}\n"},
+    ),
+    Mistake(
         "a judge function in a module that is not there",
         "my.yaml:1: judge: call: there is no module 'my_jugde', neither installed nor in "
         "{here}. Did you mean 'my_judge'?",

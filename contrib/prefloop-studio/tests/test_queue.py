@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -92,6 +93,8 @@ def test_a_command_lists_what_waits_and_takes_it_back(runs: Path) -> None:
     queue.write(Entry("2", "next"))
     listed = "failed    broken\n          error: no[31m such model\nwaiting   next\n"
     assert prefloop("queue", folder=folder) == (0, listed, "")
+    status, printed, _ = prefloop("queue", "--json", folder=folder)
+    assert status == 0 and [row["run"] for row in json.loads(printed)] == ["broken", "next"]
     listed = prefloop("queue", "--runs", "runs", "--remove", "broken", "--remove", "next", folder=folder)
     assert listed == (0, "Nothing waits.\n", "")
     assert prefloop("queue", "--remove", "next", folder=folder) == (

@@ -1,9 +1,12 @@
-"""What commands share, those of plugins too: the ``--set`` option, paths, how a computing process begins."""
+"""What commands share, those of plugins too: ``--set``, ``--json``, paths, how a computing process begins."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import click
 
 from prefloop.cpu import blas
 from prefloop.embedded import local_path
+from prefloop.text import printable_json
 
 set_option = click.option(
     "--set",
@@ -29,6 +33,21 @@ accept_option = click.option(
 retry_option = click.option(
     "--retry-failed", is_flag=True, help="Of a queue, try the runs that failed again."
 )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and no words.")
+
+
+@contextlib.contextmanager
+def words_aside(as_json: bool) -> Iterator[None]:
+    """Print what is for people on standard error, where a JSON document is to stand alone on the other."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as the one document of a command with `json_option`."""
+    click.echo(printable_json(value))
 
 
 class PathOnDisk(click.Path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from prefloop.cli.common import PathOnDisk, set_option
+from prefloop.cli.common import PathOnDisk, json_option, print_json, set_option
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.text import in_a_line
 
@@ -21,20 +21,30 @@ def config() -> None:
 @config.command()
 @_file
 @set_option
-def validate(file: Path, overrides: tuple[str, ...]) -> None:
+@json_option
+def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check FILE, and say everything that is wrong with it."""
     from prefloop.cli.foreign import Loader
 
     Loader()(file, overrides)
-    click.echo(f"{in_a_line(str(file))}: OK")
+    if as_json:
+        print_json({"file": str(file), "valid": True})
+    else:
+        click.echo(f"{in_a_line(str(file))}: OK")
 
 
 @config.command()
 @_file
 @set_option
-def show(file: Path, overrides: tuple[str, ...]) -> None:
+@json_option
+def show(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print what FILE comes to, with the algorithm's settings and every default."""
     from prefloop.cli.foreign import Loader
     from prefloop.config import dump_config
+    from prefloop.config.dump import to_plain
 
-    click.echo(dump_config(Loader()(file, overrides)), nl=False)
+    config = Loader()(file, overrides)
+    if as_json:
+        print_json(to_plain(config, config.origins))
+    else:
+        click.echo(dump_config(config), nl=False)

@@ -18,8 +18,10 @@ from prefloop.errors import UserError
 from prefloop.text import printable
 
 
-def train_several(members: Sequence[Member], output: Path | None, asked: Mapping[str, Any]) -> int:
-    """Make a queue of the runs and train them; the exit code."""
+def train_several(
+    members: Sequence[Member], output: Path | None, asked: Mapping[str, Any]
+) -> tuple[Path, int]:
+    """Make a queue of the runs and train them; its folder and the exit code."""
     from prefloop.runs.queue import make_queue
     from prefloop.runs.queue_work import work
 
@@ -27,7 +29,7 @@ def train_several(members: Sequence[Member], output: Path | None, asked: Mapping
     queue = make_queue(output, members, asked)
     click.echo(f"queue    {queue.path}: {len(members)} runs, one after the other")
     _list(members)
-    return work(queue, click.echo)
+    return queue.path, work(queue, click.echo)
 
 
 def go_on(path: Path, overrides: Sequence[str], *, accept_change: bool, retry_failed: bool) -> int:

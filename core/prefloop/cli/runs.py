@@ -9,14 +9,22 @@ from typing import Any
 
 import click
 
-from prefloop.cli.common import PathOnDisk, accept_option, retry_option, set_option
+from prefloop.cli.about import about_any, about_run, runs_of_queue
+from prefloop.cli.common import (
+    PathOnDisk,
+    accept_option,
+    json_option,
+    print_json,
+    retry_option,
+    set_option,
+)
 from prefloop.cli.plugged import PluggedGroup
 from prefloop.cli.train import run_on
 from prefloop.errors import UserError
 from prefloop.runs.holding import ask_to_end, holder_of
 from prefloop.runs.queue import Queue, is_queue, open_queue
 from prefloop.runs.view import MANIFEST, QUEUE, open_run
-from prefloop.text import printable, printable_json
+from prefloop.text import printable
 
 _LOOKS = 0.1
 """Seconds between looks at a run that is to end."""
@@ -29,12 +37,12 @@ def runs() -> None:
 
 @runs.command("list")
 @click.argument("folder", default="runs", type=PathOnDisk())
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER (by default: runs), or those of a queue."""
-    found = _of_queue(open_queue(folder)) if is_queue(folder) else _of_folder(folder)
+    found = runs_of_queue(folder) if is_queue(folder) else _of_folder(folder)
     if as_json:
-        click.echo(printable_json(found))
+        print_json(found)
         return
     queues = [file.parent for file in sorted(folder.glob(f"*/{QUEUE}"))]
     for line in (*map(_line, found), *map(_line_of_queue, queues)):
@@ -45,10 +53,11 @@ def list_runs(folder: Path, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run", type=PathOnDisk())
+@click.option("--json", is_flag=True, expose_value=False, help="The same: a JSON document it is in any case.")
 def show(run: Path) -> None:
     """Show how RUN was made and what it came to."""
     found = open_run(run)
-    click.echo(printable_json({**found.manifest, "status": found.status}))
+    print_json(about_run(found))
     for damage in found.check():
         click.echo(printable(damage.text), err=True)
 
@@ -56,7 +65,8 @@ def show(run: Path) -> None:
 @runs.command()
 @click.argument("run", type=PathOnDisk())
 @click.option("--wait", is_flag=True, help="Return when it has ended.")
-def stop(run: Path, wait: bool) -> None:
+@json_option
+def stop(run: Path, wait: bool, as_json: bool) -> None:
     """Let RUN, which is going on, end after the step it is in, with a checkpoint; a second time, at once.
 
     A queue ends with its run that is going on.
@@ -65,12 +75,15 @@ def stop(run: Path, wait: bool) -> None:
     if not queue:
         open_run(run)
     process = ask_to_end(run)
-    if not wait:
-        click.echo(printable(f"'{run}' ends after the step it is in."))
-        return
-    while holder_of(run) == process:
+    while wait and holder_of(run) == process:
         time.sleep(_LOOKS)
-    click.echo(printable(f"'{run}' is {_finished(open_queue(run)) if queue else open_run(run).status}."))
+    if as_json:
+        print_json(runs_of_queue(run) if queue else about_run(open_run(run)))
+    elif wait:
+        became = _finished(open_queue(run)) if queue else open_run(run).status
+        click.echo(printable(f"'{run}' is {became}."))
+    else:
+        click.echo(printable(f"'{run}' ends after the step it is in."))
 
 
 @runs.command()
@@ -78,23 +91,16 @@ def stop(run: Path, wait: bool) -> None:
 @set_option
 @retry_option
 @accept_option
-def resume(run: Path, overrides: tuple[str, ...], retry_failed: bool, accept_change: bool) -> None:
+@json_option
+def resume(
+    run: Path, overrides: tuple[str, ...], retry_failed: bool, accept_change: bool, as_json: bool
+) -> None:
     """Go on with RUN from its last checkpoint; the same as `prefloop train --resume RUN`."""
-    run_on(run, overrides, accept_change, retry_failed)
+    run_on(run, overrides, accept_change, retry_failed, as_json)
 
 
 def _of_folder(folder: Path) -> list[dict[str, Any]]:
-    return [{"run": str(p.parent), **_manifest(p.parent)} for p in sorted(folder.glob("*/run.json"))]
-
-
-def _of_queue(queue: Queue) -> list[dict[str, Any]]:
-    """The runs of a queue in their order, those that have no folder yet as well."""
-    found = []
-    for entry in queue.entries:
-        folder = queue.folder_of(entry)
-        about = _manifest(folder) if (folder / MANIFEST).exists() else {"summary": {}, "plan": {"steps": "?"}}
-        found.append({"run": str(folder), **about, "status": queue.state(entry)})
-    return found
+    return [about_any(file.parent) for file in sorted(folder.glob(f"*/{MANIFEST}"))]
 
 
 def _finished(queue: Queue) -> str:
@@ -107,14 +113,6 @@ def _line_of_queue(path: Path) -> str:
         return f"{path!s:<40} {_finished(open_queue(path))}"
     except UserError:
         return f"{path!s:<40} damaged"
-
-
-def _manifest(run: Path) -> dict[str, Any]:
-    try:
-        found = open_run(run)
-        return {**found.manifest, "status": found.status}
-    except UserError as error:
-        return {"status": "damaged", "summary": {}, "plan": {"steps": "?"}, "reason": str(error)}
 
 
 def _line(run: Mapping[str, Any]) -> str:

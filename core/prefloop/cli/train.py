@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from attrs import asdict
 
-from prefloop.cli.common import PathOnDisk, accept_option, configure_process, retry_option, set_option
+from prefloop.cli.about import about_run, runs_of_queue
+from prefloop.cli.common import (
+    PathOnDisk,
+    accept_option,
+    configure_process,
+    json_option,
+    print_json,
+    retry_option,
+    set_option,
+    words_aside,
+)
 from prefloop.cli.foreign import Loader
 from prefloop.cli.queue import go_on, train_several, try_several
 from prefloop.components import Observer
@@ -26,6 +37,7 @@ from prefloop.types import Evaluation, Step
 
 if TYPE_CHECKING:
     from prefloop.config import Config
+    from prefloop.config.grid import Member
     from prefloop.runs.run import Run
 
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
@@ -49,6 +61,7 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 )
 @retry_option
 @accept_option
+@json_option
 def train(
     configs: tuple[Path, ...],
     overrides: tuple[str, ...],
@@ -59,11 +72,15 @@ def train(
     resume: Path | None,
     retry_failed: bool,
     accept_change: bool,
+    as_json: bool,
 ) -> None:
     """Train with CONFIG, or run the quick start where none is given.
 
     Several CONFIG, several values (--grid KEY=V1,V2, or --set KEY=[V1,V2] where KEY takes no list) and
     several seeds make a queue: a run of each with each, one after the other, and a comparison at the end.
+
+    With --json, progress goes to standard error, and the end is a document: what `prefloop runs show` says,
+    or of a queue what `prefloop runs list` does.
 
     Exits with 0 when the run finished, 130 when it was stopped, 1 when it gave up, and 2 when something
     given is wrong.
@@ -77,44 +94,91 @@ def train(
     if retry_failed and not resume:
         raise UserError("--retry-failed goes with --resume: a new queue has nothing that could have failed.")
     if resume:
-        run_on(resume, overrides, accept_change, retry_failed)
+        run_on(resume, overrides, accept_change, retry_failed, as_json)
         return
-    library = configure_process()
     sources = configs or (Path(resolve("embedded:quickstart")),)
-    members = members_of(sources, overrides, grids, seeds, Loader())
+    with words_aside(as_json):
+        library = configure_process()
+        members = members_of(sources, overrides, grids, seeds, Loader())
     if len(members) > 1:
         asked = {"configs": list(map(str, sources)), "set": overrides, "grid": grids, "seeds": seeds}
-        sys.exit(try_several(members, overrides) if dry_run else train_several(members, output, asked))
+        _several(members, output, asked, dry_run, as_json)
     if output:
         raise UserError("--output names the folder of several runs; for one write --set output=DIR.")
     settings = members[0].config
-    _say_blas(library)
     if dry_run:
-        from prefloop.runs.preparation import dry_run as try_out
-
-        try_out(settings, echo=click.echo)
-    else:
+        _try_out(settings, library, as_json)
+        return
+    with words_aside(as_json):
+        _say_blas(library)
         from prefloop.runs.training import train as train_from_start
 
-        _end(train_from_start(settings, observers=_observers(settings)))
+        run = train_from_start(settings, observers=_observers(settings))
+    _end(run, as_json)
 
 
-def run_on(path: Path, overrides: Sequence[str], accept_change: bool, retry_failed: bool = False) -> None:
+def run_on(
+    path: Path,
+    overrides: Sequence[str],
+    accept_change: bool,
+    retry_failed: bool = False,
+    as_json: bool = False,
+) -> None:
     """Go on with the run or the queue in `path`."""
     if is_queue(path):
-        sys.exit(go_on(path, overrides, accept_change=accept_change, retry_failed=retry_failed))
+        with words_aside(as_json):
+            code = go_on(path, overrides, accept_change=accept_change, retry_failed=retry_failed)
+        _end_queue(path, code, as_json)
     if retry_failed:
         raise UserError(f"--retry-failed is for a queue, and '{path}' is none: a run goes on in any case.")
+    with words_aside(as_json):
+        run = _gone_on(path, overrides, accept_change)
+    if run:
+        _end(run, as_json)
+    elif as_json:
+        print_json(about_run(open_run(path)))
+
+
+def _gone_on(path: Path, overrides: Sequence[str], accept_change: bool) -> Run | None:
+    """The run in `path` once it has ended; None where nothing was left to do."""
     library = configure_process()
     from prefloop.runs.training import is_complete, resume, saved_config
 
     settings = saved_config(path, overrides)
     if is_complete(open_run(path), settings):
         click.echo(f"'{path}' is finished: nothing is left to do. --set training.iters=N makes it longer.")
-        return
+        return None
     _say_blas(library)
-    run = resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
-    _end(run)
+    return resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
+
+
+def _several(
+    members: Sequence[Member], output: Path | None, asked: Mapping[str, Any], dry_run: bool, as_json: bool
+) -> NoReturn:
+    """Train or try a queue of runs."""
+    if dry_run:
+        with words_aside(as_json):
+            code = try_several(members, asked["set"])
+        if as_json:
+            print_json({"ready": code == 0, "runs": [member.name for member in members]})
+        sys.exit(code)
+    with words_aside(as_json):
+        path, code = train_several(members, output, asked)
+    _end_queue(path, code, as_json)
+
+
+def _try_out(settings: Config, library: str | None, as_json: bool) -> None:
+    """The dry run: its lines, or as a document the plan in numbers and the lines that say it."""
+    from prefloop.runs.preparation import dry_run
+
+    if not as_json:
+        _say_blas(library)
+        dry_run(settings, echo=click.echo)
+        return
+    lines: list[str] = []
+    with words_aside(as_json):
+        plan = dry_run(settings, echo=lines.append)
+    print_json({"ready": True, "plan": asdict(plan), "lines": lines})
 
 
 def _observers(settings: Config) -> list[object]:
@@ -128,8 +192,16 @@ def _observers(settings: Config) -> list[object]:
     return [registry.component("observer", DEFAULTS["display"])(), Interrupts()]
 
 
-def _end(run: Run) -> None:
+def _end(run: Run, as_json: bool) -> None:
+    if as_json:
+        print_json(about_run(run))
     sys.exit({"finished": 0, "stopped": 130}.get(run.status, 1))
+
+
+def _end_queue(path: Path, code: int, as_json: bool) -> NoReturn:
+    if as_json:
+        print_json(runs_of_queue(path))
+    sys.exit(code)
 
 
 def _say_blas(library: str | None) -> None:

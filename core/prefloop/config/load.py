@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,6 +126,15 @@ def parse_override(text: str, option: str = "--set") -> Override:
     return Override(path, node)
 
 
+def _beside(node: Node) -> str:
+    """A sentence about a file that a path misses and that lies beside the configuration; else nothing."""
+    with suppress(OSError, ValueError, UserError):
+        path = Path(node.place.source).parent / node.value
+        if path.is_file() and not embedded.local_path(node.value).exists():
+            return f" The one beside the configuration is '{path}'."
+    return ""
+
+
 def _in_order(problems: Iterable[Problem]) -> list[str]:
     """Each problem once, in the order of lines; those without one come last."""
     return list(map(str, sorted(dict.fromkeys(problems), key=lambda problem: problem.place.line or math.inf)))
@@ -176,12 +186,16 @@ class _Loading:
         return root
 
     def _choose_plugins(self, registry: Registry | None) -> None:
-        """Honour ``plugins.disable`` before any plugin is imported."""
+        """Honour ``plugins.disable`` before any plugin is imported, and load ``plugins.files`` after those.
+
+        Raises `InvalidError` where one of these files cannot be: what it offers is missing everywhere.
+        """
         self._override("plugins")
         plugins = self._get("plugins")
         disable = (plugins.mapping or {}).get("disable") if plugins else None
         named = [n for n in (disable.items or ()) if isinstance(n.value, str)] if disable else []
         names = {canonical(node.value) for node in named}
+        chosen = registry is not None
         if registry is None:
             registry = Registry(disable=names)
         elif disable and not names <= registry.disabled:
@@ -191,6 +205,23 @@ class _Loading:
                 hint = did_you_mean(node.value, registry.installed)
                 self._report(node, f"no plugin '{node.value}' is installed.{hint}")
         self.components.registry = registry
+        files = (plugins.mapping or {}).get("files") if plugins else None
+        given = [n for n in (files.items or ()) if isinstance(n.value, str)] if files else []
+        failed = [node for node in given if not self._add_file(registry, node, chosen)]
+        if failed:
+            raise InvalidError()
+
+    def _add_file(self, registry: Registry, node: Node, chosen: bool) -> bool:
+        """Whether the components in a Python file could be taken in; what is wrong is reported."""
+        try:
+            if chosen and node.value not in registry.files:
+                raise UserError("has no effect on the plugins that the program chose.")
+            if not chosen:
+                registry.add_file(node.value)
+        except UserError as error:
+            self._report(node, f"{error}{_beside(node)}")
+            return False
+        return True
 
     def resolve(self) -> Config:
         """The configuration. Raises `InvalidError`."""

@@ -1,7 +1,7 @@
 """What a run depends on besides its settings, so that a change is noticed when the run goes on.
 
 Contents are compared by their SHA-256: every byte of the weights, tokenizers and templates of its models, of
-the adapters that it starts from and of its judge's code; its prompts, as tokens, and
+the adapters that it starts from, of its judge's code and of its plugins' files; its prompts, as tokens, and
 the other columns of their rows.
 """
 
@@ -42,7 +42,8 @@ class Change:
 
 def dependencies(config: Config, training: Sequence[Prompt], held_out: Sequence[Prompt]) -> dict[str, str]:
     """The digest of everything that a run of `config` depends on, by the setting that names it."""
-    settings = [*settings_of_model(config), *_settings_of_components(config)]
+    files = [("plugins.files", file) for file in config.plugins.files]
+    settings = [*settings_of_model(config), *_settings_of_components(config), *files]
     return prompt_digests(training, held_out) | content_digests(settings)
 
 

@@ -173,20 +173,20 @@ def check_answers(held_out: Sequence[Prompt], column: str) -> None:
 # The dry run
 
 
-def dry_run(config: Config, echo: Callable[[str], object]) -> None:
-    """Print the plan, try the loop's pieces on one micro-batch, and throw the result away.
+def dry_run(config: Config, echo: Callable[[str], object]) -> Plan:
+    """Print the plan, try the loop's pieces on one micro-batch, and throw the result away. Returns the plan.
 
     Nothing is written. The pairs are sampled for real; their labels are made up, so that a person is not
     asked. Raises `UserError` where a trainable tensor gets no gradient or one that is not finite, where the
     reference moves with the policy, or where the judge answers nothing.
     """
     try:
-        _try(config, echo)
+        return _try(config, echo)
     except StopRun as stop:
         raise UserError(stop.reason) from stop
 
 
-def _try(config: Config, echo: Callable[[str], object]) -> None:
+def _try(config: Config, echo: Callable[[str], object]) -> Plan:
     prepared = prepare(config)
     check_memory(prepared.plan, config.training.memory_limit_gb)
     prepared = prepared.with_components(people=False)
@@ -210,6 +210,7 @@ def _try(config: Config, echo: Callable[[str], object]) -> None:
     _prove_learning(loop, pairs, echo, clock)
     echo(f"time     {_time_words(prepared, len(pairs), clock.seconds)}")
     echo("Nothing was written. Everything is ready to train.")
+    return prepared.plan
 
 
 def _thought_lines(config: Config, completions: Sequence[Completion]) -> Iterator[tuple[str, str]]:

@@ -104,6 +104,7 @@ class _Worker:
         with _lock_of_run(self.queue.path) as lock, file.open("wb") as said, file.open("rb") as heard:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "prefloop", "train", *arguments],
+                stdout=_descriptor(),
                 stderr=said,
                 cwd=folder if folder.is_dir() else None,
                 pass_fds=(lock,),
@@ -176,6 +177,14 @@ def _in_the_foreground() -> bool:
         os.close(terminal)
 
 
+def _descriptor() -> int | None:
+    """Where what is printed goes: not to standard output where a document is to stand there alone."""
+    try:
+        return sys.stdout.fileno()
+    except (OSError, ValueError):
+        return None
+
+
 def _pass_on(said: bytes) -> None:
     if said:
         sys.stderr.write(said.decode(errors="replace"))
@@ -203,7 +212,7 @@ def compare(queue: Queue, echo: Callable[[str], object]) -> bool:
         return False
     arguments: list[Any] = [sys.executable, "-m", "prefloop", *command.split(), queue.path]
     echo("")
-    if subprocess.run(arguments, check=False).returncode == 0:
+    if subprocess.run(arguments, stdout=_descriptor(), check=False).returncode == 0:
         return True
     echo(f"The comparison could not be made. To try again: prefloop {command} {quote(str(queue.path))}")
     return False

@@ -6,19 +6,21 @@ import os
 from typing import TYPE_CHECKING
 
 import click
+from attrs import asdict
 
-from prefloop.cli.common import configure_process
+from prefloop.cli.common import configure_process, json_option, print_json
 
 if TYPE_CHECKING:
     from prefloop_testing.checking import Checked
 
 
 @click.command("check")
-@click.argument("distribution", required=False, metavar="[DIST]")
+@click.argument("distribution", required=False, metavar="[DIST|FILE]")
 @click.option("-v", "--verbose", is_flag=True, help="Name every test.")
+@json_option
 @click.pass_context
-def check_plugins(ctx: click.Context, distribution: str | None, verbose: bool) -> None:
-    """Run the conformance checks on what is installed, or on the distribution DIST alone.
+def check_plugins(ctx: click.Context, distribution: str | None, verbose: bool, as_json: bool) -> None:
+    """Run the conformance checks on what is installed, or on the distribution DIST or Python FILE alone.
 
     Components are checked as their defaults make them; what needs an option, a person or a download is
     checked as far as its class goes. Exit code 1 where a check fails.
@@ -27,11 +29,14 @@ def check_plugins(ctx: click.Context, distribution: str | None, verbose: bool) -
     configure_process()
     from prefloop_testing.checking import check
 
-    failed = False
+    found = []
     for checked in check(distribution):
-        for line in _report(checked, verbose):
+        found.append(checked)
+        for line in () if as_json else _report(checked, verbose):
             click.echo(line)
-        failed |= bool(checked.having("failed"))
+    failed = any(checked.having("failed") for checked in found)
+    if as_json:
+        print_json({"passed": not failed, "checked": [asdict(checked) for checked in found]})
     if failed:
         ctx.exit(1)
 

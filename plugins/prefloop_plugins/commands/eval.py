@@ -9,12 +9,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from prefloop.beginning import begun
-from prefloop.cli.common import PathOnDisk, configure_process, set_option
+from prefloop.cli.common import (
+    PathOnDisk,
+    configure_process,
+    json_option,
+    print_json,
+    set_option,
+    words_aside,
+)
 from prefloop.errors import StopRun, UserError
 from prefloop.runs.view import EVALUATIONS, LEDGER
 from prefloop.text import printable
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--prompts", metavar="PATH", help="Other prompts than those that the run held out.")
 @set_option
 @click.option("--output", type=PathOnDisk(), help="The file to write, not one in the run.")
+@json_option
 def evaluate(
     run: Path,
     against: str,
@@ -48,6 +56,7 @@ def evaluate(
     prompts: str | None,
     overrides: tuple[str, ...],
     output: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare the policy of RUN with another model, prompt by prompt, by a judge.
 
@@ -58,21 +67,26 @@ def evaluate(
     Exits with 0, with 130 when the judge or the keyboard stopped it, with 1 when the judge failed, and with 2
     when something is wrong.
     """
-    configure_process()
-    from prefloop_plugins.commands.evaluating import load_evaluation
+    with words_aside(as_json):
+        configure_process()
+        from prefloop_plugins.commands.evaluating import load_evaluation
 
-    given, rest = _judge(judge, overrides)
-    file = output or _free(run, checkpoint or "final", against)
-    if file.exists():
-        raise UserError(f"{file}: exists already. Give another --output, or remove it.")
-    loaded = load_evaluation(
-        run, against=against, which=checkpoint, judge=given, prompts=prompts, overrides=rest
-    )
-    with _written(run), begun(loaded.began):  # a judge's questions may have a date as well
-        evaluation = _evaluate(run, loaded)
-        _write(file, loaded, evaluation)
-    from prefloop_plugins.commands.eval_table import show
+        given, rest = _judge(judge, overrides)
+        file = output or _free(run, checkpoint or "final", against)
+        if file.exists():
+            raise UserError(f"{file}: exists already. Give another --output, or remove it.")
+        loaded = load_evaluation(
+            run, against=against, which=checkpoint, judge=given, prompts=prompts, overrides=rest
+        )
+        with _written(run), begun(loaded.began):  # a judge's questions may have a date as well
+            evaluation = _evaluate(run, loaded)
+            about = _write(file, loaded, evaluation)
+    from prefloop_plugins.commands.eval_table import checks, notes, show
 
+    if as_json:
+        said = [*notes(loaded, evaluation), *checks(run, evaluation)]
+        print_json({"file": str(file), **about, "notes": said})
+        return
     show(run, loaded, evaluation)
     click.echo(f"\nWrote {printable(str(file))}, with every pair of answers.")
 
@@ -141,7 +155,8 @@ def _written(run: Path) -> Iterator[None]:
         raise UserError(f"cannot write to '{error.filename or run}': {error.strerror}.") from error
 
 
-def _write(file: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None:
+def _write(file: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> dict[str, Any]:
+    """Write everything into `file`; what it holds besides the pairs."""
     from prefloop.evaluation.stats import completion_metrics
     from prefloop.runs.files import rewrite_json
     from prefloop.runs.records import evaluation_to_json, finite
@@ -154,3 +169,4 @@ def _write(file: Path, loaded: LoadedEvaluation, evaluation: Evaluation) -> None
         "their_metrics": finite(completion_metrics([pair.second for pair in evaluation.pairs])),
     }
     rewrite_json(file, {**about, "pairs": pairs})
+    return about

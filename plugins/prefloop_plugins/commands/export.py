@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefloop.cli.common import PathOnDisk
+from prefloop.cli.common import PathOnDisk, json_option, print_json
 from prefloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,12 +32,19 @@ def export() -> None:
 )
 @click.option("--details", is_flag=True, help="Add the columns probability, step and judge.")
 @click.option("--include-ties", is_flag=True, help="Keep ties, with probability 0.5; needs --details.")
-def pairs(run: Path, output: Path | None, format: Format, details: bool, include_ties: bool) -> None:
+@json_option
+def pairs(
+    run: Path, output: Path | None, format: Format, details: bool, include_ties: bool, as_json: bool
+) -> None:
     """Write the pairs that RUN has judged as a preference data set, in JSON Lines.
 
     The columns are prompt, chosen and rejected. Pairs without a label and those of evaluations are left out;
-    how many is said on standard error.
+    how many is said on standard error; with --json and --output, in a document on standard output.
     """
+    if as_json and output is None:
+        raise UserError(
+            "--json goes with --output: without it, the data set itself is printed, a JSON a line."
+        )
     from prefloop_plugins.commands.exporting import export_pairs
 
     found = export_pairs(run, format=format, ties=include_ties, details=details)
@@ -46,7 +53,10 @@ def pairs(run: Path, output: Path | None, format: Format, details: bool, include
         click.echo(lines, nl=False)
     else:
         _write(output, lines)
-    click.echo(_account(found, output), err=True)
+    if as_json:
+        print_json({"file": str(output), "pairs": len(found.rows), "left_out": found.left_out})
+    else:
+        click.echo(_account(found, output), err=True)
 
 
 def _write(output: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 import click
 
-from prefloop.cli.common import PathOnDisk
+from prefloop.cli.common import PathOnDisk, json_option, print_json
 from prefloop.config import Config, load_config, yaml_nodes
 from prefloop.config.dump import to_plain
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
@@ -31,12 +31,23 @@ A run of prefloop. Fill in model.path and prompts.path; every other option has i
 @click.command("init")
 @click.option("--algorithm", metavar="NAME", help="The algorithm to write it for, such as xpo.")
 @click.option("--output", type=PathOnDisk(), help="The file to write, instead of printing.")
-def init(algorithm: str | None, output: Path | None) -> None:
+@json_option
+def init(algorithm: str | None, output: Path | None, as_json: bool) -> None:
     """Write a configuration in which every option is explained."""
     text = template(algorithm)
-    if output is None:
+    if output is not None:
+        _write(output, text)
+    if as_json:
+        print_json({"file": output and str(output), "text": text})
+    elif output is None:
         click.echo(text, nl=False)
-        return
+    else:
+        command = shlex.join(["prefloop", "train", str(output)])
+        wrote = f"Wrote {in_a_line(str(output))}."
+        click.echo(f"{wrote} Fill in model.path and prompts.path, then run: {command}")
+
+
+def _write(output: Path, text: str) -> None:
     try:
         with output.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -44,8 +55,6 @@ def init(algorithm: str | None, output: Path | None) -> None:
         raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
-    command = shlex.join(["prefloop", "train", str(output)])
-    click.echo(f"Wrote {in_a_line(str(output))}. Fill in model.path and prompts.path, then run: {command}")
 
 
 def template(algorithm: str | None = None) -> str:

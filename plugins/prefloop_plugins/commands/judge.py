@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefloop.cli.common import PathOnDisk, configure_process, set_option
+from prefloop.cli.common import (
+    PathOnDisk,
+    configure_process,
+    json_option,
+    print_json,
+    set_option,
+    words_aside,
+)
 from prefloop.components import BaseJudge, adapt
 from prefloop.errors import UserError, said_of
 from prefloop.text import printable
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     help="See what style turns its verdicts: 11 times as many pairs.",
 )
 @click.option("--fit", is_flag=True, help="Fit temperature, position and length of the judge to the labels.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@json_option
 def judge(
     config: str,
     pairs: str,
@@ -72,7 +78,7 @@ def judge(
     when something is wrong.
     """
     configure_process()
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    with words_aside(as_json):
         found = _read(pairs, split, limit, seed)
         judges = [_load(config, overrides, "judge")]
         if against is not None:
@@ -237,4 +243,4 @@ def _report(
         about_it |= {"probes": asdict(found)} if found else {}
     judges[0] |= {"fit": asdict(fitted)} if fitted else {}
     result = {"file": path, "pairs": len(pairs), "judges": judges, "between": both and asdict(both)}
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    print_json(result)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from prefloop.cli.common import PathOnDisk
+from prefloop.cli.common import PathOnDisk, json_option, print_json
 from prefloop_plugins.scaffold import NEW
 
 
@@ -20,7 +20,8 @@ from prefloop_plugins.scaffold import NEW
     default=".",
     help="Where to put it; here by default.",
 )
-def new_plugin(kind: str, name: str, folder: Path) -> None:
+@json_option
+def new_plugin(kind: str, name: str, folder: Path, as_json: bool) -> None:
     """Write a package with a NAME of KIND, a component or a command, that works and whose tests pass.
 
     It is made for you to change: an example of its kind with options, tests by the conformance kit, a
@@ -29,6 +30,9 @@ def new_plugin(kind: str, name: str, folder: Path) -> None:
     from prefloop_plugins.scaffold import write
 
     package = write(kind, name, folder)
+    if as_json:
+        print_json({"folder": str(package.folder), "files": [str(path) for path in package.files]})
+        return
     for path in package.files:
         click.echo(path)
     click.echo(

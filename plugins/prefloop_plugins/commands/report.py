@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from prefloop.cli.common import PathOnDisk
+from prefloop.cli.common import PathOnDisk, json_option, print_json
 
 
 @click.command()
@@ -16,7 +16,8 @@ from prefloop.cli.common import PathOnDisk
     type=PathOnDisk(),
     help="The file to write [default: report.html in RUN, or in the current folder for several].",
 )
-def report(runs: tuple[Path, ...], output: Path | None) -> None:
+@json_option
+def report(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     """Write report.html about RUN, or one report that compares several runs.
 
     It is made from the run's files alone, is one file that opens offline, and may be made while the run is
@@ -26,4 +27,7 @@ def report(runs: tuple[Path, ...], output: Path | None) -> None:
 
     file = output or (runs[0] / FILE if len(runs) == 1 else Path(FILE))
     write_report(runs, file)
-    click.echo(f"Wrote {file}.")
+    if as_json:
+        print_json({"file": str(file)})
+    else:
+        click.echo(f"Wrote {file}.")

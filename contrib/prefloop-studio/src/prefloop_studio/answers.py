@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from prefloop import UserError
+from prefloop.text import without_nan
 from prefloop_studio.guard import MAX_BODY
 
 if TYPE_CHECKING:
@@ -29,17 +29,7 @@ def encode(content: Any) -> str:
     try:
         return json.dumps(content, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        return json.dumps(_finite(content), allow_nan=False, separators=(",", ":"))
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return content
+        return json.dumps(without_nan(content), allow_nan=False, separators=(",", ":"))
 
 
 async def body_of(request: Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who may ask the server what: its own pages, and those who know the token.
+"""Who may ask a server what: its own pages, and those who know the token.
 
 A web page that somebody else serves can send requests to this machine too. It cannot know the token, does not
 come from our origin, and where it points a name of its own at this machine, ``Host`` tells.
@@ -66,11 +66,15 @@ def hosts_of(host: str, port: int) -> frozenset[str]:
 
 @frozen
 class Guard:
-    """An ASGI application that lets to another one only what it should see."""
+    """An ASGI application that lets to another one only what it should see.
+
+    The token stands in a header of its own or is a bearer token. It is asked for below the path `closed`.
+    """
 
     app: ASGIApp
     token: str = field(repr=False)
     hosts: Collection[str]
+    closed: str = "/api/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -101,10 +105,12 @@ class Guard:
             return 403, "another page may not ask this server"
         if headers.get("sec-fetch-site") not in (None, "same-origin", "none"):
             return 403, "another page may not ask this server"
-        if not scope["path"].startswith("/api/"):
+        if not scope["path"].startswith(self.closed):
             return None
-        if not compare_digest(headers.get(TOKEN_HEADER, "").encode(), self.token.encode()):
-            return 401, "the token is missing or wrong: open the address that prefloop studio printed"
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        given = headers.get(TOKEN_HEADER) or (bearer if scheme.lower() == "bearer" else "")
+        if not compare_digest(given.encode(), self.token.encode()):
+            return 401, "the token is missing or wrong: it is in the file .studio/token of the folder of runs"
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdecimal() or int(length[:12]) > MAX_BODY:
             return 413, f"a request may be at most {MAX_BODY // 2**20} MB"

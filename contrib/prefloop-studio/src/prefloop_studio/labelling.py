@@ -66,7 +66,7 @@ class Labelling:
         if not isinstance(skip, list) or not all(isinstance(id, str) for id in skip):
             raise HTTPException(400, "'skip' must be a list of texts")
         again = bool(body.get("again", True))
-        return Reply(await run_in_threadpool(_next, LabelQueue(path), who[:100], skip, again))
+        return Reply(await run_in_threadpool(next_pair, LabelQueue(path), who[:100], skip, again))
 
     async def answer(self, request: Request) -> Response:
         """Take what ``who`` says of the pair ``id``: ``choice`` is 1, 2, t, s, b or u, as it was shown.
@@ -76,7 +76,7 @@ class Labelling:
         """
         path = self.library.path(request.path_params["run"])
         body = await body_of(request)
-        given = _answer(body)
+        given = answer_in(body)
         queue = LabelQueue(path)
         fresh = await run_in_threadpool(queue.answer, given)
         return Reply({"id": given.id, "new": fresh})
@@ -120,7 +120,8 @@ def _pace(times: Sequence[float]) -> float | None:
     return sum(steps) / len(steps) if steps else None
 
 
-def _next(queue: LabelQueue, who: str, skip: Sequence[str], again: bool) -> dict[str, Any]:
+def next_pair(queue: LabelQueue, who: str, skip: Sequence[str], again: bool) -> dict[str, Any]:
+    """A pair for `who`; where `again` is allowed and due, one that they have answered before."""
     answers = queue.answers()
     looked = {a.id for a in answers if a.again}
     mine = [a for a in answers if a.who == who and not a.again and a.status in ("ok", "tie")]
@@ -146,7 +147,7 @@ def _shown(question: Question, swapped: bool) -> dict[str, Any]:
     }
 
 
-def _answer(body: Mapping[str, Any]) -> Answer:
+def answer_in(body: Mapping[str, Any]) -> Answer:
     """The answer in a request. Raises `HTTPException` where it is none."""
     id, choice, who = (body.get(name) for name in ("id", "choice", "who"))
     if not isinstance(id, str) or not isinstance(who, str):

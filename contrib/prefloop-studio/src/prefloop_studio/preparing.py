@@ -13,7 +13,7 @@ from prefloop_studio import drafts, sources
 from prefloop_studio.answers import Answer, body_of, text_in
 from prefloop_studio.form import form
 from prefloop_studio.processes import run_command
-from prefloop_studio.starting import start
+from prefloop_studio.starting import free_name, start
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -84,7 +84,9 @@ class Preparing:
         return Answer(await run_in_threadpool(self._start, text_in(body, "config"), name))
 
     def _start(self, text: str, name: str | None) -> dict[str, Any]:
-        return asdict(start(self.library, self.queue, drafts.resolved(text), text, name=name))
+        config = drafts.resolved(text)
+        name = name or free_name(self.library, self.queue, config)
+        return asdict(start(self.library, self.queue, text, name))
 
 
 def _sources() -> dict[str, Any]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from attrs import asdict
 
 from prefloop import UserError, load_config, open_run
-from prefloop.cli.common import PathOnDisk, set_option
+from prefloop.cli.common import PathOnDisk, json_option, print_json, set_option
 from prefloop.text import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     help="Folder of runs.",
 )
 @click.option("--remove", "names", multiple=True, metavar="NAME", help="Take back what waits or failed.")
-def queue(given: tuple[Path, ...], overrides: tuple[str, ...], folder: Path, names: tuple[str, ...]) -> None:
+@json_option
+def queue(
+    given: tuple[Path, ...], overrides: tuple[str, ...], folder: Path, names: tuple[str, ...], as_json: bool
+) -> None:
     """Let a run of each CONFIG start, and each RUN that was stopped go on, and list what waits.
 
     They start one after the other, in the background, as those that the Studio's pages start; this returns at
@@ -35,7 +39,7 @@ def queue(given: tuple[Path, ...], overrides: tuple[str, ...], folder: Path, nam
     """
     from prefloop_studio.library import Library
     from prefloop_studio.queue import Queue
-    from prefloop_studio.starting import go_on, start
+    from prefloop_studio.starting import free_name, go_on, start
 
     folder = folder.resolve()
     library, waiting = Library(folder), Queue(folder)
@@ -50,9 +54,12 @@ def queue(given: tuple[Path, ...], overrides: tuple[str, ...], folder: Path, nam
         if path in runs:
             go_on(library, waiting, runs[path], overrides)
         else:
-            text = path.read_text(encoding="utf-8")
-            start(library, waiting, configs[path], text, overrides=overrides)
+            name = free_name(library, waiting, configs[path])
+            start(library, waiting, path.read_text(encoding="utf-8"), name, overrides=overrides)
     entries = waiting.entries()
+    if as_json:
+        print_json([asdict(entry) for entry in entries])
+        return
     for entry in entries:
         click.echo(printable(f"{entry.state:<9} {entry.run}"))
         for line in entry.said.splitlines():

@@ -19,17 +19,12 @@ if TYPE_CHECKING:
     from prefloop_studio.queue import Entry, Queue
 
 
-def start(
-    library: Library,
-    queue: Queue,
-    config: Config,
-    text: str,
-    *,
-    name: str | None = None,
-    overrides: Sequence[str] = (),
-) -> Entry:
-    """Let a run wait for its turn: `text`, which with `overrides` is `config`. Raises `UserError`."""
-    folder = library.new(name or _free_name(library, queue, config))
+def start(library: Library, queue: Queue, text: str, name: str, *, overrides: Sequence[str] = ()) -> Entry:
+    """Let a run of the configuration `text`, which was found to be right, wait for its turn.
+
+    Raises `UserError`.
+    """
+    folder = library.new(name)
     if queue.holds(folder.name):
         raise UserError(f"a run called '{folder.name}' waits for its turn already.")
     placed = f"output.path={json.dumps(str(folder), ensure_ascii=False)}"
@@ -45,7 +40,7 @@ def go_on(library: Library, queue: Queue, name: str, overrides: Sequence[str]) -
     return queue.add(name, resume=True, overrides=overrides)
 
 
-def _free_name(library: Library, queue: Queue, config: Config) -> str:
+def free_name(library: Library, queue: Queue, config: Config) -> str:
     """The name that the configuration gives, or ALGORITHM-MODEL-NUMBER, as `prefloop train` would call it."""
     given = config.output.path
     if given and NAME.fullmatch(Path(given).name):

@@ -50,10 +50,11 @@ class Trying:
         second = text_in(body, "second") if body.get("second") else None
         run = self.library.path(text_in(body, "run")) if body.get("run") else None
         pairs = "" if run else text_in(body, "pairs")
-        return Answer(await run_in_threadpool(_judge, first, second, pairs, run))
+        return Answer(await run_in_threadpool(judge_pairs, first, second, pairs, run))
 
 
-def _judge(first: str, second: str | None, pairs: str, run: Path | None) -> dict[str, Any]:
+def judge_pairs(first: str, second: str | None, pairs: str, run: Path | None) -> dict[str, Any]:
+    """What one judge, or two, say of pairs in JSON Lines, or of those of a run. Raises `UserError`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         asked = folder / "pairs.jsonl"
