@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefloop.cli.common import PathOnDisk, accept_option, configure_process, set_option
+from prefloop.cli.reporting import report_option, with_reports
 from prefloop.components import Observer
 from prefloop.config import load_config
 from prefloop.cpu import blas
@@ -34,8 +35,14 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 @click.option("--dry-run", is_flag=True, help="Load everything, print the plan, and prove that it can learn.")
 @click.option("--resume", type=PathOnDisk(), metavar="RUN", help="Go on with a stopped run.")
 @accept_option
+@report_option
 def train(
-    config: Path | None, overrides: tuple[str, ...], dry_run: bool, resume: Path | None, accept_change: bool
+    config: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    resume: Path | None,
+    accept_change: bool,
+    report_to: str,
 ) -> None:
     """Train with CONFIG, or run the quick start where none is given.
 
@@ -46,11 +53,14 @@ def train(
         raise UserError("--resume takes its configuration from the run: leave out CONFIG and --dry-run.")
     if accept_change and not resume:
         raise UserError("--accept-change goes with --resume: a new run has nothing that could have changed.")
+    if report_to and resume:
+        raise UserError("--report-to goes with a new run: one that goes on has the observers it began with.")
     if resume:
         run_on(resume, overrides, accept_change)
         return
     library = configure_process()
-    settings = load_config(config or resolve("embedded:quickstart"), overrides)
+    source = config or resolve("embedded:quickstart")
+    settings = load_config(source, with_reports(source, overrides, report_to))
     _say_blas(library)
     if dry_run:
         from prefloop.runs.preparation import dry_run as try_out
