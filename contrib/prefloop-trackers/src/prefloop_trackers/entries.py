@@ -46,7 +46,7 @@ def table_of_pairs(
     kind: Kind, step: int, pairs: Sequence[Pair], verdicts: Sequence[Verdict], judge: str
 ) -> Entry:
     """What was judged and how."""
-    name = f"{TRAIN if kind == 'step' else EVAL}/pairs"
+    name = f"pairs/{TRAIN if kind == 'step' else EVAL}"
     rows = [_row(step, *judged, judge) for judged in zip(pairs, verdicts, strict=False)]
     return Entry(kind, step, table=name, rows=rows)
 

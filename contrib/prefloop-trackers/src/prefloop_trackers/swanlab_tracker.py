@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -41,7 +40,7 @@ class SwanLab(Tracker):
     def open(self, start: Start) -> str:
         import swanlab
 
-        id = start.id or uuid.uuid4().hex[:21]
+        id = start.id or secrets.token_hex(8)
         self._run = swanlab.init(
             project=self.project,
             workspace=self.workspace,

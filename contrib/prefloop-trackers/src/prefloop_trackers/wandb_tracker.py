@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,7 +45,7 @@ class Wandb(Tracker):
 
         if (self.mode or os.environ.get("WANDB_MODE") or "online") != "online":
             return
-        if not wandb.login(prompt=False):
+        if not wandb.login(prompt=False, verify=False):
             raise UserError(
                 "wandb has no key: run `wandb login`, set WANDB_API_KEY, or write 'mode: offline'."
             )
@@ -55,7 +56,7 @@ class Wandb(Tracker):
         if self._run is not None:  # its service may be gone
             with suppress(Exception):
                 wandb.teardown()
-        id = start.id or wandb.util.generate_id()
+        id = start.id or secrets.token_hex(4)
         folder = self.dir or os.environ.get("WANDB_DIR") or str(start.run)
         self._run = wandb.init(
             project=self.project or os.environ.get("WANDB_PROJECT") or "prefloop",
