@@ -330,6 +330,12 @@ class Observer:
     def run_finished(self, run: RunView) -> None:
         """No further step comes; the final adapters are on disk."""
 
+    def prepare(self) -> None:
+        """Find out that it cannot work here.
+
+        Called before the run directory is made, so that a `UserError` leaves nothing behind.
+        """
+
 
 B = TypeVar("B", BaseSampler, BaseJudge, BaseLoss, BaseBonus, Observer)
 

@@ -24,7 +24,7 @@ def config() -> None:
 @json_option
 def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check FILE, and say everything that is wrong with it."""
-    from prefloop.cli.foreign import Loader
+    from prefloop.cli.loading import Loader
 
     Loader()(file, overrides)
     if as_json:
@@ -39,7 +39,7 @@ def validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def show(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print what FILE comes to, with the algorithm's settings and every default."""
-    from prefloop.cli.foreign import Loader
+    from prefloop.cli.loading import Loader
     from prefloop.config import dump_config
     from prefloop.config.dump import to_plain
 

@@ -23,8 +23,9 @@ from prefloop.cli.common import (
     set_option,
     words_aside,
 )
-from prefloop.cli.foreign import Loader
+from prefloop.cli.loading import Loader
 from prefloop.cli.queue import go_on, train_several, try_several
+from prefloop.cli.reporting import report_option
 from prefloop.components import Observer
 from prefloop.config.grid import members_of
 from prefloop.cpu import blas
@@ -61,6 +62,7 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 )
 @retry_option
 @accept_option
+@report_option
 @json_option
 def train(
     configs: tuple[Path, ...],
@@ -72,6 +74,7 @@ def train(
     resume: Path | None,
     retry_failed: bool,
     accept_change: bool,
+    report_to: str,
     as_json: bool,
 ) -> None:
     """Train with CONFIG, or run the quick start where none is given.
@@ -93,13 +96,15 @@ def train(
         raise UserError("--accept-change goes with --resume: a new run has nothing that could have changed.")
     if retry_failed and not resume:
         raise UserError("--retry-failed goes with --resume: a new queue has nothing that could have failed.")
+    if report_to and resume:
+        raise UserError("--report-to goes with a new run: one that goes on has the observers it began with.")
     if resume:
         run_on(resume, overrides, accept_change, retry_failed, as_json)
         return
     sources = configs or (Path(resolve("embedded:quickstart")),)
     with words_aside(as_json):
         library = configure_process()
-        members = members_of(sources, overrides, grids, seeds, Loader())
+        members = members_of(sources, overrides, grids, seeds, Loader(report_to))
     if len(members) > 1:
         asked = {"configs": list(map(str, sources)), "set": overrides, "grid": grids, "seeds": seeds}
         _several(members, output, asked, dry_run, as_json)

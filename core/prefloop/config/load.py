@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from prefloop import embedded
 from prefloop.components import Algorithm, Judge
 from prefloop.config.components import PRESET, ComponentLookup, preset_of
-from prefloop.config.options import Option, element_of, is_list, option_called, options_of
+from prefloop.config.options import Option, element_of, is_list, members, option_called, options_of
 from prefloop.config.schema import Config, cross_checks
 from prefloop.config.structure import Structurer, options_below
 from prefloop.config.yaml_nodes import (
@@ -37,6 +37,8 @@ from prefloop.registry import DEFAULTS, Origin, Registry, canonical, origin_of
 
 T = TypeVar("T")
 _INDEX = re.compile("[0-9]{1,9}")
+APPEND = "+"
+"""In the place of an index, as in ``observers.+=NAME``: one more entry."""
 ConfigSource = str | os.PathLike[str] | Mapping[str, Any]
 Foreign = Callable[[Node, Sequence["Override"]], Node | None]
 """Makes the nodes of a file that another tool reads into prefloop's, as these overrides change it; None for
@@ -111,7 +113,7 @@ class Override:
 
     @property
     def has_index(self) -> bool:
-        return any(_INDEX.fullmatch(part) for part in self.path)
+        return any(part == APPEND or _INDEX.fullmatch(part) for part in self.path)
 
 
 def parse_override(text: str, option: str = "--set") -> Override:
@@ -303,11 +305,15 @@ class _Loading:
         key, rest = path[0], path[1:]
         if node.items is not None:
             items = list(node.items)
+            if key == APPEND and not rest:
+                return evolve(node, value=(*items, evolve(value, path=(*node.path, str(len(items))))))
             if not _INDEX.fullmatch(key) or int(key) >= len(items):
                 known = f"a number from 0 to {len(items) - 1}" if items else "an entry, but the list is empty"
                 raise InvalidError.at(value, f"'{key}' must be {known}.")
             items[int(key)] = self._put(items[int(key)], element_of(hint) or Any, rest, value)
             return evolve(node, value=tuple(items))
+        if node.value is None and key == APPEND and any(map(is_list, members(hint))):
+            return self._put(evolve(node, value=()), hint, path, value)
         if node.value is None:
             node = evolve(node, value={})
         if node.mapping is None:

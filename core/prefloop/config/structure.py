@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from prefloop.config.components import ComponentLookup
 
 Hook = Callable[[Node, Any], Any]
+_SECRET = re.compile(r"(\w+_)?(key|token|password|secret)", re.IGNORECASE)
 FLOAT32_MAX = 3.4028234663852886e38
 """What is larger is infinite where mlx computes with it."""
 
@@ -240,7 +242,12 @@ def _unknown_key(node: Node, key: str, known: Mapping[str, Option], paths: Itera
     here = ".".join(node.path)
     elsewhere = [path for path in dict.fromkeys(paths) if path.rpartition(".")[2] == key and path != here]
     quoted = [f"'{name}'" for name in (*near, *elsewhere[:3])]
-    if quoted:
+    if _SECRET.fullmatch(key) and not near:
+        hint = (
+            " A key, token or password is no part of a configuration, which is copied into the run's files:"
+            " log in, or set its environment variable."
+        )
+    elif quoted:
         hint = f" Did you mean {' or '.join(filter(None, (', '.join(quoted[:-1]), quoted[-1])))}?"
     else:
         hint = did_you_mean(key, known) or " There are none here."

@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from attrs import evolve, frozen
 
-from prefloop.components import Base, BaseJudge, BaseSampler, adapt, check_verdicts
+from prefloop.components import Base, BaseJudge, BaseSampler, Observer, adapt, check_verdicts
 from prefloop.config import Config, PromptsConfig
 from prefloop.errors import StopRun, UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
@@ -49,6 +49,9 @@ class Prepared:
         for key, component in _components(self.config):
             with said_of(key):
                 _make_ready(component, people)
+        for place, observer in enumerate(self.config.observers):
+            with said_of(f"observers.{place}"):
+                adapt(observer, Observer).prepare()
         held = max(0, mx.get_active_memory() - before)
         held_out = self.evaluator.prompts if self.evaluator else ()
         judges = [component for _, component in _components(self.config) if isinstance(component, BaseJudge)]

@@ -1,4 +1,4 @@
-"""Configurations that other tools read: a command of the bundled plugins makes them into prefloop's."""
+"""How commands load a configuration: observers are added, and one of another tool is converted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from prefloop.cli.reporting import reports
 from prefloop.config import load_config
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 
@@ -25,14 +26,18 @@ class Converter(Protocol):
 class Loader:
     """Loads configurations, each converted first where another tool reads it; that is said once of a file.
 
-    Raises `UserError` like `load_config`, and for what cannot be converted.
+    `report_to` names observers to add. Raises `UserError` like `load_config`, for what cannot be converted,
+    and where there is no such observer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report_to: str = "") -> None:
+        self.report_to = report_to
         self._converted: dict[str, Node | None] = {}
 
     def __call__(self, file: Path, overrides: Sequence[str | Override]) -> Config:
-        return load_config(file, overrides, foreign=self._once)
+        settings = load_config(file, overrides, foreign=self._once)
+        added = reports(settings, self.report_to)
+        return load_config(file, [*overrides, *added], foreign=self._once) if added else settings
 
     def _once(self, root: Node, overrides: Sequence[Override]) -> Node | None:
         name = root.place.source

@@ -1,0 +1,304 @@
+"""What all trackers have in common: a thread that tells the tracker, so that no step ever waits for it.
+
+Steps and evaluations become entries in a queue. The thread opens the tracked run and tells it entry after
+entry, in order. Whatever the tracker raises is caught: it is said once, the connection is opened again after
+a pause, and the entries wait, the oldest of `WAITING` falling out. ``trackers/NAME.json`` in the run's folder
+has the tracked run's id and how far it was told, so that a run that goes on tells the rest, and nothing twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import json
+import logging
+import threading
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Any, ClassVar
+
+from attrs import define, evolve, field, frozen
+from attrs.validators import and_, ge, instance_of, optional
+
+from prefloop import Evaluation, Observer, RunView, Step, StepMetrics, UserError
+from prefloop.runs.files import rewrite_json
+from prefloop.runs.view import flat
+from prefloop_trackers.entries import Entry, Rows, of_evaluation, of_step, table_of_pairs
+from prefloop_trackers.secrets import hide, no_secret, without_secrets
+
+WAITING = 2_000
+"""Entries that wait for a tracker, at most."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts to reach a tracker that fails, at most."""
+FOLDER = "trackers"
+
+
+@frozen
+class Start:
+    """What a tracker needs to open its run."""
+
+    run: Path
+    name: str
+    config: Mapping[str, Any]
+    """Flat, without secrets."""
+    id: str | None
+    """The tracked run to go on with."""
+    told: int
+    """The last step, or evaluation, of which it has the numbers; -1 where there is none."""
+
+
+def text(help: str) -> Any:
+    """A field for an option that is a text."""
+    return field(
+        default=None, validator=optional(and_(instance_of(str), no_secret)), metadata={"help": help}
+    )
+
+
+@define(eq=False)
+class Tracker(Observer):
+    """Tells a tracker of a run. Subclasses open the tracked run, log, and close it, all in its thread."""
+
+    label: ClassVar[str]
+    """Its name among prefloop's observers, and that of its extra."""
+    library: ClassVar[str]
+    """The module it needs."""
+
+    name: str | None = field(
+        default=None,
+        validator=optional(no_secret),
+        metadata={"help": "Name of the run; null is that of its folder."},
+    )
+    pairs: int = field(
+        default=8,
+        validator=ge(0),
+        metadata={"help": "Pairs in the table of every `training.report_every` steps; 0 is no table."},
+    )
+    wait: float = field(
+        default=60.0,
+        validator=ge(0),
+        metadata={"help": "Seconds that the end of a run waits for the tracker to take the rest, at most."},
+    )
+    _queue: Queue[Entry | None] = field(init=False, factory=lambda: Queue(WAITING))
+    _waiting: deque[Entry] = field(init=False, factory=deque)
+    _thread: threading.Thread | None = field(init=False, default=None)
+    _start: Start | None = field(init=False, default=None)
+    _told: dict[str, int] = field(init=False, factory=dict)
+    _is_open: bool = field(init=False, default=False)
+    _closing: str = field(init=False, default="failed")
+    _count: int = field(init=False, default=0)
+    _lost: int = field(init=False, default=0)
+    _failures: int = field(init=False, default=0)
+    _in_a_row: int = field(init=False, default=0)
+    _retry_at: float = field(init=False, default=0.0)
+    _every: int = field(init=False, default=10)
+    _judge: str = field(init=False, default="")
+
+    # What a subclass does
+
+    @abstractmethod
+    def open(self, start: Start) -> str:
+        """Begin the tracked run, or go on with ``start.id``; returns its id. Also after a failure."""
+
+    @abstractmethod
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Tell the numbers of a step."""
+
+    @abstractmethod
+    def log_table(self, step: int, name: str, rows: Rows) -> None:
+        """Tell the pairs of a step."""
+
+    @abstractmethod
+    def attach(self, report: Path) -> None:
+        """Keep the report with the tracked run."""
+
+    @abstractmethod
+    def end(self, status: str) -> None:
+        """Nothing more comes: the run is ``finished``, ``stopped`` or ``failed``."""
+
+    def check(self) -> None:
+        """Raise `UserError` where it is known beforehand that nothing can be told."""
+
+    # What prefloop calls
+
+    def prepare(self) -> None:
+        if importlib.util.find_spec(self.library) is None:
+            raise UserError(
+                f"{self.label} is not installed: pip install 'prefloop-trackers[{self.label}]', "
+                "or leave it out."
+            )
+        self.check()
+
+    def run_started(self, run: RunView) -> None:
+        settings = run.settings
+        self._every = settings.get("training", {}).get("report_every", 10)
+        self._judge = str(settings.get("judge", {}).get("use", ""))
+        state = _read(self._file(run.path))
+        self._told = {kind: int(state.get(kind, -1)) for kind in ("step", "evaluation")}
+        config = without_secrets(flat(settings))
+        name = self.name or hide(run.name)
+        self._start = Start(run.path, name, config, state.get("id"), max(self._told.values()))
+        for made in run.metrics().records:  # of a run that goes on: what was not told before
+            self._put(of_step(made) if isinstance(made, StepMetrics) else of_evaluation(made))
+        self._thread = threading.Thread(target=self._work, name=f"prefloop-{self.label}", daemon=True)
+        self._thread.start()
+        atexit.register(self._finish)
+
+    def step_finished(self, step: Step) -> None:
+        number = step.progress.step
+        self._put(of_step(step))
+        if self.pairs and (number % self._every == 0 or number == step.progress.steps):
+            shown = step.pairs[: self.pairs], step.verdicts[: self.pairs]
+            self._put(table_of_pairs("step", number, *shown, self._judge))
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self._put(of_evaluation(evaluation))
+        if self.pairs and evaluation.pairs:
+            shown = evaluation.pairs[: self.pairs], evaluation.verdicts[: self.pairs]
+            self._put(table_of_pairs("evaluation", evaluation.step, *shown, evaluation.judge))
+
+    def run_finished(self, run: RunView) -> None:
+        self._closing = run.status
+        self._finish()
+
+    # In the thread of the run
+
+    def _put(self, entry: Entry) -> None:
+        self._count += 1
+        try:
+            self._queue.put_nowait(entry)
+        except Full:
+            self._lost += 1
+
+    def _finish(self) -> None:
+        """Wait a while for the rest to be told. Called once: at the end of the run, or of the process."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        atexit.unregister(self._finish)
+        until = time.monotonic() + self.wait
+        try:
+            self._queue.put(None, timeout=self.wait)
+            thread.join(max(0.0, until - time.monotonic()))
+        except Full:
+            pass
+        left = self._queue.qsize() + len(self._waiting) if thread.is_alive() else 0
+        if thread.is_alive():
+            _warn(f"{self.label} did not come to an end within {self.wait:g} s; it is not waited for.")
+        if missing := self._lost + left:
+            _warn(
+                f"{self.label} lacks {missing} of {self._count} entries ({self._failures} attempts failed);"
+                " the run's own files have them all."
+            )
+
+    # In the thread of the tracker
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            for entry in self._next():
+                if entry is None:
+                    ended = True
+                elif entry.step > self._told[entry.kind] or entry.table:
+                    self._keep(entry)
+            if time.monotonic() >= self._retry_at or ended:
+                self._tell()
+        self._lost += len(self._waiting)
+        self._waiting.clear()
+        if self._is_open:
+            self._try(self._attach)
+            self._try(partial(self.end, self._closing))
+
+    def _next(self) -> list[Entry | None]:
+        """What has come; it may be nothing after a second in which something waits to be told again."""
+        found: list[Entry | None] = []
+        with suppress(Empty):
+            found.append(self._queue.get(timeout=1.0 if self._waiting else None))
+            while found[-1] is not None:
+                found.append(self._queue.get_nowait())
+        return found
+
+    def _keep(self, entry: Entry) -> None:
+        if len(self._waiting) == WAITING:
+            self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append(entry)
+
+    def _tell(self) -> None:
+        """Open the run if need be, and tell what waits, until the tracker fails."""
+        while self._waiting:
+            entry = self._waiting[0]
+            told = self._try(partial(self._tell_one, entry))
+            if not told and self._is_open and entry.table:
+                self._lost += 1  # what cannot be shown as a table holds up no numbers
+            elif not told:
+                self._is_open = False
+                return
+            self._waiting.popleft()
+
+    def _tell_one(self, entry: Entry) -> None:
+        assert self._start
+        file = self._file(self._start.run)
+        if not self._is_open:
+            id = self.open(evolve(self._start, told=max(self._told.values())))
+            self._start = evolve(self._start, id=id)
+            self._is_open = True
+            _write(file, {"id": id, **self._told})
+        if entry.table:
+            self.log_table(entry.step, entry.table, entry.rows)
+            return
+        self.log(entry.step, entry.numbers)
+        self._told[entry.kind] = max(entry.step, self._told[entry.kind])
+        _write(file, {"id": self._start.id, **self._told})
+
+    def _attach(self) -> None:
+        assert self._start
+        report = self._start.run / "report.html"
+        if not report.exists():
+            return
+        page = report.read_text(encoding="utf-8")
+        if hide(page) != page:
+            _warn(f"{self.label} is not given the report, in which something looks like a token.")
+        else:
+            self.attach(report)
+
+    def _try(self, act: Callable[[], None]) -> bool:
+        """Whether it went well. The first failure is said; the tracked run is opened again before the next."""
+        try:
+            act()
+        except BaseException as error:  # a library may exit
+            self._failures += 1
+            self._in_a_row += 1
+            self._retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0 ** (self._in_a_row - 1))
+            if self._failures == 1:
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                _warn(f"{self.label} failed, and the run goes on without it: {hide(first)[:300]}")
+            return False
+        self._in_a_row = 0
+        return True
+
+    def _file(self, run: Path) -> Path:
+        return run / FOLDER / f"{self.label}.json"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What is known of the tracked run; nothing where there is none, or the file is damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(file: Path, state: Mapping[str, Any]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    rewrite_json(file, dict(state))
+
+
+def _warn(message: str) -> None:
+    logging.getLogger("prefloop").warning(message)
