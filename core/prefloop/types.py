@@ -38,6 +38,8 @@ class Prompt:
     """Where it came from, such as ``prompts.jsonl:12``."""
     fields: Mapping[str, Any] = field(factory=dict, hash=False)
     """The other columns of its row, for judges that check an answer."""
+    source: str = ""
+    """Which source of a mixture it is from, by name; empty where a run has one set of prompts."""
 
 
 def _texts_or_ids(_: object, __: object, value: tuple[str | int, ...]) -> None:

@@ -192,6 +192,7 @@ class _Loading:
             if key not in ("plugins", "algorithm"):
                 self._override(key, preset or {})
         if preset is not None:
+            self._take_judge_of_sources()
             self._overlay_all(preset, written)
             return Structurer(self.components, self.root).fill(self.root, options)
         # What is wrong with it is reported already, and what it would have set is not missing.
@@ -200,6 +201,14 @@ class _Loading:
         options |= {key: evolve(options[key], type=Any) for key in unknown}
         Structurer(self.components, self.root).fill(self.root, options)
         raise InvalidError()
+
+    def _take_judge_of_sources(self) -> None:
+        """Where every source of prompts has a judge and the run has none, that of the first is the run's."""
+        prompts = self._get("prompts")
+        judges = [(item.mapping or {}).get("judge") for item in (prompts.items if prompts else None) or ()]
+        own = [judge for judge in judges if judge is not None and judge.value is not None]
+        if own and len(own) == len(judges) and self._get("judge") is None:
+            self.root = self.root.replaced("judge", own[0])
 
     def _override(self, key: str, preset: Mapping[str, Node] = {}) -> None:
         """Put the overrides below `key` in. An index may point into what the preset sets."""
