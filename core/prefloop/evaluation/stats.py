@@ -7,7 +7,7 @@ is None.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, quantiles
 
 import numpy as np
@@ -212,10 +212,22 @@ def by_source(pairs: Sequence[Pair], verdicts: Sequence[Verdict], answer: str | 
     for source in sorted({pair.prompt.source for pair in pairs} - {""}):
         own = [(p, v) for p, v in zip(pairs, verdicts, strict=True) if p.prompt.source == source]
         rate = win_rate([verdict for _, verdict in own])
-        rates = {"win_rate": rate.rate if rate.pairs else math.nan, "low": rate.low, "high": rate.high}
+        rates = {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
+        rates = rates if rate.pairs else dict.fromkeys(rates, math.nan)
         if answer:
             rates["accuracy"] = accuracy([p.prompt for p, _ in own], [p.first for p, _ in own], answer)
         found |= {f"{SOURCE}{source}/{name}": value for name, value in rates.items()}
+    return found
+
+
+def source_rates(metrics: Mapping[str, float]) -> dict[str, Rate]:
+    """The win rate of each source, from what `by_source` made of an evaluation."""
+    found = {}
+    for name in metrics:
+        source, _, metric = name.removeprefix(SOURCE).rpartition("/")
+        if name.startswith(SOURCE) and metric == "win_rate" and not math.isnan(metrics[name]):
+            low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+            found[source] = Rate(metrics[name], low, high, int(metrics[f"{SOURCE}{source}/pairs"]))
     return found
 
 

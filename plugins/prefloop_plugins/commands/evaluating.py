@@ -91,8 +91,8 @@ def load_evaluation(
         judges = judges_of(config)
     if prompts is not None and any(isinstance(one.judge, RoutingJudge) for one in judges):
         raise UserError(
-            f"--prompts: they belong to none of the sources of '{run}', which have judges of their own: name one "
-            "with --judge."
+            f"--prompts: they belong to none of the sources of '{run}', which have judges of their own: name "
+            "one with --judge."
         )
     began = beginning_of(open_run(run).manifest)
     with begun(began):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from prefloop.evaluation.stats import source_rates
 from prefloop.text import duration
 from prefloop_plugins.rates import interval
 from prefloop_plugins.report import svg
@@ -83,6 +84,25 @@ def judges_chart(runs: Sequence[RunFiles]) -> Chart | None:
         text,
         svg.drawn(plot, "judges"),
         tuple(Key(f"{n} (taught)" if n == teacher else n, place + 1) for place, n in enumerate(rows)),
+    )
+
+
+def sources_chart(runs: Sequence[RunFiles]) -> Chart | None:
+    """The win rate of one run on the prompts of each source; None of several runs, and without a mixture."""
+    made = runs[0].evaluations
+    rows: dict[str, list[tuple[int, Rate]]] = {}
+    for step, source, rate in ((e.step, *row) for e in made for row in source_rates(e.metrics).items()):
+        rows.setdefault(source, []).append((step, rate))
+    if len(runs) != 1 or not rows:
+        return None
+    plot, text = _over_steps(dict(enumerate(rows.items())), len(rows))
+    return Chart(
+        "sources",
+        "Win rate on each source, over steps",
+        "Against the start, each by the judge of its prompts.",
+        text,
+        svg.drawn(plot, "sources"),
+        tuple(Key(name, place + 1) for place, name in enumerate(rows)),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from prefloop.evaluation.stats import source_rates
 from prefloop.text import duration
 from prefloop.types import Evaluation, Rate
 from prefloop_plugins.rates import NOTHING, interval
@@ -38,6 +40,7 @@ KEY_SETTINGS = (
     "evaluation.prompts",
 )
 """What most readers want to know of a configuration."""
+OF_SOURCES = re.compile(r"prompts\.\d+\.(path|weight|judge\.(use|model|system))")
 
 Row = tuple[str, ...]
 
@@ -92,6 +95,8 @@ def _win_rate(run: RunFiles) -> Iterator[str]:
 def _controlled(run: RunFiles) -> Iterator[str]:
     metrics: Mapping[str, float] = run.after.metrics if run.after else {}
     if run.after:
+        rates = source_rates(metrics)
+        yield from (f"On prompts of {name} it is {interval(rate)}." for name, rate in rates.items())
         yield from (f"By {o.judge} it is {interval(o.win_rate)}." for o in run.after.others)
     controlled = metrics.get("length_controlled_win_rate")
     if controlled is not None:
@@ -174,7 +179,9 @@ def differing(runs: Sequence[RunFiles]) -> list[Row]:
 
 
 def key_settings(run: RunFiles) -> list[Row]:
-    return [(key, run.settings[key]) for key in KEY_SETTINGS if key in run.settings]
+    """What most readers want to know, each source of a mixture included."""
+    of_sources = [key for key in run.settings if OF_SOURCES.fullmatch(key)]
+    return [(key, run.settings[key]) for key in (*KEY_SETTINGS, *of_sources) if key in run.settings]
 
 
 def time_rows(run: RunFiles) -> list[Row]:
