@@ -10,7 +10,7 @@ from statistics import fmean
 
 import mlx.core as mx
 
-from prefloop.types import Completion, Pair, Progress, Scores, Verdict
+from prefloop.types import SOURCE, Completion, Pair, Progress, Scores, Verdict
 
 
 class Clock:
@@ -26,8 +26,6 @@ class Clock:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
 
-SOURCE = "source/"
-"""What the names of metrics of one source begin with; the source's name and a slash follow."""
 OF_SOURCES = ("pairs", "loss", "chosen_reward", "rejected_reward", "reward_accuracy")
 """What is summed for each source of a mixture by itself."""
 

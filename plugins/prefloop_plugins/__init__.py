@@ -70,6 +70,9 @@ def prefloop_commands() -> Commands:
     return {
         "judge": Command(f"{commands}.judge:judge", "Try a judge on pairs, without training."),
         "eval": Command(f"{commands}.eval:evaluate", "Compare the policy of a run with another model."),
+        "prompts": Command(
+            f"{commands}.prompts:prompts", "Show what a run would read, and what comes twice."
+        ),
         "report": Command(
             f"{commands}.report:report", "Write a page about a run, or one that compares several."
         ),

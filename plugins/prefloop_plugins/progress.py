@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from prefloop import Evaluation, Observer, Pair, RunView, Step, StepMetrics, Verdict
 from prefloop import Progress as Place
-from prefloop.evaluation.stats import source_rates
 from prefloop.text import duration
 from prefloop_plugins.alarms import Alarms
 from prefloop_plugins.closing import closing_words
@@ -121,7 +120,7 @@ def _evaluation(evaluation: Evaluation) -> Iterator[str]:
     if "accuracy" in evaluation.metrics:
         line += f", right answers {evaluation.metrics['accuracy']:.0%}"
     yield where + line
-    for source, own in source_rates(evaluation.metrics).items():
+    for source, own in evaluation.source_rates.items():
         yield " " * len(where) + f"of {source} {interval(own)} on {own.pairs}"
     for other in evaluation.others:
         yield " " * len(where) + f"by {other.judge} {interval(other.win_rate)}"

@@ -7,14 +7,14 @@ is None.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, quantiles
 
 import numpy as np
 from attrs import frozen
 
-from prefloop.metrics import SOURCE, distinct, source_metrics, verdict_metrics
-from prefloop.types import Completion, Pair, Prompt, Rate, Verdict
+from prefloop.metrics import distinct, source_metrics, verdict_metrics
+from prefloop.types import SOURCE, Completion, Pair, Prompt, Rate, Verdict
 
 Z = 1.959963984540054
 """Of a 95 % interval."""
@@ -217,17 +217,6 @@ def by_source(pairs: Sequence[Pair], verdicts: Sequence[Verdict], answer: str | 
         if answer:
             rates["accuracy"] = accuracy([p.prompt for p, _ in own], [p.first for p, _ in own], answer)
         found |= {f"{SOURCE}{source}/{name}": value for name, value in rates.items()}
-    return found
-
-
-def source_rates(metrics: Mapping[str, float]) -> dict[str, Rate]:
-    """The win rate of each source, from what `by_source` made of an evaluation."""
-    found = {}
-    for name in metrics:
-        source, _, metric = name.removeprefix(SOURCE).rpartition("/")
-        if name.startswith(SOURCE) and metric == "win_rate" and not math.isnan(metrics[name]):
-            low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
-            found[source] = Rate(metrics[name], low, high, int(metrics[f"{SOURCE}{source}/pairs"]))
     return found
 
 

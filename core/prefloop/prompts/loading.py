@@ -47,6 +47,8 @@ class PromptSet:
     """Prompts that lost tokens on the left for that reason (``too_long: truncate_left``)."""
     source: str
     """The path, folder or Hub id as it was configured."""
+    lengths: tuple[int, ...] = ()
+    """The tokens of every prompt as it was read, those that were left out too."""
 
 
 def load_prompts(config: PromptsConfig, tokenizer: Any, *, keep: Sequence[str] = ()) -> PromptSet:
@@ -139,19 +141,18 @@ def _json_like(value: object) -> Any:
 
 
 def _fit(prompts: list[Prompt], config: PromptsConfig) -> PromptSet:
-    limit = config.max_length
-    long = sum(len(p.tokens) > limit for p in prompts)
+    limit, lengths = config.max_length, tuple(len(prompt.tokens) for prompt in prompts)
+    long = sum(length > limit for length in lengths)
     if config.too_long == "truncate_left":
         cut = tuple(evolve(p, tokens=p.tokens[-limit:]) for p in prompts)
-        return PromptSet(cut, dropped=0, cut=long, source=config.path)
+        return PromptSet(cut, dropped=0, cut=long, source=config.path, lengths=lengths)
     if long == len(prompts):
         raise UserError(
             f"{config.path}: all {long} prompts are longer than prompts.max_length, {limit} tokens; the "
-            f"shortest has {min(len(p.tokens) for p in prompts)}. Raise it, or set prompts.too_long: "
-            "truncate_left."
+            f"shortest has {min(lengths)}. Raise it, or set prompts.too_long: truncate_left."
         )
-    kept = tuple(p for p in prompts if len(p.tokens) <= limit)
-    return PromptSet(kept, dropped=long, cut=0, source=config.path)
+    kept = tuple(prompt for prompt in prompts if len(prompt.tokens) <= limit)
+    return PromptSet(kept, dropped=long, cut=0, source=config.path, lengths=lengths)
 
 
 def conversation(value: object, column: str) -> list[Message]:

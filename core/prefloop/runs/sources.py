@@ -17,9 +17,59 @@ from prefloop.types import Prompt
 
 def load_training(config: Config, tokenizer: Any) -> PromptSet:
     """The prompts that `config` names, those that will be held out among them. Raises `UserError`."""
+    return joined(training_sets(config, tokenizer))
+
+
+def training_sets(config: Config, tokenizer: Any) -> dict[str, PromptSet]:
+    """The same, each set by its key path. Raises `UserError`."""
     if isinstance(config.prompts, PromptsConfig):
-        return load_prompts(config.prompts, tokenizer)
-    return load_mixture(config.sources, tokenizer)
+        return {"prompts": load_prompts(config.prompts, tokenizer)}
+    return {key: _of_source(key, source, tokenizer) for key, source in config.sources.items()}
+
+
+def evaluation_sets(config: Config, tokenizer: Any) -> dict[str, PromptSet]:
+    """The prompts that `config` names for evaluations alone, each set by its key path. Raises `UserError`.
+
+    They are read as the training prompts are. Prompts that belong to no source of a mixture have the defaults
+    of one set.
+    """
+    path = config.evaluation.prompts
+    if path is not None:
+        one = config.prompts if isinstance(config.prompts, PromptsConfig) else PromptsConfig(path)
+        with said_of("evaluation.prompts"):
+            found = load_prompts(evolve(one, path=path, limit=None), tokenizer)
+        return {"evaluation.prompts": found}
+    return {
+        (place := f"{key}.evaluation"): _of_source(
+            place, evolve(source, path=source.evaluation, source=source.called, limit=None), tokenizer
+        )
+        for key, source in config.sources.items()
+        if source.evaluation is not None
+    }
+
+
+def _of_source(key: str, config: SourceConfig, tokenizer: Any) -> PromptSet:
+    """The prompts of one source, with its name.
+
+    Where that was given, it is in front of their ids: two files may have the same name.
+    """
+    with said_of(key):
+        found = load_prompts(config, tokenizer)
+    before = f"{config.source}/" if config.source else ""
+    named = (evolve(p, id=before + p.id, source=config.called) for p in found.prompts)
+    return evolve(found, prompts=tuple(named))
+
+
+def joined(sets: Mapping[str, PromptSet]) -> PromptSet:
+    """Several sets as one, in their order."""
+    every = list(sets.values())
+    return PromptSet(
+        prompts=tuple(prompt for one in every for prompt in one.prompts),
+        dropped=sum(one.dropped for one in every),
+        cut=sum(one.cut for one in every),
+        source=", ".join(one.source for one in every),
+        lengths=tuple(length for one in every for length in one.lengths),
+    )
 
 
 def weights_of(config: Config) -> dict[str, float]:
@@ -46,36 +96,5 @@ def held_out_of(
 
 
 def load_evaluation_prompts(config: Config, tokenizer: Any) -> PromptSet:
-    """The prompts that `config` names for evaluations alone, those of a mixture by their sources.
-
-    They are read as the training prompts are. Prompts that belong to no source of a mixture have the defaults
-    of one set. Raises `UserError`.
-    """
-    path = config.evaluation.prompts
-    if path is not None:
-        one = config.prompts if isinstance(config.prompts, PromptsConfig) else PromptsConfig(path)
-        with said_of("evaluation.prompts"):
-            return load_prompts(evolve(one, path=path, limit=None), tokenizer)
-    own = {
-        f"{key}.evaluation": evolve(source, path=source.evaluation, source=source.called, limit=None)
-        for key, source in config.sources.items()
-        if source.evaluation is not None
-    }
-    return load_mixture(own, tokenizer)
-
-
-def load_mixture(sources: Mapping[str, SourceConfig], tokenizer: Any) -> PromptSet:
-    """The prompts of several sources, given by key path, as one set, in their order.
-
-    Each prompt has its source's name, and its id too where that name was given: two files may have the same.
-    Raises `UserError` as `load_prompts` does, with the key path in front.
-    """
-    prompts: list[Prompt] = []
-    sets: list[PromptSet] = []
-    for key, config in sources.items():
-        with said_of(key):
-            sets.append(load_prompts(config, tokenizer))
-        before = f"{config.source}/" if config.source else ""
-        prompts += (evolve(p, id=before + p.id, source=config.called) for p in sets[-1].prompts)
-    dropped, cut = sum(s.dropped for s in sets), sum(s.cut for s in sets)
-    return PromptSet(tuple(prompts), dropped, cut, ", ".join(s.source for s in sets))
+    """The prompts that `config` names for evaluations alone; none where it names none. Raises `UserError`."""
+    return joined(evaluation_sets(config, tokenizer))

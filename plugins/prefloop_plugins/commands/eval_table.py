@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefloop.evaluation.stats import completion_metrics, source_rates
+from prefloop.evaluation.stats import completion_metrics
 from prefloop.text import one_line
 from prefloop.types import Evaluation, Rate
 from prefloop_plugins.rates import formatted, interval_of_pairs
@@ -46,7 +46,7 @@ def _rows(loaded: LoadedEvaluation, evaluation: Evaluation) -> Iterator[tuple[st
     yield "prompts", f"{len(evaluation.pairs)} {one_line(loaded.source)}"
     yield "win rate", interval_of_pairs(evaluation.win_rate)
     yield "  at equal lengths", interval_of_pairs(controlled(evaluation))
-    for source, rate in source_rates(found).items():
+    for source, rate in evaluation.source_rates.items():
         yield f"  of {source}", interval_of_pairs(rate)
     for other in evaluation.others:
         yield f"  by {other.judge}", interval_of_pairs(other.win_rate)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from prefloop.evaluation.stats import source_rates
 from prefloop.text import duration
 from prefloop_plugins.rates import interval
 from prefloop_plugins.report import svg
@@ -91,7 +90,7 @@ def sources_chart(runs: Sequence[RunFiles]) -> Chart | None:
     """The win rate of one run on the prompts of each source; None of several runs, and without a mixture."""
     made = runs[0].evaluations
     rows: dict[str, list[tuple[int, Rate]]] = {}
-    for step, source, rate in ((e.step, *row) for e in made for row in source_rates(e.metrics).items()):
+    for step, source, rate in ((e.step, *row) for e in made for row in e.source_rates.items()):
         rows.setdefault(source, []).append((step, rate))
     if len(runs) != 1 or not rows:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
-from prefloop.metrics import SOURCE
+from prefloop.types import SOURCE
 from prefloop_plugins.report import svg
 from prefloop_plugins.report.charts import Chart, Key, scale
 from prefloop_plugins.report.measures import Curve, curve

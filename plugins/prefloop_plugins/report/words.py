@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prefloop.evaluation.stats import source_rates
 from prefloop.text import duration
 from prefloop.types import Evaluation, Rate
 from prefloop_plugins.rates import NOTHING, interval
@@ -95,7 +94,7 @@ def _win_rate(run: RunFiles) -> Iterator[str]:
 def _controlled(run: RunFiles) -> Iterator[str]:
     metrics: Mapping[str, float] = run.after.metrics if run.after else {}
     if run.after:
-        rates = source_rates(metrics)
+        rates = run.after.source_rates
         yield from (f"On prompts of {name} it is {interval(rate)}." for name, rate in rates.items())
         yield from (f"By {o.judge} it is {interval(o.win_rate)}." for o in run.after.others)
     controlled = metrics.get("length_controlled_win_rate")
