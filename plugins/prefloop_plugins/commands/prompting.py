@@ -113,12 +113,9 @@ def read(what: str, *, model: str | None, overrides: Sequence[str], first: int) 
     with begun(beginning()):
         remote = config.model.trust_remote_code
         tokenizer = load_tokenizer(config.model.path, trust_remote_code=remote)
-        training_parts, evaluation_parts = (
-            training_sets(config, tokenizer),
-            evaluation_sets(config, tokenizer),
-        )
-        training, evaluating = held_out_of(config, tokenizer, joined(training_parts))
-    parts = {**training_parts, **evaluation_parts}
+        sets = training_sets(config, tokenizer)
+        training, evaluating = held_out_of(config, tokenizer, joined(sets))
+        parts = sets | evaluation_sets(config, tokenizer)
     return Found(
         what=what,
         model=config.model.path,
@@ -127,16 +124,14 @@ def read(what: str, *, model: str | None, overrides: Sequence[str], first: int) 
         evaluating=len(evaluating),
         leaks=_leaks(training, evaluating, as_read),
         near_leaks=_leaks(training, evaluating, as_text),
-        first=tuple(_shown(prompt, tokenizer) for prompt in _some_of_each(training_parts, first)),
+        first=tuple(_shown(prompt, tokenizer) for prompt in _some_of_each(sets, first)),
     )
 
 
 def _config(what: str, model: str | None, overrides: Sequence[str]) -> Config:
     if Path(resolve(what)).suffix.lower() in (".yaml", ".yml"):
         if model is not None:
-            raise UserError(
-                f"--model: '{what}' is a configuration and names its model. Use --set model.path={model}."
-            )
+            raise UserError(f"--model: the configuration names one. Change it by --set model.path={model}.")
         return load_config(resolve(what), overrides)
     settings: Mapping[str, Any] = {
         "model": {"path": model or "embedded:policy"},
@@ -181,10 +176,8 @@ def _part(key: str, found: PromptSet, limit: int) -> Part:
 def _lengths(ordered: Sequence[int], limit: int) -> Lengths:
     least, most = ordered[0], ordered[-1]
     width = -(-(most - least + 1) // BARS)
-    starts = range(least, most + 1, width)
-    bars = (
-        Bar(start, start + width - 1, sum(start <= n < start + width for n in ordered)) for start in starts
-    )
+    spans = ((start, start + width - 1) for start in range(least, most + 1, width))
+    bars = (Bar(low, high, sum(low <= length <= high for length in ordered)) for low, high in spans)
     p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
     return Lengths(least, median(ordered), p95, most, limit, tuple(bars))
 

@@ -47,11 +47,9 @@ def _table(found: Found) -> Iterator[str]:
 
 def _row(part: Part) -> tuple[str, ...]:
     size = part.lengths
-    numbers = (part.prompts, part.dropped, part.cut, size.least, size.median, size.p95, size.most)
-    return (
-        _name(part),
-        *(f"{number:,g}" if isinstance(number, float) else f"{number:,}" for number in numbers),
-    )
+    counts = (part.prompts, part.dropped, part.cut, size.least, size.p95, size.most)
+    prompts, dropped, cut, least, p95, most = (f"{count:,}" for count in counts)
+    return _name(part), prompts, dropped, cut, least, f"{size.median:,g}", p95, most
 
 
 def _name(part: Part) -> str:
@@ -61,11 +59,13 @@ def _name(part: Part) -> str:
 
 def _histogram(part: Part) -> Iterator[str]:
     yield f"tokens of {_name(part)}, of {part.lengths.limit:,} at most"
-    most = max(count for *_, count in part.lengths.histogram)
-    spans = [f"{low:,}-{high:,}" if low < high else f"{low:,}" for low, high, _ in part.lengths.histogram]
-    for span, (*_, count) in zip(spans, part.lengths.histogram, strict=True):
-        bar = "#" * round(WIDTH * count / most) or ("." if count else "")
-        yield f"  {span:>{max(map(len, spans))}}  {count:>{len(f'{most:,}')},}  {bar}".rstrip()
+    bars = part.lengths.histogram
+    most = max(bar.count for bar in bars)
+    spans = [f"{bar.least:,}-{bar.most:,}" if bar.least < bar.most else f"{bar.least:,}" for bar in bars]
+    wide, widest = max(map(len, spans)), len(f"{most:,}")
+    for span, bar in zip(spans, bars, strict=True):
+        drawn = "#" * round(WIDTH * bar.count / most) or ("." if bar.count else "")
+        yield f"  {span:>{wide}}  {bar.count:>{widest},}  {drawn}".rstrip()
 
 
 def _copies(part: Part) -> Iterator[str]:
@@ -73,16 +73,15 @@ def _copies(part: Part) -> Iterator[str]:
     if not near.count and not exact.count:
         yield f"{_name(part)}: no prompt comes twice"
         return
-    share = exact.count / part.prompts
-    yield f"{_name(part)}: {exact.count:,} prompts ({share:.1%}) are copies of an earlier one{_ids(exact)}"
+    yield f"{_name(part)}: copies of an earlier prompt: {exact.count:,} of {part.prompts:,}{_ids(exact)}"
     if near.count > exact.count:
-        yield f"{_name(part)}: {near.count:,} are, but for capitals and white space{_ids(near)}"
+        yield f"{_name(part)}: the same but for capitals and white space: {near.count:,}{_ids(near)}"
 
 
 def _ids(copies: Copies) -> str:
     """The places of the prompt that comes most often."""
     shown = ", ".join(map(in_a_line, copies.ids[:SHOWN])) + (", …" if len(copies.ids) > SHOWN else "")
-    return f"; {len(copies.ids)} times: {shown}" if shown else ""
+    return f"; one comes {len(copies.ids)} times: {shown}" if shown else ""
 
 
 def _leaks(found: Found) -> str:
