@@ -210,16 +210,11 @@ def _sources(config: Config) -> Iterator[Finding]:
     called: dict[str, str] = {}
     for key, source in config.sources.items():
         if source.called in called:
-            message = (
-                f"'{source.called}' is the name of {called[source.called]} too. Give it another name here."
-            )
+            message = f"'{source.called}' is the name of {called[source.called]} too: give another here."
             yield (*key.split("."), "source"), message
         called.setdefault(source.called, key)
     if called and config.evaluation.prompts is not None:
-        message = (
-            "would belong to no source, and so to no judge. Give each source its own, as "
-            "prompts.0.evaluation, or leave it out to hold some of each out."
-        )
+        message = "belong to no source: set prompts.0.evaluation and the like."
         yield ("evaluation", "prompts"), message
 
 

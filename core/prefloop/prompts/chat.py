@@ -107,7 +107,7 @@ def render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
             problems.append(next(iter(str(error).splitlines()), type(error).__name__))
             continue
         if lost := _lost(messages, text):
-            problems.append(f"it leaves out the text of the {lost} turn")
+            problems.append(f"it leaves out {lost} turn")
         elif any(name not in text for name in _names(options.get(TOOLS, ()))):
             problems.append("it leaves out the tools")
         else:
@@ -179,7 +179,7 @@ def _after(before: tuple[int, ...], ids: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _lost(messages: Sequence[Message], text: str) -> str | None:
-    """The role of the first turn whose text is not in `text`, of the others in their order.
+    """Of which turn the text is not in `text`, in words; of turns but the system's in their order.
 
     A template may drop earlier thoughts, move the system's words, and quote what a tool said as JSON.
     """
@@ -193,8 +193,10 @@ def _lost(messages: Sequence[Message], text: str) -> str | None:
         start = 0 if message["role"] == "system" else place
         found = next(((at, form) for form in forms if (at := text.find(form, start)) >= 0), None)
         calls = (call["function"]["name"] for call in message.get("tool_calls", ()))
-        if found is None or any(name not in text for name in calls):
-            return str(message["role"])
+        if found is None:
+            return f"the text of the {message['role']}"
+        if any(name not in text for name in calls):
+            return f"the tool calls of the {message['role']}"
         if message["role"] != "system":
             place = found[0] + len(found[1])
     return None

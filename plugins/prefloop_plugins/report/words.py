@@ -52,6 +52,8 @@ def summary(run: RunFiles) -> list[str]:
 def _what(run: RunFiles) -> Iterator[str]:
     algorithm = run.settings.get("algorithm.use", "").rpartition(":")[2] or "Preference optimisation"
     model, judge = run.settings.get("model.path"), run.settings.get("judge.use", "").rpartition(":")[2]
+    uses = [key for key in run.settings if OF_SOURCES.fullmatch(key) and key.endswith("judge.use")]
+    own = sorted({run.settings[key].rpartition(":")[2] for key in uses})
     teacher = run.settings.get("judge.model")
     of_model, by_judge = (f" of {model}" if model else ""), (f", judged by {judge}" if judge else "")
     planned = run.count("plan", "steps")
@@ -59,6 +61,7 @@ def _what(run: RunFiles) -> Iterator[str]:
     if planned is not None and planned != steps_taken(run):
         done = f"{steps_taken(run):,} of {planned:,} steps"
     by_teacher = f"{by_judge} ({teacher})" if teacher else by_judge
+    by_teacher += f", some sources by {', '.join(own)}" if own else ""
     yield f"{algorithm}{of_model}{by_teacher}: {done}, {run.status}."
 
 
