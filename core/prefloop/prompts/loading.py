@@ -209,17 +209,20 @@ def _message(value: object, where: str) -> Message:
 
 def _text_part(part: object, where: str) -> str:
     """The text of a part of a message. Raises `RowError` for a part that is none, such as a picture."""
-    kind = part.get("type") if isinstance(part, Mapping) else type_in_words(part)
-    text = part.get("text") if isinstance(part, Mapping) else None
-    if kind != "text" or not isinstance(text, str):
-        shown = f"a part of type {kind!r}" if kind != "text" else "a part without its 'text'"
-        raise RowError(f"has {shown} in {where}: only parts of text are read")
-    return text
+    if not isinstance(part, Mapping):
+        raise RowError(
+            f"has {type_in_words(part)} as a part of {where}, not an object with 'type' and 'text'"
+        )
+    if part.get("type") != "text":
+        raise RowError(f"has a part of type {part.get('type')!r} in {where}: only parts of text are read")
+    if not isinstance(part.get("text"), str):
+        raise RowError(f"has a part without its 'text' in {where}")
+    return str(part["text"])
 
 
 def _tool_calls(calls: object, where: str) -> list[dict[str, Any]]:
     """Calls of tools with their arguments as objects, as chat templates take them. Raises `RowError`."""
-    wrong = RowError(f"has 'tool_calls' in {where} that are not a list of objects with a named 'function'")
+    wrong = RowError(f"has 'tool_calls' in {where} that are not a list of calls of functions")
     if not isinstance(calls, list):
         raise wrong
     found = []
