@@ -4,6 +4,7 @@
 something with a pair of comments; what stands between them is replaced:
 
     <!-- options: training -->          the options of a section, or of `top`, the top level
+    <!-- options: prompts list -->      those that an entry of a list has besides
     <!-- options: judge llm -->         those of a bundled component
     <!-- code: prefloop.types:Pair -->  the source of a class, function or method
     <!-- new: judge brevity FILE -->    a file of what `prefloop plugins new` writes
@@ -32,7 +33,7 @@ from docs_picture import picture
 from prefloop.config import Config, OptimizerConfig, ScheduleConfig
 from prefloop.config.components import PRESET
 from prefloop.config.dump import to_plain
-from prefloop.config.options import Option, describe, kind_of, options_of, section_of
+from prefloop.config.options import Option, describe, element_of, kind_of, options_of, section_of
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop_plugins.scaffold import write
 
@@ -88,6 +89,8 @@ def sections() -> dict[str, type]:
         section = section_of(option.type)
         if section is not None and kind_of(option.type) is None:
             found[name] = section
+            if (listed := section_of(element_of(option.type))) is not None:
+                found[f"{name} list"] = listed
             found |= {f"{name} {k}": s for k, o in options_of(section).items() if (s := _named(o))}
     return found
 
@@ -100,7 +103,8 @@ def table(name: str, registry: Registry) -> str:
         cls = sections()[name]
     else:
         cls = registry.component(*name.split(" ", 1))
-    rows = list(_rows(cls))
+    known = options_of(sections()[name.removesuffix(" list")]) if name.endswith(" list") else {}
+    rows = [row for row in _rows(cls) if row.split("`")[1] not in known]
     if not rows:
         return "\nNo options.\n\n"
     return "\n".join(["", "| option | value | default | |", "|---|---|---|---|", *rows, "", ""])

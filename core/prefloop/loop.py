@@ -9,7 +9,7 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby, islice
 from typing import Any
 
@@ -38,7 +38,7 @@ from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.model.mlx_lm_internals import checkpoint_layers, not_finite
 from prefloop.model.policy import Policy
 from prefloop.optim import build_optimizer
-from prefloop.prompts.order import PromptOrder
+from prefloop.prompts.order import MixtureOrder, PromptOrder, order_of
 from prefloop.scoring.room import Room
 from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 from prefloop.settings import DEFAULT_ITERS, TrainingConfig
@@ -76,7 +76,7 @@ class Loop:
 
     A sequence of prompts is drawn in a seeded order, epoch after epoch. An iterator is read as it comes, only
     as far as the next step needs; ``training.iters`` says how long it is read, or its own end, and the whole
-    run counts as one epoch.
+    run counts as one epoch. Of a mixture, `weights` says how often prompts of each `Prompt.source` are drawn.
 
     Of what a thinking model writes the judge reads the answer; with `show_thoughts` the thought as well.
 
@@ -97,6 +97,7 @@ class Loop:
         ties: Ties = "drop",
         show_thoughts: bool = False,
         observers: Sequence[Any] = (),
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.policy = policy
         self.stream = prompts if isinstance(prompts, Iterator) else None
@@ -110,6 +111,8 @@ class Loop:
         self.training = training or TrainingConfig()
         self.ties: Ties = ties
         self.show_thoughts = show_thoughts
+        self.weights = dict(weights or {})
+        self.sources = tuple(name for name in self.weights if name in {p.source for p in self.prompts})
         self.observers = tuple(adapt(observer, Observer) for observer in observers)
         self.needs: Set[str] = frozenset(self.loss.needs).union(*(bonus.needs for bonus in self.bonuses))
         self.batch_size = self.training.batch_size * self.training.gradient_accumulation
@@ -143,10 +146,10 @@ class Loop:
             )
         return self._step(rollout)
 
-    @property
-    def order(self) -> PromptOrder:
+    @cached_property
+    def order(self) -> PromptOrder | MixtureOrder:
         """In which order a sequence of prompts is drawn."""
-        return PromptOrder(len(self.prompts), self.training.seed)
+        return order_of(self.prompts, self.weights, self.training.seed)
 
     def _step(self, rollout: Rollout) -> Step:
         clock = Clock()
@@ -229,6 +232,9 @@ class Loop:
             raise stops[0]
 
     def _check_prompts(self) -> None:
+        unknown = {prompt.source for prompt in self.prompts} - self.weights.keys()
+        if self.weights and unknown:
+            raise UserError(f"weights: there is none for the source '{min(unknown)}' of some prompts.")
         if self.stream is None and self.batch_size > len(self.prompts):
             raise UserError(
                 f"training.batch_size: a step takes {self.batch_size} prompts (batch_size x "
@@ -390,6 +396,7 @@ class Loop:
         with common.recorded():
             reference = reference_scores(self.policy.reference_scorer, rows, self.needs)
         weights = mx.array(batch.weight)
+        masks = {name: mx.array([float(p.source == name) for p in batch.prompts]) for name in self.sources}
 
         def objective() -> tuple[mx.array, dict[str, mx.array]]:
             with common.given():
@@ -398,7 +405,7 @@ class Loop:
             bonuses = (_per_pair(b, b(scores, progress), batch) for b in self.bonuses)
             bonus = sum(bonuses, start=mx.zeros_like(losses))
             total = (weights * (losses - bonus)).sum() / weight
-            return total, batch_sums(scores, losses, bonus, weights)
+            return total, batch_sums(scores, losses, bonus, weights, masks)
 
         (_, sums), gradient = nn.value_and_grad(model, objective)()
         return gradient, sums

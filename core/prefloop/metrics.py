@@ -10,7 +10,7 @@ from statistics import fmean
 
 import mlx.core as mx
 
-from prefloop.types import Completion, Pair, Progress, Scores, Verdict
+from prefloop.types import SOURCE, Completion, Pair, Progress, Scores, Verdict
 
 
 class Clock:
@@ -26,8 +26,21 @@ class Clock:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
 
-def batch_sums(scores: Scores, losses: mx.array, bonus: mx.array, weights: mx.array) -> dict[str, mx.array]:
-    """Weighted sums over the pairs of a micro-batch; `step_metrics` divides them by their weight."""
+OF_SOURCES = ("pairs", "loss", "chosen_reward", "rejected_reward", "reward_accuracy")
+"""What is summed for each source of a mixture by itself."""
+
+
+def batch_sums(
+    scores: Scores,
+    losses: mx.array,
+    bonus: mx.array,
+    weights: mx.array,
+    sources: Mapping[str, mx.array] | None = None,
+) -> dict[str, mx.array]:
+    """Weighted sums over the pairs of a micro-batch; `step_metrics` divides them by their weight.
+
+    `sources` has for each source of a mixture 1.0 where a pair is of it, else 0.0.
+    """
     per_pair = {
         "pairs": mx.ones_like(weights),
         "loss": losses - bonus,
@@ -47,6 +60,8 @@ def batch_sums(scores: Scores, losses: mx.array, bonus: mx.array, weights: mx.ar
         per_pair |= {"kl_chosen": scores.kl_chosen, "kl_rejected": scores.kl_rejected}
     per_pair |= {"chosen_reward": chosen, "rejected_reward": rejected}  # not scaled yet
     per_pair["reward_accuracy"] = (chosen > rejected).astype(mx.float32)
+    for source, mask in (sources or {}).items():
+        per_pair |= {f"{SOURCE}{source}/{name}": mask * per_pair[name] for name in OF_SOURCES}
     return {name: mx.stop_gradient((weights * values).sum()) for name, values in per_pair.items()}
 
 
@@ -74,6 +89,7 @@ def step_metrics(
         **_sampled(pairs),
         **verdict_metrics(verdicts),
         **asked_metrics(verdicts),
+        **source_metrics(pairs, verdicts, sums, reward_scale),
         **({} if age is None else {"age": float(age)}),
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
@@ -96,13 +112,35 @@ def _means(sums: Mapping[str, float], reward_scale: float, with_bonus: bool) -> 
     if not sums:
         return {"labelled": 0.0}
     pairs = sums["pairs"]
-    means = {name: value / pairs for name, value in sums.items() if name != "pairs"}
+    of_all = {name: value for name, value in sums.items() if not name.startswith(SOURCE)}
+    means = {name: value / pairs for name, value in of_all.items() if name != "pairs"}
     chosen, rejected = reward_scale * means["chosen_reward"], reward_scale * means["rejected_reward"]
     bonus = means.pop("bonus")
     if with_bonus:
         means["exploration_bonus"] = bonus
     rewards = {"chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
     return {"labelled": pairs, **means, **rewards}
+
+
+def source_metrics(
+    pairs: Sequence[Pair],
+    verdicts: Sequence[Verdict],
+    sums: Mapping[str, float] = {},
+    reward_scale: float = 1.0,
+) -> dict[str, float]:
+    """For each source of a mixture: pairs, the share with a label, and what the labelled ones come to."""
+    found: dict[str, float] = {}
+    judged = list(zip(pairs, verdicts, strict=True))
+    for source in sorted({pair.prompt.source for pair in pairs} - {""}):
+        own = [verdict for pair, verdict in judged if pair.prompt.source == source]
+        name = f"{SOURCE}{source}/"
+        found |= {f"{name}pairs": float(len(own)), f"{name}label_rate": fmean(v.status == "ok" for v in own)}
+        if labelled := sums.get(f"{name}pairs"):
+            mean = {key: sums[name + key] / labelled for key in OF_SOURCES}
+            margin = reward_scale * (mean["chosen_reward"] - mean["rejected_reward"])
+            found |= {f"{name}loss": mean["loss"], f"{name}margin": margin}
+            found[f"{name}reward_accuracy"] = mean["reward_accuracy"]
+    return found
 
 
 def _divergence(pairs: Sequence[Pair], sums: Mapping[str, float]) -> dict[str, float]:

@@ -23,6 +23,8 @@ Status = Literal["ok", "tie", "abstained", "error"]
 Message = Mapping[str, Any]
 PERSON = "person"
 """What `Verdict.by` says of a verdict that a person gave, whichever judge asked."""
+SOURCE = "source/"
+"""What the names of metrics of one source of a mixture begin with; the source's name and a slash follow."""
 ROUNDING = 1e-6
 """A probability this close to one half may owe its side to rounding alone: it is a tie."""
 
@@ -40,6 +42,8 @@ class Prompt:
     """The other columns of its row, for judges that check an answer."""
     conversational: bool = False
     """Whether its row holds messages rather than a text."""
+    source: str = ""
+    """Which source of a mixture it is from, by name; empty where a run has one set of prompts."""
 
 
 def _texts_or_ids(_: object, __: object, value: tuple[str | int, ...]) -> None:
@@ -406,6 +410,17 @@ class Evaluation:
     """What the other judges in ``evaluation.judge`` say of the same pairs."""
     teacher: str = ""
     """Which of its judges taught the policy, by its name; empty where none of them did."""
+
+    @property
+    def source_rates(self) -> dict[str, Rate]:
+        """The win rate on the prompts of each source of a mixture."""
+        found = {}
+        for name, rate in self.metrics.items():
+            source, _, metric = name.removeprefix(SOURCE).rpartition("/")
+            if name.startswith(SOURCE) and metric == "win_rate" and not math.isnan(rate):
+                low, high = self.metrics[f"{name}_low"], self.metrics[f"{name}_high"]
+                found[source] = Rate(rate, low, high, int(self.metrics[f"{SOURCE}{source}/pairs"]))
+        return found
 
 
 __getattr__ = moved(

@@ -70,6 +70,7 @@ def prefloop_commands() -> Commands:
     return {
         "judge": Command(f"{commands}.judge:judge", "Try a judge on pairs, without training."),
         "eval": Command(f"{commands}.eval:evaluate", "Compare the policy of a run with another model."),
+        "prompts": Command(f"{commands}.prompts:prompts", "Show the prompts that a run would read."),
         "report": Command(
             f"{commands}.report:report", "Write a page about a run, or one that compares several."
         ),

@@ -97,7 +97,8 @@ def _examples(summary: Mapping[str, Any]) -> Iterator[str]:
 def _next(run: RunView) -> str:
     given = run.settings["model"]["path"]
     where = f"{_where(run)}\nNext:\n"
-    if given.startswith(PREFIX) and run.settings["prompts"]["path"].startswith(PREFIX):
+    prompts = run.settings["prompts"]
+    if given.startswith(PREFIX) and isinstance(prompts, dict) and prompts["path"].startswith(PREFIX):
         return where + (
             "  prefloop train --set algorithm=xpo            the same with an exploration bonus\n"
             "  prefloop config init > my.yaml                a commented configuration of your own\n"

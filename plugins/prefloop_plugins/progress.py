@@ -120,6 +120,8 @@ def _evaluation(evaluation: Evaluation) -> Iterator[str]:
     if "accuracy" in evaluation.metrics:
         line += f", right answers {evaluation.metrics['accuracy']:.0%}"
     yield where + line
+    for source, own in evaluation.source_rates.items():
+        yield " " * len(where) + f"of {source} {interval(own)} on {own.pairs}"
     for other in evaluation.others:
         yield " " * len(where) + f"by {other.judge} {interval(other.win_rate)}"
     yield " " * len(where) + _shown([evaluation.metrics], _ANSWERS)

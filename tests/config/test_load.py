@@ -255,7 +255,7 @@ def test_full_training_of_quantized_weights(files: Files) -> None:
 def test_missing_sections_are_named_in_the_first_line(files: Files) -> None:
     assert files.problems("judge: human") == [
         "c.yaml:1: model: is missing. The model that is trained: a Hub id or folder, or a mapping.",
-        "c.yaml:1: prompts: is missing. The prompts: a Hub id, folder or file, or a mapping.",
+        "c.yaml:1: prompts: is missing. The prompts: a Hub id, folder or file, a mapping, or a list to mix.",
     ]
 
 

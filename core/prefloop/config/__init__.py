@@ -5,6 +5,7 @@ from prefloop.config.load import load_config as load_config
 from prefloop.config.load import load_judge as load_judge
 from prefloop.config.schema import Config as Config
 from prefloop.config.schema import EvaluationConfig as EvaluationConfig
+from prefloop.config.schema import SourceConfig as SourceConfig
 from prefloop.settings import AdapterConfig as AdapterConfig
 from prefloop.settings import JudgingConfig as JudgingConfig
 from prefloop.settings import ModelConfig as ModelConfig

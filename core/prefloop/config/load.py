@@ -63,26 +63,31 @@ def load_config(
 
 
 def load_judge(
-    path_or_name: str, overrides: Sequence[str] = (), *, registry: Registry | None = None
+    path_or_name: str,
+    overrides: Sequence[str] = (),
+    *,
+    registry: Registry | None = None,
+    source: str | None = None,
 ) -> tuple[Judge, Origin]:
     """The judge of a configuration file, in which nothing else need be written; or a judge as one writes
     it there in one word, such as ``rule`` or ``embedded:judge``. A file is what ends in .yaml or .yml.
 
-    Also where it comes from. Overrides are those of `load_config` that concern the judge; whatever else the
-    file holds is checked too. Warns and raises like `load_config`.
+    Of a mixture of prompts, `source` names the one whose judge it is. Also where it comes from. Overrides are
+    those of `load_config` that concern the judge; whatever else the file holds is checked too. Warns and
+    raises like `load_config`.
     """
     loading = _Loading(overrides)
     for override in loading.overrides:
-        if override.path[0] not in ("judge", "algorithm", "plugins"):
+        if override.path[0] not in ("judge", "algorithm", "plugins", *(["prompts"] if source else [])):
             message = "has no effect here, as only the judge is used."
             loading.problems.append(Problem(override.value.place, override.path, message))
     path = Path(embedded.resolve(path_or_name))
     if path.suffix.lower() in (".yaml", ".yml"):
-        source: ConfigSource | Node = path
+        given: ConfigSource | Node = path
     else:
         named = Node(path_or_name, Place("judge", path=("judge",)), ("judge",))
-        source = Node({"judge": named}, Place("judge"))
-    judge = loading.run(source, registry, loading.resolve_judge)
+        given = Node({"judge": named}, Place("judge"))
+    judge = loading.run(given, registry, lambda: loading.resolve_judge(source))
     return judge, origin_of(judge, "judge", loading.components.origins)
 
 
@@ -232,12 +237,21 @@ class _Loading:
             self.problems.append(Problem(self._nearest(path).place, path, message))
         return config
 
-    def resolve_judge(self) -> Judge:
-        """The judge alone, of a configuration of which the rest may be missing. Raises `InvalidError`."""
+    def resolve_judge(self, source: str | None = None) -> Judge:
+        """The judge alone, or that of one source of prompts, of a configuration of which the rest may be
+        missing. Raises `InvalidError` and `UserError`.
+        """
         options = options_of(Config)
         others = {n: evolve(o, default=None) for n, o in options.items() if o.required and n != "judge"}
-        judge: Judge = self._values(options | others)["judge"]
-        return judge
+        values = self._values(options | others)
+        judge: Judge = values["judge"]
+        if source is None:
+            return judge
+        prompts = values.get("prompts")
+        judges = {one.called: one.judge or judge for one in prompts} if isinstance(prompts, tuple) else {}
+        if source not in judges:
+            raise UserError(f"prompts: there is no source '{source}'.{did_you_mean(source, judges)}")
+        return judges[source]
 
     def _nearest(self, path: tuple[str, ...]) -> Node:
         """The node at a path, or the nearest above it that was written."""
@@ -258,6 +272,7 @@ class _Loading:
             if key not in ("plugins", "algorithm"):
                 self._override(key, preset or {})
         if preset is not None:
+            self._take_judge_of_sources()
             self._overlay_all(preset, written)
         return preset is not None
 
@@ -287,6 +302,14 @@ class _Loading:
         options |= {key: evolve(options[key], type=Any) for key in unknown}
         Structurer(self.components, self.root).fill(self.root, options)
         raise InvalidError()
+
+    def _take_judge_of_sources(self) -> None:
+        """Where every source of prompts has a judge and the run has none, that of the first is the run's."""
+        prompts = self._get("prompts")
+        judges = [(item.mapping or {}).get("judge") for item in (prompts.items if prompts else None) or ()]
+        own = [judge for judge in judges if judge is not None and judge.value is not None]
+        if own and len(own) == len(judges) and self._get("judge") is None:
+            self.root = self.root.replaced("judge", own[0])
 
     def _override(self, key: str, preset: Mapping[str, Node] = {}) -> None:
         """Put the overrides below `key` in. An index may point into what the preset sets."""

@@ -4,12 +4,14 @@ Its sections are those of `prefloop.settings`, but for the ones that hold compon
 """
 
 # No `from __future__ import annotations` here: the annotations are read at run time.
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
 from attrs import Factory, field, frozen
-from attrs.validators import ge, optional
+from attrs.validators import ge, gt, optional
 
 from prefloop.components import (
     Algorithm,
@@ -40,8 +42,48 @@ from prefloop.settings import (
 )
 from prefloop.types import Need
 
+
+def _is_name(_: object, __: object, value: str) -> None:
+    if not re.fullmatch(r"[\w.-]+", value):
+        raise ValueError(f"takes letters, digits, '-', '_' and '.', not {value!r}.")
+
+
 EvaluationJudge = Literal["training"] | Judge
 """One of the judges of an evaluation; ``training`` is the run's own."""
+
+
+@with_former_names
+@frozen
+class SourceConfig(PromptsConfig):
+    """One source of a mixture: what a single set of prompts has, and its share and its judge."""
+
+    shorthand: ClassVar[str] = "path"
+
+    weight: float = setting(
+        1.0, "How often its prompts are drawn, in proportion to the weights of all sources.", gt(0)
+    )
+    judge: Judge | None = setting(None, "The judge of its prompts; null is the one of the run.")
+    source: str | None = setting(
+        None,
+        "Its name in metrics; null is that of its file or folder, without an ending.",
+        optional(_is_name),
+    )
+    evaluation: str | None = setting(
+        None,
+        "Hub id, folder or file of its prompts in evaluations, read as its own are; null holds some of its "
+        "own out.",
+        optional(not_empty),
+    )
+
+    @property
+    def called(self) -> str:
+        """Its name in metrics."""
+        return self.source or re.sub(r"[^\w.-]+", "-", Path(self.path.rpartition(":")[2]).stem) or "prompts"
+
+
+def _some_sources(_: object, __: object, value: Any) -> None:
+    if isinstance(value, tuple) and not value:
+        raise ValueError("must name a source of prompts: a Hub id, a folder or a file.")
 
 
 def _some_judges(_: object, __: object, value: Any) -> None:
@@ -105,7 +147,10 @@ class Config:
         "(the policy as the run began), a Hub id or a folder.",
         empty="base",
     )
-    prompts: PromptsConfig = field(metadata=about("The prompts: a Hub id, folder or file, or a mapping."))
+    prompts: PromptsConfig | tuple[SourceConfig, ...] = field(
+        validator=_some_sources,
+        metadata=about("The prompts: a Hub id, folder or file, a mapping, or a list to mix."),
+    )
     algorithm: Algorithm = field(
         metadata=about("A preset for sampler, judge, loss and bonuses; what is given wins.")
     )
@@ -130,6 +175,25 @@ class Config:
         metadata=about("Where the classes of its components were found when it was loaded.", option=False),
     )
 
+    @property
+    def sources(self) -> dict[str, SourceConfig]:
+        """The sources of a mixture, each by its key path; empty where there is one set of prompts."""
+        if isinstance(self.prompts, PromptsConfig):
+            return {}
+        return {f"prompts.{i}": source for i, source in enumerate(self.prompts)}
+
+    @property
+    def judge_keys(self) -> dict[str, str]:
+        """The key path of each source's judge, by the source's name; one set of prompts has an empty one."""
+        keys = {s.called: "judge" if s.judge is None else f"{key}.judge" for key, s in self.sources.items()}
+        return keys or {"": "judge"}
+
+    @property
+    def judges(self) -> dict[str, Judge]:
+        """The judges that teach, each by its key path."""
+        own = {f"{key}.judge": s.judge for key, s in self.sources.items() if s.judge is not None}
+        return ({"judge": self.judge} if "judge" in self.judge_keys.values() else {}) | own
+
 
 Finding = tuple[tuple[str, ...], str]
 """A key path and what is wrong there."""
@@ -137,7 +201,21 @@ Finding = tuple[tuple[str, ...], str]
 
 def cross_checks(config: Config, registry: Registry) -> list[Finding]:
     """What must hold between settings, and does not. `registry` is asked for remedies."""
-    return [*_needs(config, registry), *_weights(config), *_training(config), *_ties(config)]
+    checks = (_sources(config), _needs(config, registry), _weights(config), _training(config), _ties(config))
+    return [finding for check in checks for finding in check]
+
+
+def _sources(config: Config) -> Iterator[Finding]:
+    """Sources differ in name, and say themselves what evaluations take from them."""
+    called: dict[str, str] = {}
+    for key, source in config.sources.items():
+        if source.called in called:
+            message = f"'{source.called}' is the name of {called[source.called]} too: give another here."
+            yield (*key.split("."), "source"), message
+        called.setdefault(source.called, key)
+    if called and config.evaluation.prompts is not None:
+        message = "belong to no source: set prompts.0.evaluation and the like."
+        yield ("evaluation", "prompts"), message
 
 
 def _needs(config: Config, registry: Registry) -> Iterator[Finding]:
@@ -177,7 +255,8 @@ def _training(config: Config) -> Iterator[Finding]:
     if schedule is not None and training.iters is not None and schedule.warmup >= training.iters:
         message = f"{schedule.warmup} steps of warm-up leave nothing of a run of {training.iters} steps."
         yield ("training", "schedule", "warmup"), message
-    if training.evaluate_every and config.evaluation.prompts is None and not config.evaluation.held_out:
+    given = config.evaluation.prompts or any(source.evaluation for source in config.sources.values())
+    if training.evaluate_every and not given and not config.evaluation.held_out:
         message = "there is nothing to evaluate on: set evaluation.prompts, or evaluation.held_out above 0."
         yield ("training", "evaluate_every"), message
     for key, wanted in (("early_stop", training.early_stop), ("load_best", training.load_best)):

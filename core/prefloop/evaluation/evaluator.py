@@ -12,6 +12,7 @@ from prefloop.components import BaseJudge, BaseSampler, Judge, Sampler, adapt
 from prefloop.errors import StopRun
 from prefloop.evaluation import stats
 from prefloop.model.policy import Policy
+from prefloop.routing import RoutingJudge
 from prefloop.sampling import Generator
 from prefloop.sampling.pool import Told, ignore
 from prefloop.scoring.scorer import lay_out
@@ -132,6 +133,7 @@ class Evaluator:
         }
         if self.answer:
             found["accuracy"] = stats.accuracy(prompts, ours, self.answer)
+        found |= stats.by_source(pairs, verdicts, self.answer)
         against = self._against().label
         return Evaluation(step, stats.win_rate(verdicts), found, pairs, verdicts, self.judge_name, against)
 
@@ -152,9 +154,11 @@ def judge_both_orders(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
 
     Each pair is asked about a second time with its answers swapped, and the two verdicts are averaged. That
     is not needed where a verdict already holds both orders, or where the judge is `symmetric`. A person is
-    asked once, about every other pair with its answers swapped.
+    asked once, about every other pair with its answers swapped. Of several judges, each is asked in its way.
     """
     able = adapt(judge, BaseJudge)
+    if isinstance(able, RoutingJudge):
+        return able.routed(pairs, judge_both_orders)
     if able.symmetric:
         return able.judge(pairs)
     if able.interactive:

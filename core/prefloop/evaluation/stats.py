@@ -13,8 +13,8 @@ from statistics import fmean, quantiles
 import numpy as np
 from attrs import frozen
 
-from prefloop.metrics import distinct, verdict_metrics
-from prefloop.types import Completion, Pair, Prompt, Rate, Verdict
+from prefloop.metrics import distinct, source_metrics, verdict_metrics
+from prefloop.types import SOURCE, Completion, Pair, Prompt, Rate, Verdict
 
 Z = 1.959963984540054
 """Of a 95 % interval."""
@@ -206,7 +206,25 @@ def completion_metrics(completions: Sequence[Completion]) -> dict[str, float]:
     }
 
 
+def by_source(pairs: Sequence[Pair], verdicts: Sequence[Verdict], answer: str | None) -> dict[str, float]:
+    """Of each source of a mixture the win rate with its interval, the share of labels and the accuracy."""
+    found = source_metrics(pairs, verdicts)
+    for source in sorted({pair.prompt.source for pair in pairs} - {""}):
+        own = [(p, v) for p, v in zip(pairs, verdicts, strict=True) if p.prompt.source == source]
+        rate = win_rate([verdict for _, verdict in own])
+        rates = {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
+        rates = rates if rate.pairs else dict.fromkeys(rates, math.nan)
+        if answer:
+            rates["accuracy"] = accuracy([p.prompt for p, _ in own], [p.first for p, _ in own], answer)
+        found |= {f"{SOURCE}{source}/{name}": value for name, value in rates.items()}
+    return found
+
+
 def accuracy(prompts: Sequence[Prompt], completions: Sequence[Completion], column: str) -> float:
-    """Share of completions that contain the text in a column of their prompt's row, whatever its case."""
-    answers = [str(prompt.fields[column]) for prompt in prompts]
-    return fmean(a.casefold() in c.text.casefold() for a, c in zip(answers, completions, strict=True))
+    """Share of completions that contain the text in a column of their prompt's row, whatever its case.
+
+    Of those that have one: a source of a mixture may be without. NaN for none.
+    """
+    answers = [(prompt.fields.get(column), c) for prompt, c in zip(prompts, completions, strict=True)]
+    right = [str(a).casefold() in c.text.casefold() for a, c in answers if a is not None]
+    return fmean(right) if right else math.nan

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -63,20 +64,34 @@ def load_model(
     ``dtype="auto"`` is float32 on the CPU back end, where half precision is slow, and as stored
     elsewhere. Raises `UserError` where the model is missing, damaged or of an unknown type.
     """
-    from mlx_lm.utils import load_tokenizer
-
     folder = _folder(path)
     key = (str(folder.resolve()), quantize, dtype)
     try:
         pristine = _loaded.get(key) or _load(folder, quantize, dtype, trust_remote_code)
         _loaded[key] = pristine
-        extra = {"trust_remote_code": trust_remote_code}
-        tokenizer = load_tokenizer(folder, extra, eos_token_ids=pristine.config.get("eos_token_id"))
     except Exception as error:  # whatever the libraries raise about a bad model folder
         raise UserError(f"model '{path}' cannot be loaded: {_line(error)}") from error
-    if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # what transformers makes of no files
-        raise UserError(f"model '{path}': the folder holds no tokenizer.")
+    tokenizer = _tokenizer(path, folder, pristine.config, trust_remote_code)
     return LoadedModel(copy_module_tree(pristine.model), tokenizer, pristine.config, folder, pristine)
+
+
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model (mlx-lm's wrapper), without its weights. Raises `UserError`."""
+    folder = _folder(path)
+    return _tokenizer(path, folder, json.loads((folder / "config.json").read_bytes()), trust_remote_code)
+
+
+def _tokenizer(path: str, folder: Path, config: Mapping[str, Any], trust_remote_code: bool) -> Any:
+    import mlx_lm.utils
+
+    extra = {"trust_remote_code": trust_remote_code}
+    try:
+        found = mlx_lm.utils.load_tokenizer(folder, extra, eos_token_ids=config.get("eos_token_id"))
+    except Exception as error:  # whatever the libraries raise about a bad model folder
+        raise UserError(f"model '{path}' cannot be loaded: {_line(error)}") from error
+    if len(found.get_vocab()) <= len(found.get_added_vocab()):  # what transformers makes of no files
+        raise UserError(f"model '{path}': the folder holds no tokenizer.")
+    return found
 
 
 def _load(folder: Path, quantize: str, dtype: str, trust_remote_code: bool) -> _Pristine:

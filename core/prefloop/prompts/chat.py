@@ -9,21 +9,33 @@ from typing import TYPE_CHECKING, Any
 from prefloop.beginning import dated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from prefloop.sampling.stops import Stops
     from prefloop.types import Message, Prompt
 
 
-def encode_prompt(tokenizer: Any, messages: Sequence[Message], *, thinking: bool = False) -> tuple[int, ...]:
+TOOLS = "tools"
+"""The column with the tools that a conversation may call."""
+
+
+def encode_prompt(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    thinking: bool = False,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> tuple[int, ...]:
     """What the model reads before it answers; `tokenizer` is mlx-lm's wrapper.
 
     Without a chat template that is the text of the system and then that of the others, after what the
     tokenizer puts in front of every text; nothing ends it. Raises `ValueError` where the template refuses
-    the messages or leaves out the text of one.
+    the messages or tools, or leaves any of them out.
     """
     if tokenizer.has_chat_template:
-        return _ids(tokenizer, _asked(tokenizer, messages, thinking))
+        return _ids(tokenizer, _asked(tokenizer, messages, thinking, tools))
+    if tools:
+        raise ValueError("the model has none, and so no way to be told of tools")
     system = [str(m["content"]) for m in messages if m["role"] == "system"]
     text = "\n\n".join([*system, transcript(messages)])
     begun = tokenizer.bos_token and text.startswith(tokenizer.bos_token)
@@ -39,14 +51,16 @@ def encode_answer(tokenizer: Any, prompt: Prompt, text: str, stops: Stops) -> tu
     prompt has opened goes on with the answer's own, or is closed before an answer without one.
     """
     thoughts = (False, True) if prompt.messages and tokenizer.has_chat_template else ()
+    tools = tools_in(prompt.fields)
+    options = {TOOLS: tools} if tools else {}
     for thinking in thoughts:
         with suppress(ValueError):
-            asked = _asked(tokenizer, prompt.messages, thinking)
+            asked = _asked(tokenizer, prompt.messages, thinking, tools)
             before = _ids(tokenizer, asked)
             if before[-len(prompt.tokens) :] != prompt.tokens:  # of a long prompt only the end is left
                 continue
             messages = [*prompt.messages, {"role": "assistant", "content": text}]
-            whole = render(tokenizer, messages, enable_thinking=thinking)
+            whole = render(tokenizer, messages, enable_thinking=thinking, **options)
             after = _after(before, _ids(tokenizer, whole))
             if after and text.strip() in whole and stops.cut(after):
                 return after
@@ -92,10 +106,26 @@ def render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
         except Exception as error:  # a template is a program that came with the model
             problems.append(next(iter(str(error).splitlines()), type(error).__name__))
             continue
-        if not (lost := _lost(messages, text)):
+        if lost := _lost(messages, text):
+            problems.append(f"it leaves out {lost} turn")
+        elif any(name not in text for name in _names(options.get(TOOLS, ()))):
+            problems.append("it leaves out the tools")
+        else:
             return text
-        problems.append(f"it leaves out the text of the {lost} turn")
     raise ValueError(problems[0])
+
+
+def tools_in(fields: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tools in the other columns of a prompt, where the column ``tools`` is a list of objects."""
+    given = fields.get(TOOLS)
+    found = isinstance(given, list) and all(isinstance(tool, dict) for tool in given)
+    return given if found and given is not None else []
+
+
+def _names(tools: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of tools, which stand in their function, or beside its other parts."""
+    functions = (inner if isinstance(inner := tool.get("function"), dict) else tool for tool in tools)
+    return [name for function in functions if isinstance(name := function.get("name"), str)]
 
 
 def beginning(tokenizer: Any) -> tuple[int, ...]:
@@ -112,12 +142,22 @@ def transcript(messages: Sequence[Message]) -> str:
     turns = [m for m in messages if m["role"] != "system"]
     if len(turns) == 1:
         return str(turns[0]["content"])
-    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in turns)
+    return "\n\n".join(f"{m['role'].capitalize()}: {_with_calls(m)}" for m in turns)
 
 
-def _asked(tokenizer: Any, messages: Sequence[Message], thinking: bool) -> str:
+def _with_calls(message: Message) -> str:
+    """The text of a turn, and the tools that it calls."""
+    calls = [call["function"] for call in message.get("tool_calls", ())]
+    shown = (f"{call['name']}({json.dumps(call.get('arguments'), ensure_ascii=False)})" for call in calls)
+    return "\n".join(filter(None, (str(message["content"]), *shown)))
+
+
+def _asked(
+    tokenizer: Any, messages: Sequence[Message], thinking: bool, tools: Sequence[Mapping[str, Any]] = ()
+) -> str:
     # Left out, enable_thinking would be true for every model that can think.
-    return render(tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking)
+    options = {TOOLS: list(tools)} if tools else {}
+    return render(tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking, **options)
 
 
 def _after_thought(tokenizer: Any, asked: str, text: str) -> str:
@@ -139,7 +179,7 @@ def _after(before: tuple[int, ...], ids: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _lost(messages: Sequence[Message], text: str) -> str | None:
-    """The role of the first turn whose text is not in `text`, of the others in their order.
+    """Of which turn the text is not in `text`, in words; of turns but the system's in their order.
 
     A template may drop earlier thoughts, move the system's words, and quote what a tool said as JSON.
     """
@@ -152,8 +192,11 @@ def _lost(messages: Sequence[Message], text: str) -> str | None:
         forms = (content, json.dumps(content, ensure_ascii=False)[1:-1])
         start = 0 if message["role"] == "system" else place
         found = next(((at, form) for form in forms if (at := text.find(form, start)) >= 0), None)
+        calls = (call["function"]["name"] for call in message.get("tool_calls", ()))
         if found is None:
-            return str(message["role"])
+            return f"the text of the {message['role']}"
+        if any(name not in text for name in calls):
+            return f"the tool calls of the {message['role']}"
         if message["role"] != "system":
             place = found[0] + len(found[1])
     return None

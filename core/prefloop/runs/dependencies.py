@@ -124,8 +124,8 @@ def _settings_of_components(config: Config) -> Iterator[tuple[str, str]]:
 
 def _components(config: Config) -> Iterator[tuple[str, Base]]:
     yield "sampler", adapt(config.sampler, BaseSampler)
-    yield "judge", adapt(config.judge, BaseJudge)
-    yield from ((key, adapt(judge, BaseJudge)) for key, judge in config.evaluation.named_judges.items())
+    judges = config.judges | config.evaluation.named_judges
+    yield from ((key, adapt(judge, BaseJudge)) for key, judge in judges.items())
     yield "loss", adapt(config.loss, BaseLoss)
     yield from ((f"bonuses.{i}", adapt(bonus, BaseBonus)) for i, bonus in enumerate(config.bonuses))
 

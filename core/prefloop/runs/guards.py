@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from attrs import define, field
+
 from prefloop.components import BaseJudge, Observer, adapt
 from prefloop.errors import StopRun
 from prefloop.evaluation.stats import side
@@ -40,49 +42,73 @@ SAYINGS = {
 }
 
 
+@define
+class Watched:
+    """What kinds the last verdicts of one judge were, as many as `window`; none of a person."""
+
+    window: int
+    kinds: deque[str | None] = field(init=False)
+    error: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        self.kinds = deque(maxlen=self.window or 1)
+
+    def add(self, pair: Pair, verdict: Verdict) -> None:
+        self.kinds.append(kind_of(pair, verdict))
+        if verdict.status == "error":
+            self.error = verdict.reason or "no reason given"
+
+    def state(self) -> dict[str, Any]:
+        return {"kinds": list(self.kinds), "error": self.error}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.kinds.extend(state.get("kinds", ()))
+        self.error = state.get("error", "")
+
+
 class Guard(Observer):
     """Stops a run as failed, by `StopRun`, so that what was learnt until then is saved.
 
-    Of the last ``judging.window`` verdicts, errors count against ``max_errors``, and each kind of `SAYINGS`
-    against ``max_same_outcome``. That is looked at once the window is full and at the end of a run, from
-    `ENOUGH` verdicts on; of `EARLY` kinds also as soon as so many verdicts are all of one. A person's
-    verdicts are not looked at. `state` is part of every checkpoint.
+    Each judge is watched by itself. Of its last ``judging.window`` verdicts, errors count against
+    ``max_errors``, and each kind of `SAYINGS` against ``max_same_outcome``. That is looked at once the window
+    is full and at the end of a run, from `ENOUGH` verdicts on; of `EARLY` kinds also as soon as so many
+    verdicts are all of one. A person's verdicts are not looked at. `state` is part of every checkpoint.
     """
 
     def __init__(self, config: Config) -> None:
         self.judging = config.judging
         self.max_kl = config.training.max_kl
-        person = adapt(config.judge, BaseJudge).interactive
-        self.window = 0 if person else config.judging.window
-        self._kinds: deque[str | None] = deque(maxlen=self.window or 1)
-        self._error = ""
+        people = {key for key, judge in config.judges.items() if adapt(judge, BaseJudge).interactive}
+        self._keys = config.judge_keys
+        windows = {key: 0 if key in people else config.judging.window for key in config.judges}
+        self._watched = {key: Watched(window) for key, window in windows.items()}
         self._unlabelled = 0
         self._divergences: deque[float] = deque(maxlen=KL_STEPS)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on from here, as JSON."""
+        states = {key: watched.state() for key, watched in self._watched.items()}
         return {
-            "kinds": list(self._kinds),
-            "error": self._error,
+            **states.pop("judge", {}),
+            **({"sources": states} if states else {}),
             "unlabelled": self._unlabelled,
             "divergences": list(self._divergences),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self._kinds.extend(state.get("kinds", ()))
-        self._error = state.get("error", "")
+        for key, watched in self._watched.items():
+            watched.restore(state if key == "judge" else state.get("sources", {}).get(key, {}))
         self._unlabelled = state.get("unlabelled", 0)
         self._divergences.extend(state.get("divergences", ()))
 
     def pairs_judged(self, progress: Progress, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        if not self.window:
-            return
         for pair, verdict in zip(pairs, verdicts, strict=True):
-            self._kinds.append(kind_of(pair, verdict))
-            if verdict.status == "error":
-                self._error = verdict.reason or "no reason given"
-        self._check("judge", self._kinds, self._error, whole=len(self._kinds) == self.window)
+            watched = self._watched[self._keys[pair.prompt.source]]
+            if watched.window:
+                watched.add(pair, verdict)
+        for key, watched in self._watched.items():
+            self._check(key, watched, whole=len(watched.kinds) == watched.window)
 
     def step_finished(self, step: Step) -> None:
         self._unlabelled = 0 if step.metrics.get("labelled") else self._unlabelled + 1
@@ -109,26 +135,28 @@ class Guard(Observer):
         """The first evaluation is judged like a window: its pairs are as good as those of a step."""
         judged = list(zip(evaluation.pairs, evaluation.verdicts, strict=True))
         errors = [v.reason or "no reason given" for _, v in judged if v.status == "error"]
-        if evaluation.step == 0 and self.window and judged:
-            kinds = [kind for kind in (kind_of(*row) for row in judged) if kind not in ("tie", "equal")]
-            self._check("the judge of evaluations", kinds, errors[-1] if errors else "", whole=True)
+        window = max(watched.window for watched in self._watched.values())
+        if evaluation.step == 0 and window and judged:
+            found = Watched(window)
+            found.kinds = deque(k for k in (kind_of(*row) for row in judged) if k not in ("tie", "equal"))
+            found.error = errors[-1] if errors else ""
+            self._check("the judge of evaluations", found, whole=True)
             if len(errors) == len(judged):
                 raise _errors("the judge of evaluations", len(errors), len(judged), "any", errors[-1])
 
     def check_end(self) -> None:
         """What can only be told at the end of a run. Raises `StopRun`."""
-        self._check("judge", self._kinds, self._error, whole=True)
+        for key, watched in self._watched.items():
+            self._check(key, watched, whole=True)
 
-    def _check(
-        self, who: str, kinds: Sequence[str | None] | deque[str | None], error: str, *, whole: bool
-    ) -> None:
-        seen, counts = len(kinds), Counter(kinds)
-        if seen < min(ENOUGH, self.window or ENOUGH):
+    def _check(self, who: str, watched: Watched, *, whole: bool) -> None:
+        seen, counts = len(watched.kinds), Counter(watched.kinds)
+        if seen < min(ENOUGH, watched.window or ENOUGH):
             return
         all_errors = counts["error"] == seen and self.judging.max_errors < 1
         if all_errors or (whole and counts["error"] > self.judging.max_errors * seen):
             allowed = f"judging.max_errors ({self.judging.max_errors:g})"
-            raise _errors(who, counts["error"], seen, allowed, error)
+            raise _errors(who, counts["error"], seen, allowed, watched.error)
         for kind, saying in SAYINGS.items():
             all_early = kind in EARLY and counts[kind] == seen and self.judging.max_same_outcome < 1
             if all_early or (whole and counts[kind] > self.judging.max_same_outcome * seen):

@@ -82,6 +82,8 @@ class Plan:
     memory: Memory
     warnings: tuple[str, ...] = ()
     """What the run will do that was hardly meant."""
+    sources: tuple[str, ...] = ()
+    """Of a mixture, what each source brings."""
 
     def lines(self) -> list[tuple[str, str]]:
         """The plan as titles and texts, for a terminal."""
@@ -95,6 +97,7 @@ class Plan:
         return [
             ("trains", f"{trains} in {self.trained_tensors} tensors"),
             ("prompts", prompts),
+            *(("source", text) for text in self.sources),
             ("steps", f"{steps}, at most {self.tokens_per_step:,} tokens a step"),
             ("scoring", f"at most {at_once} {'pair' if at_once == 1 else 'pairs'} at a time"),
             ("memory", self.memory.words()),
@@ -107,7 +110,8 @@ def plan_from_json(found: Any) -> Plan | None:
     try:
         parts = {"division": _record(Division, found["division"]), "memory": _record(Memory, found["memory"])}
         warnings = tuple(str(text) for text in found.get("warnings", ()))
-        return _record(Plan, {**found, **parts, "warnings": warnings})
+        sources = tuple(str(text) for text in found.get("sources", ()))
+        return _record(Plan, {**found, **parts, "warnings": warnings, "sources": sources})
     except (LookupError, TypeError):
         return None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,7 @@ from prefloop.model.mlx_lm_internals import beyond_window, cache_bytes_per_token
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.chat import end_of_turn
 from prefloop.prompts.loading import PromptSet
+from prefloop.prompts.order import shares
 from prefloop.runs.plan import Division, Memory, Plan, size_words
 from prefloop.sampling.generator import POOL_BYTES
 from prefloop.sampling.pool import LOGIT_COPIES, cached_tokens
@@ -148,6 +150,20 @@ def make_plan(
         division=division,
         memory=memory,
         warnings=tuple(filter(None, (*loop.idle_schedules(), shortage, window, *said))),
+        sources=_sources(loop, held_out),
+    )
+
+
+def _sources(loop: Loop, held_out: Sequence[Prompt]) -> tuple[str, ...]:
+    """What each source of a mixture brings, and how often its prompts come in an epoch."""
+    training = Counter(prompt.source for prompt in loop.prompts)
+    evaluating = Counter(prompt.source for prompt in held_out)
+    weights = [loop.weights[source] for source in loop.sources]
+    drawn = shares(len(loop.prompts), weights) if weights else []
+    return tuple(
+        f"{source}: {training[source]:,} to train on, {evaluating[source]:,} held out; an epoch draws "
+        f"{share:,}, each {share / training[source]:.2g} times"
+        for source, share in zip(loop.sources, drawn, strict=True)
     )
 
 

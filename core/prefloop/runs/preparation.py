@@ -17,14 +17,14 @@ from prefloop.metrics import Clock
 from prefloop.model.mlx_lm_internals import not_finite
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
-from prefloop.prompts.loading import PromptSet, load_prompts
-from prefloop.prompts.order import split_held_out
+from prefloop.prompts.loading import PromptSet
 from prefloop.runs.asking import asked
 from prefloop.runs.dependencies import dependencies
 from prefloop.runs.guards import kind_of
-from prefloop.runs.judges import check_prompts, judges_of, panel
+from prefloop.runs.judges import check_prompts, judge_of, judges_of, panel
 from prefloop.runs.plan import Division, Plan, size_words
 from prefloop.runs.planning import check_memory, make_plan
+from prefloop.runs.sources import held_out_of, load_training, weights_of
 from prefloop.scoring.scorer import first_counted, lay_out
 from prefloop.text import duration, one_line
 from prefloop.types import Completion, Pair, PreferenceBatch, Prompt, Verdict
@@ -81,23 +81,24 @@ def _make_ready(component: Base, people: bool) -> None:
 def prepare(config: Config) -> Prepared:
     """Load the model, the prompts and what evaluates them. Raises `UserError` where that fails."""
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
-    prompts = load_prompts(config.prompts, policy.tokenizer)
-    training, held_out = held_out_of(config, policy, prompts)
+    prompts = load_training(config, policy.tokenizer)
+    training, held_out = held_out_of(config, policy.tokenizer, prompts)
     with said_of("sampler"):
         adapt(config.sampler, BaseSampler).check_prompts(training)
-    check_prompts(config.judge, training, "judge")
+    check_prompts(judge_of(config), training, "judge")
     for one in judges_of(config) if held_out else ():
         check_prompts(one.judge, held_out, "judge" if one.teaches else "evaluation.judge")
     loop = Loop(
         policy,
         training,
-        judge=config.judge,
+        judge=judge_of(config),
         sampler=config.sampler,
         loss=config.loss,
         bonuses=config.bonuses,
         training=config.training,
         ties=config.judging.ties,
         show_thoughts=config.judging.thought == "show",
+        weights=weights_of(config),
     )
     loop.sampler.check_policy(policy, training)
     evaluator = _evaluator(config, policy, held_out)
@@ -112,29 +113,9 @@ def close_components(config: Config) -> None:
 
 
 def _components(config: Config) -> list[tuple[str, Base]]:
-    sampler, judge = adapt(config.sampler, BaseSampler), adapt(config.judge, BaseJudge)
-    evaluating = ((key, adapt(named, BaseJudge)) for key, named in config.evaluation.named_judges.items())
-    return [("sampler", sampler), ("judge", judge), *evaluating]
-
-
-def held_out_of(
-    config: Config, policy: Policy, prompts: PromptSet
-) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
-    """Training prompts and held-out ones; none are held out where nothing would evaluate them."""
-    evaluation = config.evaluation
-    if not judges_of(config):
-        return prompts.prompts, ()
-    if evaluation.prompts:
-        with said_of("evaluation.prompts"):
-            return prompts.prompts, load_prompts(evaluation_source(config), policy.tokenizer).prompts
-    return split_held_out(prompts.prompts, evaluation.held_out, config.training.seed)
-
-
-def evaluation_source(config: Config) -> PromptsConfig:
-    """Where the prompts of evaluations come from, be it the training prompts of which some are held out."""
-    if config.evaluation.prompts is None:
-        return config.prompts
-    return evolve(config.prompts, path=config.evaluation.prompts, limit=None)
+    judges = config.judges | config.evaluation.named_judges
+    asked = ((key, adapt(judge, BaseJudge)) for key, judge in judges.items())
+    return [("sampler", adapt(config.sampler, BaseSampler)), *asked]
 
 
 def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Evaluator | None:
@@ -163,9 +144,13 @@ def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Ev
 
 
 def check_answers(held_out: Sequence[Prompt], column: str) -> None:
-    """Raises `UserError` where a prompt has no text in the column that a right answer contains."""
+    """Raises `UserError` where a prompt has no text in the column that a right answer contains.
+
+    A source of a mixture may be without the column, but not all of them.
+    """
+    having = {prompt.source for prompt in held_out if prompt.fields.get(column) is not None}
     for prompt in held_out:
-        if prompt.fields.get(column) is None:
+        if prompt.fields.get(column) is None and (not having or prompt.source in having):
             known = ", ".join(sorted(prompt.fields)) or "none"
             raise UserError(
                 f"evaluation.answer_column: {prompt.id} has nothing in a column '{column}'. "
@@ -204,12 +189,13 @@ def _try(config: Config, echo: Callable[[str], object]) -> Plan:
     echo(f"sampled  {len(completions)} completions, {sum(len(c.tokens) for c in completions)} tokens")
     for title, text in _thought_lines(config, completions):
         echo(f"{title:<8} {text}")
-    if adapt(config.judge, BaseJudge).interactive:
-        echo("judge    a person, who is not asked now")
-    else:
+    for key, judge, own in _asked_by_key(config, pairs):
+        if judge.interactive:
+            echo(f"{key:<8} a person, who is not asked now")
+            continue
         with clock("judging"):
-            verdicts = _verdicts(config, pairs)
-        _try_judge(pairs, verdicts, echo)
+            verdicts = _verdicts(config, judge, own)
+        _try_judge(key, own, verdicts, echo)
     _prove_learning(loop, pairs, echo, clock)
     echo(f"time     {_time_words(prepared, len(pairs), clock.seconds)}")
     echo("Nothing was written. Everything is ready to train.")
@@ -220,7 +206,8 @@ def _thought_lines(config: Config, completions: Sequence[Completion]) -> Iterato
     """An example of a completion with a thought: which of its tokens count, and what the judge reads."""
     thought = [c for c in completions if c.thought_tokens]
     if not thought:
-        if config.prompts.thinking:
+        sources = (config.prompts,) if isinstance(config.prompts, PromptsConfig) else config.prompts
+        if any(source.thinking for source in sources):
             yield "thought", "none of these completions has one"
         return
     example = min(thought, key=lambda c: c.thought_tokens == len(c.tokens))  # one with an answer, if any
@@ -239,14 +226,23 @@ def _thought_lines(config: Config, completions: Sequence[Completion]) -> Iterato
         yield "answer", "none, as the thought was cut: the judge reads an empty one (max_completion_length)"
 
 
-def _try_judge(pairs: Sequence[Pair], verdicts: Sequence[Verdict], echo: Callable[[str], object]) -> None:
+def _asked_by_key(config: Config, pairs: Sequence[Pair]) -> list[tuple[str, BaseJudge, list[Pair]]]:
+    """Each judge by its key, with those of the pairs that it would be asked about."""
+    keys = config.judge_keys
+    parts = {key: [p for p in pairs if keys[p.prompt.source] == key] for key in config.judges}
+    return [(key, adapt(config.judges[key], BaseJudge), own) for key, own in parts.items() if own]
+
+
+def _try_judge(
+    key: str, pairs: Sequence[Pair], verdicts: Sequence[Verdict], echo: Callable[[str], object]
+) -> None:
     """Show the verdicts. Raises `UserError` where all are errors."""
     errors = [v for v in verdicts if v.status == "error"]
     if len(errors) == len(verdicts):
         raise UserError(
-            f"judge: all of its {len(errors)} verdicts are errors. The last one: {errors[-1].reason}"
+            f"{key}: all of its {len(errors)} verdicts are errors. The last one: {errors[-1].reason}"
         )
-    echo(f"judge    {', '.join(_verdict_words(v) for v in verdicts)}")
+    echo(f"{key:<8} {', '.join(_verdict_words(v) for v in verdicts)}")
     kinds = [kind_of(*row) for row in zip(pairs, verdicts, strict=True)]
     if count := kinds.count("contradiction"):
         echo(
@@ -335,13 +331,13 @@ def _reference_logprobs(loop: Loop, batch: PreferenceBatch) -> mx.array:
     return result
 
 
-def _verdicts(config: Config, pairs: Sequence[Pair]) -> list[Verdict]:
+def _verdicts(config: Config, judge: BaseJudge, pairs: Sequence[Pair]) -> list[Verdict]:
     """The judge's verdicts. Raises `StopRun` where it stops the run instead."""
-    name = type(config.judge).__name__
+    name = type(judge).__name__
     if config.judging.thought == "show":
         pairs = [pair.with_thoughts() for pair in pairs]
     with asked(name, config.judging.timeout and config.judging.timeout * len(pairs)):
-        verdicts = adapt(config.judge, BaseJudge).judge(pairs)
+        verdicts = judge.judge(pairs)
     check_verdicts(name, verdicts, len(pairs))
     return verdicts
 

@@ -91,6 +91,7 @@ def judgement_to_json(judgement: Judgement) -> dict[str, Any]:
         "judge_version": judge.version,
         "judge_options": judge.options,
         "prompt_id": pair.prompt.id,
+        **_source_to_json(pair.prompt),
         "prompt": prompt_to_json(pair.prompt),
         "first": completion_to_json(pair.first),
         "second": completion_to_json(pair.second),
@@ -105,6 +106,7 @@ def judgement_from_json(line: Mapping[str, Any]) -> Judgement:
     first, second = (completion_from_json(line[side], side) for side in ("first", "second"))
     judge = JudgeIdentity(*(str(line.get(f"judge{part}") or "") for part in ("", "_version", "_options")))
     prompt = prompt_from_json(line["prompt"], str(line.get("prompt_id") or ""))
+    prompt = evolve(prompt, source=str(line.get("source") or ""))
     seconds = line.get("seconds")
     return Judgement(
         step=int(line.get("step") or 0),
@@ -133,6 +135,11 @@ def prompt_from_json(found: Any, id: str) -> Prompt:
         return Prompt((), found, id=id)
     messages = messages_of(found, "prompt")
     return Prompt((), transcript(messages), tuple(messages), id)
+
+
+def _source_to_json(prompt: Prompt) -> dict[str, str]:
+    """The source of a prompt of a mixture."""
+    return {"source": prompt.source} if prompt.source else {}
 
 
 def completion_to_json(completion: Completion) -> dict[str, Any]:
@@ -318,6 +325,7 @@ def _compared_to_json(pair: Pair, verdict: Verdict) -> dict[str, Any]:
     return {
         "prompt": pair.prompt.text,
         "prompt_id": pair.prompt.id or None,
+        **_source_to_json(pair.prompt),
         "ours": _answer_to_json(pair.first),
         "theirs": _answer_to_json(pair.second),
         **verdict_to_json(verdict),
@@ -330,7 +338,8 @@ def _answer_to_json(completion: Completion) -> dict[str, Any]:
 
 
 def _compared_from_json(found: Mapping[str, Any]) -> Pair:
-    prompt = Prompt((), str(found["prompt"]), id=str(found.get("prompt_id") or ""))
+    id, source = (str(found.get(key) or "") for key in ("prompt_id", "source"))
+    prompt = Prompt((), str(found["prompt"]), id=id, source=source)
     answers = (_compared_answer(found[side]) for side in ("ours", "theirs"))
     return Pair(prompt, *answers)
 

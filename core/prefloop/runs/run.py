@@ -116,7 +116,7 @@ class Run(RunView):
             "began": beginning().to_json(),
             "depends_on": dict(depends_on),
             "plan": asdict(plan),
-            "asks_a_person": adapt(config.judge, BaseJudge).interactive,
+            "asks_a_person": any(adapt(judge, BaseJudge).interactive for judge in config.judges.values()),
             "status": "running",
             "summary": {},
             "lines": {},

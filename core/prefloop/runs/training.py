@@ -27,13 +27,13 @@ from prefloop.runs.checkpoint import load_checkpoint, not_sound, prune, ranked, 
 from prefloop.runs.dependencies import Change, changed, machine, recorded
 from prefloop.runs.files import disk_errors_as_user_errors
 from prefloop.runs.guards import Guard
-from prefloop.runs.judges import judges_of, panel
+from prefloop.runs.judges import each_identified, judges_of, panel
 from prefloop.runs.ledger import CachedJudge
 from prefloop.runs.plan import Division
 from prefloop.runs.planning import check_memory
 from prefloop.runs.preparation import close_components, prepare
 from prefloop.runs.records import EXAMPLES, finite
-from prefloop.runs.run import Recorder, Run, check_config, choose_path, identify, refuse_taken
+from prefloop.runs.run import Recorder, Run, check_config, choose_path, refuse_taken
 from prefloop.runs.view import CONFIG, RunView, flat, open_run
 from prefloop.sampling.generator import POOL_BYTES
 from prefloop.types import Evaluation
@@ -196,10 +196,10 @@ class _Session:
     def _cache_judgements(self) -> None:
         """Put the ledger in front of the judges."""
         loop, ledger = self.loop, self.run.ledger
-        adapt(self.config.judge, BaseJudge).attach(self.run.path)
-        identity = identify(self.config.judge, self.config.origins)
+        loop.judge.attach(self.run.path)
         timeout = self.config.judging.timeout
-        loop.judge = CachedJudge(loop.judge, identity, ledger, lambda: loop.steps_taken + 1, timeout=timeout)
+        teaching = partial(CachedJudge, ledger=ledger, step=lambda: loop.steps_taken + 1, timeout=timeout)
+        loop.judge = adapt(each_identified(loop.judge, self.config, teaching), BaseJudge)
         if self.evaluator:
             evaluator = evolve(self.evaluator, tell=partial(loop.notify, "evaluating"))
             cached = partial(

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from prefloop.beginning import Beginning, beginning_of, begun
 from prefloop.components import BaseJudge, Judge, adapt
-from prefloop.config import Config, load_config
+from prefloop.config import Config, PromptsConfig, load_config
 from prefloop.config.load import parse_override
 from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
@@ -21,13 +21,14 @@ from prefloop.model.adapters import ADAPTERS, load_adapters
 from prefloop.model.loading import load_model
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import view
-from prefloop.prompts.loading import load_prompts
 from prefloop.registry import Origin
+from prefloop.routing import RoutingJudge
 from prefloop.runs.checkpoint import ranked
 from prefloop.runs.dependencies import changed, content_digests, prompt_digests, recorded, settings_of_model
 from prefloop.runs.judges import Evaluating, check_prompts, judges_of
-from prefloop.runs.preparation import check_answers, evaluation_source, held_out_of
+from prefloop.runs.preparation import check_answers
 from prefloop.runs.run import check_config
+from prefloop.runs.sources import held_out_of, load_evaluation_prompts, load_training
 from prefloop.runs.view import CONFIG, MANIFEST, RunView, open_run
 from prefloop.sampling import Generator
 from prefloop.types import Prompt
@@ -88,6 +89,11 @@ def load_evaluation(
         config = evolve(config, origins={**config.origins, type(asked): origin})
         config = evolve(config, evaluation=evolve(config.evaluation, judge=asked))
         judges = judges_of(config)
+    if prompts is not None and any(isinstance(one.judge, RoutingJudge) for one in judges):
+        raise UserError(
+            f"--prompts: they belong to none of the sources of '{run}', which have judges of their own: name "
+            "one with --judge."
+        )
     began = beginning_of(open_run(run).manifest)
     with begun(began):
         policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
@@ -113,7 +119,7 @@ def load_evaluation(
         opponent=other,
         show_thoughts=config.judging.thought == "show",
     )
-    source = config.evaluation.prompts or f"held out from {config.prompts.path}"
+    source = config.evaluation.prompts or f"held out from {_named(config)}"
     return LoadedEvaluation(evaluator, judges, snapshot, source, len(held_out) - len(shared), began)
 
 
@@ -174,7 +180,7 @@ def _number(text: str) -> int:
 
 def _own_judges(run: Path, config: Config, overrides: Sequence[str]) -> list[Evaluating]:
     judges = judges_of(config)
-    has_no_part = judges and all(one.judge is not config.judge for one in judges)
+    has_no_part = judges and not any(one.teaches for one in judges)
     if has_no_part and any(t.startswith("judge.") for t in overrides):
         raise UserError(
             f"--set judge: has no effect here: '{run}' is evaluated by its evaluation.judge. Set that, or "
@@ -188,18 +194,23 @@ def _own_judges(run: Path, config: Config, overrides: Sequence[str]) -> list[Eva
 
 
 def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:
-    found = load_prompts(evaluation_source(config), policy.tokenizer)
     if config.evaluation.prompts:
-        return found.prompts
-    trained, held_out = held_out_of(config, policy, found)
+        return load_evaluation_prompts(config, policy.tokenizer).prompts
+    trained, held_out = held_out_of(config, policy.tokenizer, load_training(config, policy.tokenizer))
     if not held_out:
         raise UserError(f"'{run}' held no prompts out: give some with --prompts.")
     if changed(recorded(open_run(run)), prompt_digests(trained, held_out), 0):
         raise UserError(
-            f"the prompts in '{config.prompts.path}' are not those that '{run}' was trained on, so which it "
+            f"the prompts in '{_named(config)}' are not those that '{run}' was trained on, so which it "
             "held out cannot be told. Put the data back as they were, or give others with --prompts."
         )
     return held_out
+
+
+def _named(config: Config) -> str:
+    """The training prompts, as the configuration names them."""
+    one = [config.prompts] if isinstance(config.prompts, PromptsConfig) else config.prompts
+    return ", ".join(source.path for source in one)
 
 
 def _load(policy: Policy, folder: Path) -> None:
@@ -241,8 +252,10 @@ def _in_tokens(
     """The prompts as the other model's tokenizer encodes them, without those that become too long."""
     if _same(tokenizer, generator.tokenizer):
         return prompts, Opponent(label, generator, prompts)
-    found = load_prompts(evaluation_source(config), generator.tokenizer)
-    theirs = {p.id: p for p in found.prompts}
+    found = load_evaluation_prompts(config, generator.tokenizer).prompts
+    if not config.evaluation.prompts:
+        found = (*found, *load_training(config, generator.tokenizer).prompts)
+    theirs = {p.id: p for p in found}
     shared = [p for p in prompts if p.id in theirs]
     if not shared:
         raise UserError(f"no prompt is short enough for the tokenizer of '{label}'.")

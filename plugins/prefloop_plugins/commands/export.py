@@ -30,7 +30,9 @@ def export() -> None:
     show_default=True,
     help="Chat messages, or texts.",
 )
-@click.option("--details", is_flag=True, help="Add the columns probability, step and judge.")
+@click.option(
+    "--details", is_flag=True, help="Add the columns probability, step, judge, and a mixture's source."
+)
 @click.option("--include-ties", is_flag=True, help="Keep ties, with probability 0.5; needs --details.")
 @json_option
 def pairs(

@@ -100,6 +100,7 @@ class _Exporting:
         if self.details:
             probability = max(verdict.probability, 1.0 - verdict.probability)
             row |= {"probability": probability, "step": judgement.step, "judge": judgement.judge.name}
+            row |= {"source": pair.prompt.source} if pair.prompt.source else {}
         return row
 
     def _texts(self, messages: Sequence[Message], chosen: Completion, rejected: Completion) -> dict[str, Any]:

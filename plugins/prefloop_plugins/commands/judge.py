@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.argument("pairs")
 @set_option
 @click.option("--against", metavar="CONFIG", help="A second judge, to compare with the first.")
+@click.option("--source", metavar="NAME", help="The judge of one source of prompts in CONFIG.")
 @click.option("--limit", type=click.IntRange(min=1), help="Read only the first so many rows of PAIRS.")
 @click.option("--split", default="train", show_default=True, help="Split of PAIRS where it has several.")
 @click.option("--seed", default=0, show_default=True, help="Draws whether chosen or rejected is shown first.")
@@ -58,6 +59,7 @@ def judge(
     pairs: str,
     overrides: tuple[str, ...],
     against: str | None,
+    source: str | None,
     limit: int | None,
     split: str,
     seed: int,
@@ -80,7 +82,7 @@ def judge(
     configure_process()
     with words_aside(as_json):
         found = _read(pairs, split, limit, seed)
-        judges = [_load(config, overrides, "judge")]
+        judges = [_load(config, overrides, "judge", source)]
         if against is not None:
             judges.append(_load(against, (), "--against"))
         _check(judges, found, probes=probes, fit=fit)
@@ -103,10 +105,10 @@ def _read(path: str, split: str, limit: int | None, seed: int) -> list[LabelledP
     return read_pairs(path, split=split, limit=limit, seed=seed)
 
 
-def _load(config: str, overrides: Sequence[str], key: str) -> tuple[Judge, Origin]:
+def _load(config: str, overrides: Sequence[str], key: str, source: str | None = None) -> tuple[Judge, Origin]:
     from prefloop.config import load_judge
 
-    judge, origin = load_judge(config, overrides)
+    judge, origin = load_judge(config, overrides, source=source)
     with said_of(key):
         adapt(judge, BaseJudge).prepare()
     return judge, origin

@@ -86,6 +86,25 @@ def judges_chart(runs: Sequence[RunFiles]) -> Chart | None:
     )
 
 
+def sources_chart(runs: Sequence[RunFiles]) -> Chart | None:
+    """The win rate of one run on the prompts of each source; None of several runs, and without a mixture."""
+    made = runs[0].evaluations
+    rows: dict[str, list[tuple[int, Rate]]] = {}
+    for step, source, rate in ((e.step, *row) for e in made for row in e.source_rates.items()):
+        rows.setdefault(source, []).append((step, rate))
+    if len(runs) != 1 or not rows:
+        return None
+    plot, text = _over_steps(dict(enumerate(rows.items())), len(rows))
+    return Chart(
+        "sources",
+        "Win rate on each source, over steps",
+        "Against the start, each by the judge of its prompts.",
+        text,
+        svg.drawn(plot, "sources"),
+        tuple(Key(name, place + 1) for place, name in enumerate(rows)),
+    )
+
+
 def _over_steps(lines: Mapping[int, tuple[str, Sequence[tuple[int, Rate]]]], places: int) -> tuple[Axes, str]:
     """Rates over steps, each line in the colour of its place of so many and a little apart; and in words."""
     plot = svg.axes(400, 220)

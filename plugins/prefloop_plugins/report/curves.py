@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from prefloop.types import SOURCE
 from prefloop_plugins.report import svg
 from prefloop_plugins.report.charts import Chart, Key, scale
 from prefloop_plugins.report.measures import Curve, curve
@@ -116,6 +117,43 @@ COST = (
 )
 
 
+SOURCES = (
+    Metrics(
+        "source-margin",
+        "Margin of each source",
+        "Reward of the chosen minus that of the rejected answer, in nats.",
+        {"margin": "margin"},
+        zero=True,
+    ),
+    Metrics(
+        "source-accuracy",
+        "Reward accuracy of each source",
+        "Share of its pairs in which the policy's reward agrees with its judge.",
+        {"reward_accuracy": "reward accuracy"},
+        share=True,
+    ),
+    Metrics(
+        "source-labels",
+        "Labels of each source",
+        "Share of its pairs that have one.",
+        {"label_rate": "labels"},
+        share=True,
+    ),
+)
+"""Charts with a line for each source of a mixture, of one metric."""
+
+
+def source_charts(runs: Sequence[RunFiles]) -> list[Chart]:
+    """How the sources of a mixture did."""
+    steps = (step for run in runs for step in run.steps)
+    names = dict.fromkeys(n.split("/")[1] for step in steps for n in step if n.startswith(SOURCE))
+    specs = (
+        evolve(spec, metrics={f"{SOURCE}{name}/{metric}": name for name in names for metric in spec.metrics})
+        for spec in SOURCES
+    )
+    return metric_charts(runs, list(specs))
+
+
 def metric_charts(runs: Sequence[RunFiles], specs: Sequence[Metrics]) -> list[Chart]:
     """One chart for each of `specs` that has data."""
     return [chart for spec in specs if (chart := _metric_chart(runs, spec)) is not None]
@@ -131,7 +169,9 @@ def _metric_chart(runs: Sequence[RunFiles], spec: Metrics) -> Chart | None:
         if len(runs) == 1 and found.each != found.mean:
             plot.plot(found.steps, found.each, color=colour, linewidth=0.9, alpha=0.35)
         marker = "o" if len(found.steps) == 1 else None
-        plot.plot(found.steps, found.mean, color=colour, linestyle=_DASHES[key.dash], marker=marker)
+        plot.plot(
+            found.steps, found.mean, color=colour, linestyle=_DASHES[key.dash % len(_DASHES)], marker=marker
+        )
     scale(plot, share=spec.share, zero=spec.zero)
     plot.set_xlabel("step")
     texts = ". ".join(f"{key.label}: {_description(found, spec.share)}" for key, found in lines)

@@ -89,8 +89,10 @@ def page(runs: Sequence[RunFiles], compared: Comparison | None = None) -> str:
     """The HTML of a report; with `compared`, tables and sentences about more runs than those in it."""
     with plotting():
         drawn: dict[str, Any] = {
-            "win_rate": _some(charts.win_rate_chart(runs), charts.judges_chart(runs)),
-            "training": curves.metric_charts(runs, curves.TRAINING),
+            "win_rate": _some(
+                charts.win_rate_chart(runs), charts.judges_chart(runs), charts.sources_chart(runs)
+            ),
+            "training": [*curves.metric_charts(runs, curves.TRAINING), *curves.source_charts(runs)],
             "length": _some(charts.length_chart(runs), charts.longer_wins_chart(runs)),
             "judge": curves.metric_charts(runs, curves.JUDGE),
             "time": _some(charts.time_chart(runs)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ KEY_SETTINGS = (
     "evaluation.prompts",
 )
 """What most readers want to know of a configuration."""
+OF_SOURCES = re.compile(r"prompts\.\d+\.(path|weight|judge\.(use|model|system))")
 
 Row = tuple[str, ...]
 
@@ -50,6 +52,8 @@ def summary(run: RunFiles) -> list[str]:
 def _what(run: RunFiles) -> Iterator[str]:
     algorithm = run.settings.get("algorithm.use", "").rpartition(":")[2] or "Preference optimisation"
     model, judge = run.settings.get("model.path"), run.settings.get("judge.use", "").rpartition(":")[2]
+    uses = [key for key in run.settings if OF_SOURCES.fullmatch(key) and key.endswith("judge.use")]
+    own = sorted({run.settings[key].rpartition(":")[2] for key in uses})
     teacher = run.settings.get("judge.model")
     of_model, by_judge = (f" of {model}" if model else ""), (f", judged by {judge}" if judge else "")
     planned = run.count("plan", "steps")
@@ -57,6 +61,7 @@ def _what(run: RunFiles) -> Iterator[str]:
     if planned is not None and planned != steps_taken(run):
         done = f"{steps_taken(run):,} of {planned:,} steps"
     by_teacher = f"{by_judge} ({teacher})" if teacher else by_judge
+    by_teacher += f", some sources by {', '.join(own)}" if own else ""
     yield f"{algorithm}{of_model}{by_teacher}: {done}, {run.status}."
 
 
@@ -92,6 +97,8 @@ def _win_rate(run: RunFiles) -> Iterator[str]:
 def _controlled(run: RunFiles) -> Iterator[str]:
     metrics: Mapping[str, float] = run.after.metrics if run.after else {}
     if run.after:
+        rates = run.after.source_rates
+        yield from (f"On prompts of {name} it is {interval(rate)}." for name, rate in rates.items())
         yield from (f"By {o.judge} it is {interval(o.win_rate)}." for o in run.after.others)
     controlled = metrics.get("length_controlled_win_rate")
     if controlled is not None:
@@ -174,7 +181,9 @@ def differing(runs: Sequence[RunFiles]) -> list[Row]:
 
 
 def key_settings(run: RunFiles) -> list[Row]:
-    return [(key, run.settings[key]) for key in KEY_SETTINGS if key in run.settings]
+    """What most readers want to know, each source of a mixture included."""
+    of_sources = [key for key in run.settings if OF_SOURCES.fullmatch(key)]
+    return [(key, run.settings[key]) for key in (*KEY_SETTINGS, *of_sources) if key in run.settings]
 
 
 def time_rows(run: RunFiles) -> list[Row]:

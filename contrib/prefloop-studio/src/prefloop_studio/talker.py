@@ -18,6 +18,7 @@ from attrs import define
 
 from prefloop import Policy, UserError, open_run
 from prefloop.beginning import beginning_of, begun
+from prefloop.config import PromptsConfig
 from prefloop.cpu import blas
 from prefloop.model.adapters import ADAPTERS, load_adapters
 from prefloop.prompts.chat import encode_prompt
@@ -47,7 +48,9 @@ class Talker:
         config = run_settings(run)
         with begun(beginning_of(open_run(run).manifest)):
             policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
-        return cls(run, policy, config.prompts.thinking)
+        prompts = config.prompts
+        sources = [prompts] if isinstance(prompts, PromptsConfig) else prompts
+        return cls(run, policy, any(source.thinking for source in sources))
 
     def answer(self, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """What the model `source` says to `messages`, piece by piece, and in the end how."""

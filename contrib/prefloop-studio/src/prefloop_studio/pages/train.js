@@ -127,6 +127,9 @@ class TrainPage {
   }
 
   section(option, path, written, resolved) {
+    if (Array.isArray(written)) return h("fieldset", {}, legend(option.name, path), h("p.quiet.small", {}, option.help),
+      h("ul.small", {}, written.map((one) => h("li", {}, described(one)))), h("p.quiet.small", {}, "A list is edited in the file."),
+      h("span.problem.small", { hidden: true, "data-problem": path.join("."), role: "alert" }));
     const main = MAIN[option.name] ?? [];
     const of = (inner) => (inner.type === "component" ? this.component(inner, [...path, inner.name], written?.[inner.name], resolved?.[inner.name])
       : inner.type === "section" ? this.section(inner, [...path, inner.name], written?.[inner.name], resolved?.[inner.name] ?? {})
@@ -268,6 +271,13 @@ const legend = (name, path) => h(`legend${path.length === 1 && BLOCKS.some(([tit
 
 const used = (value) => (typeof value === "string" ? value : value?.use);
 const short = (name) => name?.split(":").at(-1);
+
+/** One of several sources of prompts, in words. */
+function described(source) {
+  if (typeof source !== "object" || source === null) return String(source);
+  const judge = source.judge ? `, judged by ${short(used(source.judge))}` : "";
+  return `${source.path ?? "?"}, weight ${source.weight ?? 1}${judge}`;
+}
 
 /** A section whose bare value is its path: `model: X` is `{path: X}`. */
 function asMapping(name, written) {
