@@ -219,10 +219,15 @@ def test_a_data_set_of_the_hub_with_options() -> None:
     }
     prompts = converted(hf_dataset=[dataset, {"path": "another/id"}]).prompts
     assert (prompts.path, prompts.name, prompts.column) == ("an/id", "main", "question")
-    assert prompts.split == "train[:80%]"  # its default
+    assert (prompts.split, prompts.limit) == ("train", None)
     note = entry("hf_dataset", hf_dataset=[dataset, {"path": "another/id"}]).note
-    assert "Not honoured: valid_split, config.revision." in note
-    assert "1 more data sets" in note and "those of sft" in note
+    assert (
+        "Not honoured: the slice [:80%] of the split, valid_split, config.revision, 1 more data sets" in note
+    )
+    assert "those of sft" in note
+    whole = {"path": "an/id", "train_split": "test[:500]", "train_mode": "online_dpo"}
+    prompts = converted(hf_dataset=whole).prompts
+    assert (prompts.split, prompts.limit) == ("test", 500)
 
 
 def test_weights_of_the_bonus() -> None:
@@ -286,6 +291,34 @@ def test_a_section_that_is_empty_or_no_section() -> None:
     assert entry("lora_parameters", lora_parameters=None).fate == "nothing to do"
     with pytest.raises(UserError, match=r"old\.yaml:1: judge_config: must be a mapping\."):
         converted(judge_config="strict")
+
+
+ODD = [None, False, "", "x", 2.5, math.inf, [], ["a", None], {}, [{}], {"name": ["a"], "arguments": ["x"]}]
+LEAST = {
+    "mlx-lm-lora": FLAT | {"train_mode": "xpo"},
+    "mlx-lora-studio": {"train_mode": "xpo", "model": "m", "dataset": "an/id", "judge": "j/j"},
+    "trl": {
+        "num_train_epochs": 1,
+        "model_name_or_path": "m",
+        "dataset_name": "an/id",
+        "reward_model_path": "r",
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_no_value_is_more_than_a_table_can_take(dialect: Any) -> None:
+    """Whatever stands there, it is converted, or refused in a sentence that names the key."""
+    for key in dialect.rules:
+        section, dot, name = key.partition(".")
+        for value in ODD:
+            settings = LEAST[dialect.name] | {section: {name: value} if dot else value}
+            try:
+                made = convert(from_plain(settings, Place("old.yaml", 1)), dialect)
+                assert any(e.key == key for e in made.account) or value in ({}, [])
+            except UserError as error:
+                assert str(error).startswith("old.yaml:"), (key, value)
 
 
 def test_no_table_claims_a_key_that_only_prefloop_has() -> None:

@@ -86,6 +86,8 @@ def _at_length(conversion: Conversion) -> Iterator[str]:
 def _in_short(conversion: Conversion) -> Iterator[str]:
     command = f"prefloop config convert {in_a_line(conversion.source)}"
     yield f"{conversion.title}, converted for this run. What became of each key: {command}"
+    if conversion.dialect.remark:
+        yield f"  {conversion.dialect.remark}"
     for entry in conversion.account:
         if entry.fate == "not honoured":
             yield f"  {entry.key}: not honoured. {entry.said}"

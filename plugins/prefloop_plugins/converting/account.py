@@ -36,11 +36,6 @@ class Entry:
     ran_with: str = ""
 
     @property
-    def differs(self) -> bool:
-        """Whether the converted run does otherwise than what was run before, or than the file says."""
-        return self.fate == "not honoured" or bool(self.ran_with)
-
-    @property
     def said(self) -> str:
         """What a person has to know, in one piece."""
         return " ".join(filter(None, (self.note, self.ran_with)))
@@ -62,15 +57,15 @@ def lines_of(entries: Sequence[Entry], tool: str) -> Iterator[str]:
         if fate == "nothing to do":
             yield f"  {', '.join(entry.key for entry in found)}"
         else:
-            for entry in found:
-                yield from _entry(entry)
+            yield from (f"  {_words(entry)}" for entry in found)
 
 
-def _entry(entry: Entry) -> Iterator[str]:
+def _words(entry: Entry) -> str:
     before = entry.key if entry.line is None else f"{entry.key}: {in_short(entry.value)}"
     after = ", ".join(f"{path}: {in_short(value)}" for path, value in entry.settings.items())
-    line = f"  {before} -> {after}" if after else f"  {before}"
-    yield f"{line}. {entry.said}" if entry.said and after else f"{line}: {entry.said}" if entry.said else line
+    if after:
+        return f"{before} -> {after}. {entry.said}" if entry.said else f"{before} -> {after}"
+    return f"{before}: {entry.said}" if entry.said else before
 
 
 def as_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "hf_dataset": becomes(
         "prompts",
-        about="Its path, config.name, train_split and prompt_feature; of a list the first.",
+        about="Its path, config.name, prompt_feature and train_split, of slices [:N]; of a list the first.",
         make=how.hf_dataset,
     ),
     "prompt_feature": becomes("prompts.column"),

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from prefloop_plugins.converting.rules import Given, Made, Make, not_honoured, switch, whole
+from prefloop_plugins.converting.rules import Given, Made, Make, not_honoured, one_of, switch, whole
 
 MODES = ("online_dpo", "xpo")
 QUANTIZED = ("load_in_4bits", "load_in_6bits", "load_in_8bits", "load_in_mxfp4")
@@ -22,7 +22,7 @@ SLOT = re.compile(r"\{(?:prompt|response0|response1)\}")
 
 
 def train_mode(value: Any, given: Given) -> Made:
-    if value not in MODES:
+    if not one_of(value, MODES):
         raise ValueError(
             f"prefloop does online preference optimisation, train_mode: {' or '.join(MODES)}, not {value!r}."
             + (" With pairs of your own, `algorithm: offline_dpo` is DPO." if value == "dpo" else "")
@@ -78,22 +78,30 @@ def hf_dataset(value: Any, given: Given) -> Made:
     first, *others = value if isinstance(value, list) and value else [value]
     if not isinstance(first, dict) or not isinstance(first.get("path"), str):
         raise ValueError("must be a mapping with a path, or a list of such mappings.")
-    options = dict(first.get("config") or {})
-    made = {"prompts.path": first["path"], "prompts.split": first.get("train_split", "train[:80%]")}
-    if name := options.pop("name", None):
-        made["prompts.name"] = name
-    if column := first.get("prompt_feature"):
-        made["prompts.column"] = column
-    read = {"path", "config", "train_split", "prompt_feature"}
-    left = [*sorted(first.keys() - read), *(f"config.{key}" for key in options)]
-    note = "Held-out prompts take the place of valid_split."
-    if left:
-        note += f" Not honoured: {', '.join(left)}."
-    if others:
-        note += f" Not honoured: {len(others)} more data sets; put them into one file."
+    options = first.get("config") or {}
+    if not isinstance(options, dict):
+        raise ValueError(f"config must be a mapping, not {options!r}.")
+    options = dict(options)
+    made, left = _split(str(first.get("train_split", "train[:80%]")))
+    made |= {"prompts.path": first["path"]}
+    made |= {"prompts.name": options.pop("name")} if "name" in options else {}
+    made |= {"prompts.column": first["prompt_feature"]} if "prompt_feature" in first else {}
+    left += sorted(first.keys() - {"path", "config", "train_split", "prompt_feature", "train_mode"})
+    left += [f"config.{key}" for key in options]
+    left += [f"{len(others)} more data sets, which one file can hold"] if others else []
+    note = f"Not honoured: {', '.join(left)}." if left else ""
     if first.get("train_mode") != given("train_mode"):
         note += " mlx-lm-lora takes such rows for those of sft, unless train_mode stands here as well."
-    return Made(made, note)
+    return Made(made, note.strip())
+
+
+def _split(text: str) -> tuple[dict[str, Any], list[str]]:
+    """The split, the first so many rows of it, and a slice of another kind, which is not honoured."""
+    name, _, part = text.partition("[")
+    made: dict[str, Any] = {"prompts.split": name}
+    if count := re.fullmatch(r":(\d+)\]", part):
+        return made | {"prompts.limit": int(count[1])}, []
+    return made, [f"the slice [{part} of the split"] if part else []
 
 
 def judge(value: Any, given: Given) -> Made:
@@ -226,7 +234,7 @@ def lr_schedule(value: Any, given: Given) -> Made:
     if unknown:
         raise ValueError(f"has no key '{unknown[0]}'; it takes name, arguments, warmup and warmup_init.")
     name, (rate, *arguments) = value.get("name"), value["arguments"]
-    if name not in SCHEDULES:
+    if not one_of(name, SCHEDULES):
         raise ValueError(f"there is no schedule {name!r}; mlx has {', '.join(SCHEDULES)}.")
     if len(arguments) > len(SCHEDULES[name]):
         raise ValueError(f"{name} takes {len(SCHEDULES[name])} arguments after the learning rate.")
@@ -254,7 +262,7 @@ def optimizer(value: Any, given: Given) -> Made:
 
 def optimizer_config(value: Any, given: Given) -> Made:
     """A mapping for each optimizer, of which that of the one in use counts."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(isinstance(part or {}, dict) for part in value.values()):
         raise ValueError("must have a mapping of options under the name of an optimizer.")
     chosen = str(given("optimizer", "adam")).lower()
     options = value.get(chosen) or {}

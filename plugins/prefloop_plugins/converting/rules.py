@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeGuard
 
 from attrs import Factory, evolve, field, frozen
 
@@ -142,6 +142,16 @@ SWITCHES = {
 def switch(value: Any) -> Any:
     """A boolean as YAML 1.1 writes it, which the other tools read; anything else as it is."""
     return SWITCHES.get(value, value) if isinstance(value, str) else value
+
+
+def one_of(value: Any, known: Iterable[str]) -> TypeGuard[str]:
+    """Whether it is one of some texts; a list or mapping is none, and cannot be looked up."""
+    return isinstance(value, str) and value in known
+
+
+def without_point(value: Any) -> Any:
+    """A number such as 10.0 as 10; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def whole(value: Any) -> bool:

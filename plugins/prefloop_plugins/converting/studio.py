@@ -11,7 +11,7 @@ from typing import Any
 
 from prefloop_plugins.converting import mlx_lm_lora
 from prefloop_plugins.converting.dialect import Dialect
-from prefloop_plugins.converting.rules import Given, Made, Rule, becomes, whole
+from prefloop_plugins.converting.rules import Given, Made, Rule, becomes, one_of, whole
 
 SECTIONS = frozenset({"adapter", "optim", "train", "output"})
 NAMES = {
@@ -48,7 +48,7 @@ def canonical(key: str) -> str:
 
 
 def schedule(value: Any, given: Given) -> Made:
-    if value not in SCHEDULES:
+    if not one_of(value, SCHEDULES):
         raise ValueError(f"there is no schedule {value!r}; there are {', '.join(SCHEDULES)}.")
     use = SCHEDULES[value]
     if not use and given("warmup_steps"):
@@ -79,7 +79,7 @@ def lora_alpha(value: Any, given: Given) -> Made:
 
 
 def target_modules(value: Any, given: Given) -> Made:
-    names = [MODULES.get(name, name) for name in value] if isinstance(value, list) else value
+    names = [MODULES.get(str(name), name) for name in value] if isinstance(value, list) else value
     return Made({"adapter.keys": names})
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from prefloop_plugins.converting.mlx_lm_lora_rules import adapter_path
-from prefloop_plugins.converting.rules import Given, Made, Make, not_honoured, switch, whole
+from prefloop_plugins.converting.rules import (
+    Given,
+    Made,
+    Make,
+    not_honoured,
+    one_of,
+    switch,
+    whole,
+    without_point,
+)
 from prefloop_plugins.converting.studio import MODULES
 
 SMALLER = {"8bit": "Its states are in full here, not in 8 bits.", "4bit": "Its states are in full here."}
@@ -79,7 +88,7 @@ def max_steps(value: Any, given: Given) -> Made:
 def scheduler(value: Any, given: Given) -> Made:
     if value == "constant":
         return Made(fate="nothing to do")
-    if value not in SCHEDULES:
+    if not one_of(value, SCHEDULES):
         return not_honoured(f"The learning rate stays as it is; {', '.join(SCHEDULES)} are converted.")
     return Made({f"training.schedule.{key}": option for key, option in SCHEDULES[value].items()})
 
@@ -88,13 +97,13 @@ def warmup(value: Any, given: Given) -> Made:
     """A number of updates, or a share of them below 1."""
     if not value:
         return Made(fate="nothing to do")
-    if given("lr_scheduler_type", "linear") not in SCHEDULES:
+    if not one_of(given("lr_scheduler_type", "linear"), SCHEDULES):
         return not_honoured("The schedule that it goes with is not converted.")
     if isinstance(value, float) and value < 1:
         if not _by_steps(given):
             return not_honoured("A share of a run in epochs; give a number in training.schedule.warmup.")
         value = round(value * given("max_steps"))
-    return Made({"training.schedule.warmup": int(value) if value == int(value) else value})
+    return Made({"training.schedule.warmup": without_point(value)})
 
 
 def _is_adamw(given: Given) -> bool:
@@ -133,8 +142,7 @@ def max_grad_norm(value: Any, given: Given) -> Made:
 
 
 def logging_steps(value: Any, given: Given) -> Made:
-    if isinstance(value, float) and value == int(value):
-        value = int(value)
+    value = without_point(value)
     if not whole(value):
         return not_honoured("Reports come every so many updates: training.report_every.")
     return Made({"training.report_every": value})
@@ -143,10 +151,10 @@ def logging_steps(value: Any, given: Given) -> Made:
 def eval_strategy(value: Any, given: Given) -> Made:
     if value == "no":
         return Made(fate="nothing to do")
-    steps = given("eval_steps", given("logging_steps", 10))
-    if value != "steps" or not whole(int(steps) if isinstance(steps, float) else steps):
+    steps = without_point(given("eval_steps", given("logging_steps", 10)))
+    if value != "steps" or not whole(steps):
         return not_honoured("Evaluations come every so many updates: training.evaluate_every.")
-    return Made({"training.evaluate_every": int(steps)}, "Win rates against the start of the run.")
+    return Made({"training.evaluate_every": steps}, "Win rates against the start of the run.")
 
 
 def save_strategy(value: Any, given: Given) -> Made:
@@ -160,9 +168,7 @@ def save_strategy(value: Any, given: Given) -> Made:
 def save_steps(value: Any, given: Given) -> Made:
     if given("save_strategy", "steps") != "steps":
         return Made({}, "Only save_strategy: steps reads it.", "ignored there")
-    if isinstance(value, float) and value == int(value):
-        value = int(value)
-    return Made({"training.save_every": value})
+    return Made({"training.save_every": without_point(value)})
 
 
 def load_best(value: Any, given: Given) -> Made:
@@ -205,7 +211,7 @@ def reward_model(value: Any, given: Given) -> Made:
 
 
 def dtype(value: Any, given: Given) -> Made:
-    if value not in DTYPES:
+    if not one_of(value, DTYPES):
         return not_honoured(f"model.dtype takes {', '.join(DTYPES)}.")
     return Made({"model.dtype": value})
 
@@ -249,7 +255,7 @@ def target_modules(value: Any, given: Given) -> Made:
     if not switch(given("use_peft")) or value == "all-linear":
         return Made(fate="nothing to do")
     names = [value] if isinstance(value, str) else value
-    mapped = [MODULES.get(name, name) for name in names] if isinstance(names, list) else names
+    mapped = [MODULES.get(str(name), name) for name in names] if isinstance(names, list) else names
     return Made({"adapter.keys": mapped})
 
 
