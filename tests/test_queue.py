@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from support.fake_training import write_python
 
 FILE = "model: m\nprompts: p\njudge: {use: rule, length: longer}\n"
 AS_QUEUE = "import sys; sys.executable = sys.argv.pop(1); from prefloop.cli import main; main()"
+AT_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
 @pytest.fixture
@@ -144,17 +143,12 @@ def test_a_signal_ends_the_run_and_then_the_queue(here: Path, number: signal.Sig
 def test_ctrl_c_on_a_terminal_reaches_the_run_once(here: Path) -> None:
     """The terminal signals both processes: the queue does not tell its run once more."""
     write_acts(a=[{"status": "finished", "seconds": 60}])
-    process, terminal = pty.fork()
-    if not process:
-        command = command_of("train", "a.yaml", "b.yaml", "--output", "q")
-        os.execv(command[0], command)
+    command = command_of("train", "a.yaml", "b.yaml", "--output", "q")
+    at_a_terminal = [command[0], "-c", AT_A_TERMINAL, *command]
+    process = subprocess.Popen(at_a_terminal, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     wait_for(lambda: Path("q/a/run.json").exists())
-    os.write(terminal, b"\x03")
-    with suppress(OSError):  # the end of a terminal
-        while os.read(terminal, 1000):
-            pass
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
-    os.close(terminal)
+    process.communicate(b"\x03", timeout=60)
+    assert process.returncode == 130
     assert states("q") == {"a": "stopped", "b": "waiting"}
     assert Path("signals.txt").read_text() == "told\n"
 

@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -177,9 +178,8 @@ def _write(
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         if path.is_dir() and any(path.iterdir()):
-            go_on = (
-                f" To go on with the queue in it: prefloop train --resume {path}" if is_queue(path) else ""
-            )
+            told = f" To go on with the queue in it: prefloop train --resume {shlex.quote(str(path))}"
+            go_on = told if is_queue(path) else ""
             raise UserError(f"--output: '{path}' is not empty; give a new or empty folder.{go_on}") from error
         raise UserError(f"--output: cannot write to '{path}': {error.strerror}.") from error
     return queue
