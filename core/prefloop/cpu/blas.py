@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 REMEDY = "pip install 'prefloop[cpu]', or apt install libopenblas0-pthread on Debian and Ubuntu"
@@ -25,6 +26,7 @@ _AVX512 = {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"}
 _in_use: dict[str, ctypes.CDLL] = {}
 
 
+@cache
 def uses_linux_cpu_backend() -> bool:
     """Whether mlx computes with its CPU build for Linux."""
     if sys.platform != "linux":
