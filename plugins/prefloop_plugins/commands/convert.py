@@ -12,7 +12,7 @@ from prefloop.config import load_config, yaml_nodes
 from prefloop.config.load import Override, parse_override
 from prefloop.config.yaml_nodes import Node, read_file
 from prefloop.errors import UserError
-from prefloop.text import in_a_line, printable_json
+from prefloop.text import in_a_line, printable, printable_json
 from prefloop_plugins.converting.account import as_json, lines_of
 from prefloop_plugins.converting.convert import DIALECTS, Conversion, dialect_of, with_overrides
 from prefloop_plugins.converting.convert import convert as converted
@@ -27,7 +27,7 @@ class Converter(click.Command):
         if dialect is None:
             return None
         conversion = converted(root, dialect, overrides)
-        click.echo("\n".join(_in_short(conversion)), err=True)
+        click.echo(printable("\n".join(_in_short(conversion))), err=True)
         return conversion.root
 
 
@@ -63,7 +63,7 @@ def convert(file: Path, output: Path | None, as_data: bool, overrides: tuple[str
         return
     if output is None:
         click.echo(text, nl=False)
-    click.echo("\n".join(_at_length(conversion)), err=output is None)
+    click.echo(printable("\n".join(_at_length(conversion))), err=output is None)
     if output is not None:
         click.echo(f"Wrote {in_a_line(str(output))}.")
 

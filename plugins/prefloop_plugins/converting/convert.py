@@ -12,6 +12,7 @@ from prefloop.config.options import options_of
 from prefloop.config.schema import Config
 from prefloop.config.yaml_nodes import InvalidError, Node, Place, Problem, collected, from_plain
 from prefloop.errors import UserError, first_few, guess
+from prefloop.text import in_a_line
 from prefloop_plugins.converting.account import Entry, in_short
 from prefloop_plugins.converting.dialect import Dialect
 from prefloop_plugins.converting.mlx_lm_lora import MLX_LM_LORA
@@ -37,7 +38,7 @@ class Conversion:
     @property
     def title(self) -> str:
         """One line on what it was."""
-        return f"{self.source} is a configuration of {self.dialect.tool}"
+        return f"{in_a_line(self.source)} is a configuration of {self.dialect.tool}"
 
 
 def dialect_of(root: Node) -> Dialect | None:
