@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from attrs import define, evolve, field
+from click.testing import CliRunner, Result
 
 from prefloop import (
     BaseJudge,
@@ -30,6 +31,7 @@ from prefloop import (
     resume,
     train,
 )
+from prefloop.cli import main
 from prefloop.components import PendingVerdicts
 from prefloop.config import TrainingConfig, dump_config, load_judge
 from prefloop.routing import RoutingJudge
@@ -66,18 +68,19 @@ def mixture(folder: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run, written by the command line."""
+    """The folder of an uninterrupted run and of its configuration, ``c.yaml``."""
     folder = tmp_path_factory.mktemp("whole")
     write_sources(folder)
-    done = start(folder, mixture(folder))
-    assert done.returncode == 0, done.stderr
+    settings = mixture(folder)
+    (folder / "c.yaml").write_text(json.dumps(settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert train(load_config(settings)).status == "finished"
     return folder
 
 
-def start(folder: Path, settings: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
-    (folder / "c.yaml").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "prefloop", "train", *(arguments or ("c.yaml",))]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
 
 
 # A run
@@ -130,8 +133,10 @@ def test_metrics_of_the_sources_add_up_to_those_of_the_step(whole: Path) -> None
             assert value / labelled == pytest.approx(step[name], abs=1e-4)
 
 
-@pytest.mark.parametrize("rollout", [1, 2])
-def test_a_killed_run_goes_on_to_the_same_adapters(tmp_path: Path, whole: Path, rollout: int) -> None:
+@pytest.mark.parametrize("rollout", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_to_the_same_adapters(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, rollout: int
+) -> None:
     """SIGKILL before a step's update; with a rollout, some pairs of later steps are judged by then."""
     write_sources(tmp_path)
     settings = mixture(tmp_path)
@@ -147,17 +152,12 @@ def test_a_killed_run_goes_on_to_the_same_adapters(tmp_path: Path, whole: Path, 
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    done = start(tmp_path, settings, "--resume", "run")
-    assert done.returncode == 0, done.stderr
-    if rollout == 1:
-        assert outcome(tmp_path / "run") == outcome(whole / "run")
-        return
-    twin = tmp_path / "twin"
-    twin.mkdir()
-    write_sources(twin)
-    done = start(twin, {**settings, "output": {"path": str(twin / "run"), "report": False}})
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "run") == outcome(twin / "run")
+    monkeypatch.chdir(tmp_path)
+    assert resume("run").status == "finished"
+    twin = whole / "run"
+    if rollout > 1:
+        twin = train(load_config({**settings, "output": {"path": "twin", "report": False}})).path
+    assert outcome(tmp_path / "run") == outcome(twin)
 
 
 def test_a_changed_source_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,46 +176,53 @@ class Stops:
             raise StopRun("enough")
 
 
-def test_the_dry_run_tries_each_judge_and_shows_the_sources(whole: Path) -> None:
-    done = start(whole, mixture(whole, output={"path": "other"}), "c.yaml", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "source   checked: 38 to train on, 2 held out; an epoch draws 38, each 1 times" in done.stdout
-    assert "source   chat: 76 to train on, 4 held out; an epoch draws 76, each 1 times" in done.stdout
-    assert "\nprompts.0.judge " in done.stdout
-    assert "\njudge " in done.stdout
+def test_the_dry_run_tries_each_judge_and_shows_the_sources(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(whole)
+    done = run("train", "c.yaml", "--dry-run", "--set", "output=other")
+    assert done.exit_code == 0, done.output
+    assert "source   checked: 38 to train on, 2 held out; an epoch draws 38, each 1 times" in done.output
+    assert "source   chat: 76 to train on, 4 held out; an epoch draws 76, each 1 times" in done.output
+    assert "\nprompts.0.judge " in done.output
+    assert "\njudge " in done.output
 
 
-def test_eval_asks_each_source_its_judge_and_refuses_prompts_of_none(whole: Path) -> None:
-    command = [sys.executable, "-m", "prefloop", "eval", "run"]
-    done = subprocess.run(command, cwd=whole, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "6 held out from checked.jsonl," in done.stdout
-    assert "of checked" in done.stdout
-    refused = subprocess.run([*command, "--prompts", "chat.jsonl"], cwd=whole, capture_output=True, text=True)
-    assert refused.returncode == 2
+def test_eval_asks_each_source_its_judge_and_refuses_prompts_of_none(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(whole)
+    done = run("eval", "run", "--output", "own.json")
+    assert done.exit_code == 0, done.output
+    assert "6 held out from checked.jsonl," in done.output
+    found = json.loads((whole / "own.json").read_text("utf-8"))
+    assert found["judge"] == "prefloop:llm + prefloop:rule"
+    assert found["metrics"]["source/checked/pairs"] == 2
+    refused = run("eval", "run", "--prompts", "chat.jsonl")
+    assert refused.exit_code == 2
     assert refused.stderr == (
         "error: --prompts: they belong to none of the sources of 'run', which have judges of their own: name "
         "one with --judge.\n"
     )
-    other = [*command, "--prompts", "chat.jsonl", "--judge", "c.yaml", "--output", "o.json"]
-    assert subprocess.run(other, cwd=whole, capture_output=True).returncode == 0
+    judge = ("--judge", "rule", "--set", "judge.length=shorter")
+    done = run("eval", "run", "--prompts", "checked.jsonl", *judge, "--output", "other.json")
+    assert done.exit_code == 0, done.output
 
 
-def test_the_report_and_the_export_tell_the_sources_apart(whole: Path) -> None:
-    def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "prefloop", *arguments]
-        return subprocess.run(command, cwd=whole, capture_output=True, text=True, check=True).stdout
-
-    run("report", "run", "--output", "page.html")
+def test_the_report_and_the_export_tell_the_sources_apart(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(whole)
+    assert run("report", "run", "--output", "page.html").exit_code == 0
     page = (whole / "page.html").read_text("utf-8")
     for words in (
         "Win rate on each source",
         "Labels of each source",
-        "some sources by rule",
+        "sources by rule",
         "On prompts of chat",
     ):
         assert words in page
-    rows = [json.loads(line) for line in run("export", "pairs", "run", "--details").splitlines()]
+    rows = [json.loads(line) for line in run("export", "pairs", "run", "--details").stdout.splitlines()]
     assert {(row["source"], row["judge"]) for row in rows} == {
         ("checked", "prefloop:rule"),
         ("chat", "prefloop:llm"),

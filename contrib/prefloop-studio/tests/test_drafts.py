@@ -123,3 +123,19 @@ def _escaped(text: str) -> bytes:
     import json
 
     return json.dumps(text).encode()
+
+
+MIXED = (
+    "model: embedded:policy\njudge: rule\nprompts:\n  - a.jsonl  # checked\n  - {path: b.jsonl, weight: 3}\n"
+)
+
+
+def test_a_draft_may_mix_sources_of_prompts() -> None:
+    found = drafts.read(MIXED.replace("judge: rule", "judge: {use: rule, length: shorter}"))
+    assert found["problems"] == []
+    assert found["written"]["prompts"] == ["a.jsonl", {"path": "b.jsonl", "weight": 3}]
+    assert [source["weight"] for source in found["resolved"]["prompts"]] == [1.0, 3.0]
+    edited = drafts.edit(MIXED, ["prompts", "1", "weight"], 2)
+    assert edited == MIXED.replace("weight: 3", "weight: 2")
+    with pytest.raises(UserError, match=r"prompts\.column: nothing can be put there"):
+        drafts.edit(MIXED, ["prompts", "column"], "question")

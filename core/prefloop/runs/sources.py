@@ -36,9 +36,7 @@ def evaluation_sets(config: Config, tokenizer: Any) -> dict[str, PromptSet]:
     path = config.evaluation.prompts
     if path is not None:
         one = config.prompts if isinstance(config.prompts, PromptsConfig) else PromptsConfig(path)
-        with said_of("evaluation.prompts"):
-            found = load_prompts(evolve(one, path=path, limit=None), tokenizer)
-        return {"evaluation.prompts": found}
+        return {"evaluation.prompts": load_prompts(evolve(one, path=path, limit=None), tokenizer)}
     return {
         (place := f"{key}.evaluation"): _of_source(
             place, evolve(source, path=source.evaluation, source=source.called, limit=None), tokenizer
@@ -85,7 +83,8 @@ def held_out_of(
     if not judges_of(config):
         return prompts.prompts, ()
     if evaluation.prompts:
-        return prompts.prompts, load_evaluation_prompts(config, tokenizer).prompts
+        with said_of("evaluation.prompts"):
+            return prompts.prompts, load_evaluation_prompts(config, tokenizer).prompts
     given, weights = load_evaluation_prompts(config, tokenizer), weights_of(config)
     for source in {prompt.source for prompt in given.prompts}:
         del weights[source]

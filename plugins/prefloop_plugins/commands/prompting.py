@@ -47,8 +47,8 @@ class Lengths:
 
 
 @frozen
-class Copies:
-    """Prompts that come again: how many, and of the most frequent one the ids."""
+class Some:
+    """Prompts of a kind: how many, and the ids of some; of copies, those of the most frequent one."""
 
     count: int
     ids: tuple[str, ...]
@@ -66,10 +66,12 @@ class Part:
     dropped: int
     cut: int
     lengths: Lengths
-    copies: Copies
+    copies: Some
     """Equal as the model reads them."""
-    near_copies: Copies
+    near_copies: Some
     """Equal but for capitals and white space."""
+    special: Some
+    """Those with a special token in their own text, such as one that ends a turn; the ids of the first."""
 
 
 @frozen
@@ -119,7 +121,7 @@ def read(what: str, *, model: str | None, overrides: Sequence[str], first: int) 
     return Found(
         what=what,
         model=config.model.path,
-        parts=tuple(_part(key, found, _limit(config, key)) for key, found in parts.items()),
+        parts=tuple(_part(key, found, _limit(config, key), tokenizer) for key, found in parts.items()),
         training=len(training),
         evaluating=len(evaluating),
         leaks=_leaks(training, evaluating, as_read),
@@ -159,7 +161,9 @@ def as_text(prompt: Prompt) -> Hashable:
     return " ".join(prompt.text.casefold().split())
 
 
-def _part(key: str, found: PromptSet, limit: int) -> Part:
+def _part(key: str, found: PromptSet, limit: int, tokenizer: Any) -> Part:
+    names = tuple(tokenizer.get_added_vocab())
+    special = [p.id for p in found.prompts if any(name in m["content"] for name in names for m in p.messages)]
     return Part(
         key=key,
         name=found.prompts[0].source or found.source,
@@ -170,6 +174,7 @@ def _part(key: str, found: PromptSet, limit: int) -> Part:
         lengths=_lengths(sorted(found.lengths), limit),
         copies=_copies(found.prompts, as_read),
         near_copies=_copies(found.prompts, as_text),
+        special=Some(len(special), tuple(special[:3])),
     )
 
 
@@ -182,12 +187,12 @@ def _lengths(ordered: Sequence[int], limit: int) -> Lengths:
     return Lengths(least, median(ordered), p95, most, limit, tuple(bars))
 
 
-def _copies(prompts: Sequence[Prompt], key: Key) -> Copies:
+def _copies(prompts: Sequence[Prompt], key: Key) -> Some:
     groups: dict[Hashable, list[str]] = {}
     for prompt in prompts:
         groups.setdefault(key(prompt), []).append(prompt.id)
     largest = max(groups.values(), key=len)
-    return Copies(len(prompts) - len(groups), tuple(largest) if len(largest) > 1 else ())
+    return Some(len(prompts) - len(groups), tuple(largest) if len(largest) > 1 else ())
 
 
 def _leaks(training: Sequence[Prompt], evaluating: Sequence[Prompt], key: Key) -> Leaks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prefloop.text import in_a_line
-from prefloop_plugins.commands.prompting import Copies, Found, Leaks, Part
+from prefloop_plugins.commands.prompting import Found, Leaks, Part, Some
 
 WIDTH = 40
 """Characters of the longest bar."""
@@ -69,6 +69,12 @@ def _histogram(part: Part) -> Iterator[str]:
 
 
 def _copies(part: Part) -> Iterator[str]:
+    if part.special.count:
+        ids = ", ".join(map(in_a_line, part.special.ids))
+        yield (
+            f"{_name(part)}: {part.special.count:,} with a special token in the text itself, which the model "
+            f"does not read as text: {ids}" + (", …" if part.special.count > len(part.special.ids) else "")
+        )
     exact, near = part.copies, part.near_copies
     if not near.count and not exact.count:
         yield f"{_name(part)}: no prompt comes twice"
@@ -78,7 +84,7 @@ def _copies(part: Part) -> Iterator[str]:
         yield f"{_name(part)}: the same but for capitals and white space: {near.count:,}{_ids(near)}"
 
 
-def _ids(copies: Copies) -> str:
+def _ids(copies: Some) -> str:
     """The places of the prompt that comes most often."""
     shown = ", ".join(map(in_a_line, copies.ids[:SHOWN])) + (", …" if len(copies.ids) > SHOWN else "")
     return f"; one comes {len(copies.ids)} times: {shown}" if shown else ""
