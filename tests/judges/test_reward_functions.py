@@ -134,6 +134,20 @@ def test_where_prompts_are_conversations_completions_are_messages() -> None:
     assert verdict.probability == pytest.approx(sigmoid(-3))
 
 
+def test_a_function_may_name_nothing_but_tokens() -> None:
+    def overlong(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [-float(len(ids)) for ids in completion_ids]
+
+    def alone(tokens: list[int]) -> float:
+        return -float(len(tokens))
+
+    def both(first_tokens: list[int], second_tokens: list[int]) -> bool:
+        return len(first_tokens) < len(second_tokens)
+
+    for judge in (FunctionJudge(score=overlong), FunctionJudge(score=alone), FunctionJudge(call=both)):
+        assert [v.prefers_first for v in judge.judge([SUM, CAPITAL])] == [True, True]
+
+
 @pytest.mark.parametrize("name", ["answer", "answers"])
 def test_a_reward_function_of_mlx_lm_lora(name: str) -> None:
     """Its data sets have columns `answer` and `type`; the parameters are named in either number."""

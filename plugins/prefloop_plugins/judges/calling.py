@@ -1,8 +1,8 @@
 """How a function of somebody's own is called. It is decided once, by the names of its parameters.
 
 A function gets what it names: the prompt and what was answered, or a column of the data set. A parameter
-``completions`` makes it one of whole batches, as reward functions of TRL and mlx-lm-lora and TRL's pairwise
-judges are; without it, it is asked about one answer, or one pair, at a time.
+``completions``, or ``completion_ids``, makes it one of whole batches, as reward functions of TRL and
+mlx-lm-lora and TRL's pairwise judges are; any other is asked about one answer, or one pair, at a time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Calling:
             return cls(function, name, offer, pairwise, offer.by_place)
         parameters, kinds = list(signature.parameters.values()), inspect.Parameter
         named = [p for p in parameters if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
-        if any(p.name == "completions" for p in named):
+        if BATCH.named_by([p.name for p in named]):
             offer = BATCH
         written = f"{name}({', '.join(_without_types(p) for p in parameters)})"
         taken = _by_place(offer, parameters, {p.name for p in named})
@@ -146,7 +146,7 @@ def _by_place(
     """
     kinds = inspect.Parameter
     places = [p for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
-    if {*offer.answers} <= {*named}:
+    if offer.named_by(named):
         taken: tuple[str, ...] = ()
     elif any(p.kind is kinds.VAR_POSITIONAL for p in parameters) or len(places) >= len(offer.by_place):
         taken = offer.by_place

@@ -48,10 +48,7 @@ def _callings(judge: FunctionJudge) -> tuple[Calling, ...]:
     """How the functions that were given are called, imported where they were given by name."""
     if (judge.call is None) == (judge.score is None):
         raise UserError("the function judge needs 'call' or 'score', exactly one of the two.")
-    option = "call" if judge.score is None else "score"
-    given = [judge.call] if judge.score is None else [one.function for one in judge.scorers]
-    keys = [option] if not isinstance(judge.score, tuple) else [f"score.{i}" for i in range(len(given))]
-    return tuple(_calling(*row, pairwise=option == "call") for row in zip(keys, given, strict=True))
+    return tuple(_calling(*row, pairwise=judge.score is None) for row in judge.given.items())
 
 
 def _calling(key: str, given: Any, *, pairwise: bool) -> Calling:
@@ -118,6 +115,14 @@ class FunctionJudge(BaseJudge):
     )
 
     @property
+    def given(self) -> dict[str, str | Function | None]:
+        """The functions by the key that names them."""
+        if self.score is None:
+            return {"call": self.call}
+        several = isinstance(self.score, tuple)
+        return {f"score.{i}" if several else "score": one.function for i, one in enumerate(self.scorers)}
+
+    @property
     def scorers(self) -> tuple[Weighted, ...]:
         """The functions that score one answer; none where one compares two."""
         if self.score is None or isinstance(self.score, tuple):
@@ -136,14 +141,14 @@ class FunctionJudge(BaseJudge):
 
     def depends_on(self) -> list[str]:
         """The files of functions that were given by name."""
-        given = [self.call] if self.score is None else [one.function for one in self.scorers]
-        named = [one for name, one in zip(given, self._callings, strict=True) if isinstance(name, str)]
+        both = zip(self.given.values(), self._callings, strict=True)
+        named = [one for name, one in both if isinstance(name, str)]
         return list(dict.fromkeys(filter(None, (file_of(one.function) for one in named))))
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raises `UserError` where a function wants a column that the prompts do not have."""
-        for one in self._callings:
-            with said_of("call" if one.pairwise else "score"):
+        for key, one in zip(self.given, self._callings, strict=True):
+            with said_of(key):
                 one.check(prompts)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:

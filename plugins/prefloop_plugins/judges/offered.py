@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -79,6 +79,10 @@ _TRAINER: Mapping[str, Any] = {"trainer_state": None, "log_extra": _log, "log_me
 """What TRL's trainers offer besides."""
 
 
+Values = Callable[[Sequence[Question]], dict[str, Any]]
+"""All that there is, by name, for one question or, in a batch, for several."""
+
+
 @frozen
 class Offer:
     """What functions of one form get."""
@@ -86,26 +90,37 @@ class Offer:
     what: str
     by_place: tuple[str, ...]
     """What one gets by position that has other names for it."""
-    answers: tuple[str, ...]
-    """What one has to name to get everything by name."""
+    answers: tuple[frozenset[str], ...]
+    """What one has to name to get everything by name: all of any of these."""
     names: tuple[str, ...]
     """All that it may name, besides the columns of the data set."""
-    values: Callable[[Sequence[Question]], dict[str, Any]]
+    values: Values
+
+    def named_by(self, names: Collection[str]) -> bool:
+        """Whether a function with these parameters names the answers."""
+        return any(own <= {*names} for own in self.answers)
 
 
-_EMPTY = Completion((), "")
-_NOBODY = Prompt((), "")
-ONE, PAIR, BATCH = (
-    Offer(what, by_place, answers, tuple(values([Question(_NOBODY, (_EMPTY,) * count)])), values)
-    for what, by_place, answers, count, values in (
-        ("a function that scores an answer", ("prompt", "completion"), ("completion",), 1, _one),
-        (
-            "a function that compares two answers",
-            ("prompt", "first", "second"),
-            ("first", "second"),
-            2,
-            _pair,
-        ),
-        ("a function of a whole batch", ("prompts", "completions"), ("completions",), 1, _batch),
-    )
+def _offer(what: str, by_place: str, answers: Sequence[str], values: Values, count: int) -> Offer:
+    example = Question(Prompt((), ""), (Completion((), ""),) * count)
+    named = tuple(frozenset(one.split()) for one in answers)
+    return Offer(what, tuple(by_place.split()), named, tuple(values([example])), values)
+
+
+ONE = _offer(
+    "a function that scores an answer", "prompt completion", ["completion", "tokens", "thought"], _one, 1
+)
+PAIR = _offer(
+    "a function that compares two answers",
+    "prompt first second",
+    ["first second", "first_tokens second_tokens", "first_thought second_thought"],
+    _pair,
+    2,
+)
+BATCH = _offer(
+    "a function of a whole batch",
+    "prompts completions",
+    ["completions", "completion_ids", "thoughts"],
+    _batch,
+    1,
 )

@@ -11,7 +11,7 @@ import mlx.core as mx
 from attrs import define, field
 from attrs.validators import gt
 
-from prefloop import BaseJudge, Judge, Pair, UserError, Verdict
+from prefloop import BaseJudge, Judge, Pair, Prompt, UserError, Verdict
 
 
 @define
@@ -50,6 +50,10 @@ class Tally(BaseJudge):
 
     def pass_bytes(self, pairs: int, shortest: int, longest: int, completion: int) -> int:
         return 100 * pairs
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        if not all(prompt.text for prompt in prompts):
+            raise UserError("the tally judge needs prompts with a text.")
 
     @property
     def members(self) -> tuple[Judge, ...]:
