@@ -6,10 +6,14 @@ import importlib.util
 import json
 import math
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +165,71 @@ def test_configuration_pairs_and_report_are_there(killed: Killed, tracker: str) 
     assert set(found.tables["pairs/train"]) <= set(range(REPORT_EVERY, STEPS + 1, REPORT_EVERY))
     assert set(found.tables["pairs/eval"]) >= {STEPS}
     assert any("report" in file for file in found.files)
+
+
+def wait_until(done: Callable[[], bool], process: subprocess.Popen[str], out: Path) -> None:
+    until = time.monotonic() + 240
+    while not done():
+        assert process.poll() is None and time.monotonic() < until, out.read_text()
+        time.sleep(0.02)
+
+
+def processes_below(parent: int, name: str) -> list[int]:
+    """Ids of the descendants of a process that are called `name`."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,comm="]
+    rows = [line.split(None, 2) for line in subprocess.check_output(command, text=True).splitlines()]
+    family, grown = {parent}, True
+    while grown:
+        born = {int(pid) for pid, ppid, _ in rows if int(ppid) in family} - family
+        family, grown = family | born, bool(born)
+    return [int(pid) for pid, _, comm in rows if int(pid) in family and name in comm]
+
+
+def test_a_run_outlives_the_service_of_wandb(tmp_path: Path) -> None:
+    if "wandb" not in INSTALLED:
+        pytest.skip("prefloop-trackers[wandb] is not installed")
+    out, run = tmp_path / "out.txt", tmp_path / "run"
+    process = start(tmp_path, str(config(tmp_path, [{"use": "wandb", "mode": "offline", "wait": 30}])))
+    wait_until(lambda: told(run, ["wandb"]) >= 3, process, out)
+    services = processes_below(process.pid, "wandb-core")
+    assert services
+    for service in services:
+        os.kill(service, signal.SIGKILL)
+    assert process.wait(timeout=300) == 0, out.read_text()
+    assert open_run(run).status == "finished"
+    assert "wandb failed, and the run goes on without it:" in out.read_text()
+
+
+@pytest.mark.skipif(
+    "mlflow" not in INSTALLED, reason="the whole of mlflow, with its server, is not installed"
+)
+def test_a_run_outlives_the_server_of_mlflow(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    log = (tmp_path / "server.txt").open("w")
+    server = subprocess.Popen(
+        command, cwd=tmp_path, stdout=log, stderr=log, env=environment(tmp_path), start_new_session=True
+    )
+    try:
+        address, out, run = f"http://127.0.0.1:{port}", tmp_path / "out.txt", tmp_path / "run"
+        wait_until(lambda: is_up(f"{address}/health"), server, tmp_path / "server.txt")
+        observers = [{"use": "mlflow", "tracking_uri": address, "wait": 5}]
+        process = start(tmp_path, str(config(tmp_path, observers, steps=120)))
+        wait_until(lambda: told(run, ["mlflow"]) >= 3, process, out)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+    assert process.wait(timeout=300) == 0, out.read_text()
+    assert open_run(run).status == "finished"
+    said = out.read_text()
+    assert said.count("mlflow failed, and the run goes on without it:") == 1
+    assert re.search(r"mlflow lacks \d+ of \d+ entries", said)
+
+
+def is_up(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except OSError:
+        return False
+    return True

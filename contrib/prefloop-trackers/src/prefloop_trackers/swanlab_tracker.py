@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from attrs import define, field
 
+from prefloop import UserError
 from prefloop_trackers.entries import Rows, largest, markdown
 from prefloop_trackers.secrets import no_secret
 from prefloop_trackers.tracker import Start, Tracker, text
@@ -31,12 +33,22 @@ class SwanLab(Tracker):
     mode: Literal["online", "local", "offline", "disabled"] | None = field(
         default=None,
         metadata={
-            "help": "online, local, offline (`swanlab sync` sends it later) or disabled; null is `SWANLAB_MODE`."
+            "help": "online, local, offline (`swanlab sync` sends it later) or disabled; null is that of "
+            "`SWANLAB_MODE`."
         },
     )
     log_dir: str | None = text("Where its files are written; null is `swanlog` in the run's folder.")
     _run: Any = field(init=False, default=None)
     _folder: str = field(init=False, default="")
+
+    def check(self) -> None:
+        import swanlab
+
+        settings = swanlab.Settings()
+        if (self.mode or settings.mode) == "online" and not settings.api_key:
+            raise UserError(
+                "swanlab has no key: run `swanlab login`, set SWANLAB_API_KEY, or write 'mode: offline'."
+            )
 
     def open(self, start: Start) -> str:
         import swanlab
@@ -56,6 +68,7 @@ class SwanLab(Tracker):
             resume="allow",
             reinit=True,
             config=dict(start.config),
+            settings=swanlab.Settings(interactive=False),  # there is nobody to be asked in this thread
         )
         return id
 
@@ -63,16 +76,18 @@ class SwanLab(Tracker):
         """What the files of offline mode have; its server cannot be asked, so what was noted counts there."""
         if self._run.mode == "online":
             return None
+        from swanlab.exceptions import DataStoreError
         from swanlab.proto.swanlab.record.v1.record_pb2 import Record
         from swanlab.sdk.internal.core_python.store import DataStoreReader
 
         found = []
         for file in Path(self._folder).glob(f"run-*-{self._run.id}/*.swanlab"):
             reader = DataStoreReader()
-            reader.open(file)
-            for data in reader:
-                record = Record.FromString(data)
-                found.append((record.scalar.key, record.scalar.value.number))
+            with suppress(DataStoreError):  # the end of a file that was being written, or a new file
+                reader.open(file)
+                for data in reader:
+                    record = Record.FromString(data)
+                    found.append((record.scalar.key, record.scalar.value.number))
             reader.close()
         return largest(found)
 

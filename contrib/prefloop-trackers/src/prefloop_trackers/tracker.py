@@ -2,8 +2,8 @@
 
 Steps and evaluations become entries in a queue. The thread opens the tracked run and tells it entry after
 entry, in order. Whatever the tracker raises is caught: it is said once, the connection is opened again after
-a pause, and the entries wait, the oldest of `WAITING` falling out. ``trackers/NAME.json`` in the run's folder
-has the tracked run's id and how far it was told, so that a run that goes on tells the rest, and nothing twice.
+a pause, and the entries wait, the oldest of `WAITING` falling out. ``trackers/NAME.json`` in the run's
+folder has the tracked run's id and how far it was told: a run that goes on tells the rest, and nothing twice.
 Steps that a kill made prefloop take again come to the same numbers: those told before it stay.
 """
 
@@ -280,7 +280,7 @@ class Tracker(Observer):
             self.attach(report)
 
     def _try(self, act: Callable[[], None]) -> bool:
-        """Whether it went well. The first failure is said; the tracked run is opened again before the next."""
+        """Whether it went well. Only the first failure is said."""
         try:
             act()
         except BaseException as error:  # a library may exit
