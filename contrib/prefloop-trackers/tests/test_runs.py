@@ -26,14 +26,21 @@ from prefloop import Evaluation, StepMetrics, open_run
 pytestmark = pytest.mark.slow
 
 STEPS, SAVE_EVERY, REPORT_EVERY, PAIRS = 60, 20, 20, 3
-TRACKERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "wandb": ("wandb", {"mode": "offline"}),
-    "trackio": ("trackio", {}),
-    "tensorboard": ("tensorboardX", {}),
-    "mlflow": ("sqlalchemy", {}),  # which the whole of mlflow brings, for its database
-    "swanlab": ("swanlab", {"mode": "offline"}),
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "wandb": {"mode": "offline"},
+    "trackio": {},
+    "tensorboard": {},
+    "mlflow": {},
+    "swanlab": {"mode": "offline"},
 }
-INSTALLED = [name for name, (module, _) in TRACKERS.items() if importlib.util.find_spec(module)]
+MODULES = {
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
+    "tensorboard": ("tensorboardX", "tensorboard"),  # which reads what the other one wrote
+    "mlflow": ("mlflow", "sqlalchemy"),  # which the whole of mlflow brings, for its database
+    "swanlab": ("swanlab",),
+}
+INSTALLED = [name for name, modules in MODULES.items() if all(map(importlib.util.find_spec, modules))]
 
 
 def config(folder: Path, observers: list[dict[str, Any]], steps: int = STEPS) -> Path:
@@ -50,7 +57,7 @@ def config(folder: Path, observers: list[dict[str, Any]], steps: int = STEPS) ->
             "iters": steps,
             "save_every": SAVE_EVERY,
             "report_every": REPORT_EVERY,
-            "learning_rate": 1e-3,
+            "learning_rate": 1e-5,
         },
         "output": {"path": str(folder / "run")},
         "observers": observers,
@@ -91,7 +98,7 @@ class Killed:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     """A run that was killed some steps after a checkpoint, and taken up again."""
     folder = tmp_path_factory.mktemp("killed")
-    options = {name: dict(options) for name, (_, options) in TRACKERS.items() if name in INSTALLED}
+    options = {name: dict(OPTIONS[name]) for name in INSTALLED}
     if "mlflow" in options:
         from mlflow.tracking import MlflowClient
 
@@ -117,12 +124,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         os.environ["TRACKIO_DIR"] = before
 
 
-@pytest.fixture(params=list(TRACKERS))
+@pytest.fixture(params=list(OPTIONS))
 def tracker(request: pytest.FixtureRequest) -> str:
     if request.param not in INSTALLED:
-        pytest.skip(
-            f"prefloop-trackers[{request.param}] is not installed, or lacks {TRACKERS[request.param][0]}"
-        )
+        pytest.skip(f"not all of {', '.join(MODULES[request.param])} is installed")
     return str(request.param)
 
 
@@ -159,7 +164,7 @@ def test_evaluations_are_there_by_judge_with_their_intervals(killed: Killed, tra
 
 def test_configuration_pairs_and_report_are_there(killed: Killed, tracker: str) -> None:
     found = getattr(reading, tracker)(killed.run)
-    assert str(found.config["training.learning_rate"]) == "0.001"
+    assert float(found.config["training.learning_rate"]) == 1e-5
     assert found.config["judge.use"] == "prefloop:rule"
     assert set(found.tables["pairs/train"]) >= {STEPS}
     assert set(found.tables["pairs/train"]) <= set(range(REPORT_EVERY, STEPS + 1, REPORT_EVERY))
