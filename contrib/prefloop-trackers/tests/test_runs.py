@@ -203,6 +203,9 @@ def test_a_run_outlives_the_service_of_wandb(tmp_path: Path) -> None:
     assert process.wait(timeout=300) == 0, out.read_text()
     assert open_run(run).status == "finished"
     assert "wandb failed, and the run goes on without it:" in out.read_text()
+    found = reading.wandb(run)
+    assert len(found.ids) == 1
+    assert sorted(step for step, _ in found.numbers["train/epoch"]) == list(range(1, STEPS + 1))
 
 
 @pytest.mark.skipif(

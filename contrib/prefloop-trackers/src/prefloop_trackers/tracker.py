@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from attrs import define, evolve, field, frozen
 from attrs.validators import and_, ge, instance_of, optional
 
-from prefloop import Evaluation, Observer, RunView, Step, StepMetrics, UserError
+from prefloop import Evaluation, Observer, RunView, Step, StepMetrics, UserError, open_run
 from prefloop.runs.files import rewrite_json
 from prefloop.runs.view import flat
 from prefloop_trackers.entries import COUNTS, Entry, Rows, of_evaluation, of_step, table_of_pairs
@@ -149,8 +149,6 @@ class Tracker(Observer):
         config = without_secrets(flat(settings))
         name = self.name or hide(run.name)
         self._start = Start(run.path, name, config, state.get("id"), max(self._told.values()))
-        for made in run.metrics().records[-WAITING // 2 :]:  # of a run that goes on; not all of it is new
-            self._put(of_step(made) if isinstance(made, StepMetrics) else of_evaluation(made))
         self._thread = threading.Thread(target=self._work, name=f"prefloop-{self.label}", daemon=True)
         self._thread.start()
         atexit.register(self._finish)
@@ -243,16 +241,22 @@ class Tracker(Observer):
             self._open()
             self._is_open = True
         if entry.step <= self._told[entry.kind] and not entry.table:
-            return  # it had been told before the tracker failed
+            return  # it was told with the rest of the run, when that was opened
         if entry.table:
             self.log_table(entry.step, entry.table, entry.rows)
             return
+        self._tell_numbers(entry)
+
+    def _tell_numbers(self, entry: Entry) -> None:
         self.log(entry.step, entry.numbers)
         self._told[entry.kind] = max(entry.step, self._told[entry.kind])
         self._note()
 
     def _open(self) -> None:
-        """Begin the tracked run or go on with it, from where it really is: libraries send in batches."""
+        """Begin the tracked run or go on with it, from where it really is, as libraries send in batches.
+
+        What the run's files have and the tracker has not is told at once.
+        """
         assert self._start
         is_new = self._start.id is None
         id = self.open(evolve(self._start, told=max(self._told.values())))
@@ -261,6 +265,10 @@ class Tracker(Observer):
         if known is not None:
             self._told = {kind: int(known.get(name, -1)) for kind, name in COUNTS.items()}
         self._note()
+        for made in open_run(self._start.run).metrics().records:
+            entry = of_step(made) if isinstance(made, StepMetrics) else of_evaluation(made)
+            if entry.step > self._told[entry.kind]:
+                self._tell_numbers(entry)
 
     def _note(self) -> None:
         assert self._start
