@@ -87,6 +87,7 @@ CALLED_ON_PLUGINS = {
     "Observer.evaluated": "self evaluation",
     "Observer.checkpoint_saved": "self step path",
     "Observer.run_finished": "self run",
+    "Observer.prepare": "self",
 }
 """The parameters of the methods that prefloop calls: these never change, as an old method takes no more."""
 

@@ -370,7 +370,7 @@ def unfit(component: object, base: type) -> str:
     if isinstance(component, type):
         return f"{component.__name__} is a class, not a {kind}: pass an instance of it"
     if base is Observer:
-        events = [name for name in vars(Observer) if not name.startswith("_")]
+        events = [name for name in vars(Observer) if not name.startswith("_") and name != "prepare"]
         could_be = not callable(component) and not isinstance(component, _PLAIN_VALUES)
         fits = could_be or any(hasattr(component, event) for event in events)
         needed = f"none of the methods {', '.join(events)}"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from prefloop.components import Base, BaseJudge, adapt
+from prefloop.components import Base, BaseJudge, Observer, adapt
 from prefloop.config.options import options_of
 from prefloop.errors import UserError, did_you_mean
 from prefloop.registry import KINDS, Provider, Registry, canonical
@@ -129,7 +129,7 @@ def _from_defaults(kind: str, cls: type) -> Any:
         adapted = adapt(component, KINDS[kind].base)
         if isinstance(adapted, BaseJudge) and adapted.interactive:
             return _skipping("it needs a person")
-        if isinstance(adapted, Base):
+        if isinstance(adapted, Base | Observer):
             adapted.prepare()
     except (ValueError, TypeError, UserError) as error:
         return _skipping(f"it cannot be made from its defaults: {error}".splitlines()[0])

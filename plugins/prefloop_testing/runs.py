@@ -13,7 +13,7 @@ from prefloop.config.components import PRESET
 from prefloop.errors import UserError
 from prefloop_testing.suite import ComponentSuite, listed
 
-EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_"))
+EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_") and name != "prepare")
 
 
 class AlgorithmSuite(ComponentSuite):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +27,11 @@ class Tracked:
 
 def wandb(run: Path) -> Tracked:
     """The transaction logs of offline mode: a LevelDB log of W&B's own protocol buffers."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from prefloop_trackers.wandb_files import records
 
     found = Tracked()
     for file in sorted((run / "wandb").glob("offline-run-*/*.wandb")):
-        for data in _leveldb(file.read_bytes()[7:]):
-            record = Record()
-            record.ParseFromString(data)
+        for record in records(file):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 found.ids.add(record.run.run_id)
@@ -53,24 +49,6 @@ def wandb(run: Path) -> Tracked:
     return found
 
 
-def _leveldb(data: bytes) -> Iterator[bytes]:
-    """The records of a LevelDB log whose first block begins with a header of seven bytes."""
-    block, place, parts = 32768, 0, b""
-    while place + 7 <= len(data):
-        left = block - (place + 7) % block
-        if left < 7:
-            place += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, place)
-        piece = data[place + 7 : place + 7 + length]
-        if kind == 0 or len(piece) < length:
-            return
-        parts = piece if kind in (1, 2) else parts + piece
-        place += 7 + length
-        if kind in (1, 4):
-            yield parts
-
-
 def tensorboard(run: Path) -> Tracked:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -80,7 +58,9 @@ def tensorboard(run: Path) -> Tracked:
     for name in events.Tags()["scalars"]:
         found.numbers[name] += [(event.step, event.value) for event in events.Scalars(name)]
     texts = {
-        name.removesuffix("/text_summary"): [(e.step, e.tensor_proto.string_val[0]) for e in events.Tensors(name)]
+        name.removesuffix("/text_summary"): [
+            (e.step, e.tensor_proto.string_val[0]) for e in events.Tensors(name)
+        ]
         for name in events.Tags()["tensors"]
     }
     for line in texts["config"][0][1].decode().splitlines()[2:]:
@@ -156,7 +136,9 @@ def swanlab(run: Path) -> Tracked:
         for data in reader:
             record = Record()
             record.ParseFromString(data)
-            kind = record.WhichOneof("record")
+            kind = next(
+                kind.name for kind, _ in record.ListFields() if kind.message_type and kind.name != "timestamp"
+            )
             if kind == "start":
                 found.ids.add(record.start.id)
             elif kind == "scalar":

@@ -6,10 +6,14 @@ import importlib.util
 import json
 import math
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,21 @@ from prefloop import Evaluation, StepMetrics, open_run
 pytestmark = pytest.mark.slow
 
 STEPS, SAVE_EVERY, REPORT_EVERY, PAIRS = 60, 20, 20, 3
-TRACKERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "wandb": ("wandb", {"mode": "offline"}),
-    "trackio": ("trackio", {}),
-    "tensorboard": ("tensorboardX", {}),
-    "mlflow": ("sqlalchemy", {}),  # which the whole of mlflow brings, for its database
-    "swanlab": ("swanlab", {"mode": "offline"}),
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "wandb": {"mode": "offline"},
+    "trackio": {},
+    "tensorboard": {},
+    "mlflow": {},
+    "swanlab": {"mode": "offline"},
 }
-INSTALLED = [name for name, (module, _) in TRACKERS.items() if importlib.util.find_spec(module)]
+MODULES = {
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
+    "tensorboard": ("tensorboardX", "tensorboard"),  # which reads what the other one wrote
+    "mlflow": ("mlflow", "sqlalchemy"),  # which the whole of mlflow brings, for its database
+    "swanlab": ("swanlab",),
+}
+INSTALLED = [name for name, modules in MODULES.items() if all(map(importlib.util.find_spec, modules))]
 
 
 def config(folder: Path, observers: list[dict[str, Any]], steps: int = STEPS) -> Path:
@@ -46,7 +57,7 @@ def config(folder: Path, observers: list[dict[str, Any]], steps: int = STEPS) ->
             "iters": steps,
             "save_every": SAVE_EVERY,
             "report_every": REPORT_EVERY,
-            "learning_rate": 1e-3,
+            "learning_rate": 1e-5,
         },
         "output": {"path": str(folder / "run")},
         "observers": observers,
@@ -87,13 +98,18 @@ class Killed:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     """A run that was killed some steps after a checkpoint, and taken up again."""
     folder = tmp_path_factory.mktemp("killed")
-    options = {name: dict(options) for name, (_, options) in TRACKERS.items() if name in INSTALLED}
+    options = {name: dict(OPTIONS[name]) for name in INSTALLED}
     if "mlflow" in options:
+        from mlflow.tracking import MlflowClient
+
         options["mlflow"]["tracking_uri"] = f"sqlite:///{folder / 'mlflow.db'}"
+        MlflowClient(options["mlflow"]["tracking_uri"]).search_experiments()  # makes the database
     observers = [{"use": name, "pairs": PAIRS, **given} for name, given in options.items()]
     process, run = start(folder, str(config(folder, observers))), folder / "run"
-    quick = [name for name in INSTALLED if name != "mlflow"]  # making its database takes longer than the run
-    while process.poll() is None and not (told(run, quick) % SAVE_EVERY in range(4, 15) and told(run, quick) > 24):
+    quick = [name for name in INSTALLED if name != "mlflow"]  # importing it takes longer than the run
+    while process.poll() is None and not (
+        told(run, quick) % SAVE_EVERY in range(4, 15) and told(run, quick) > 24
+    ):
         time.sleep(0.01)
     assert process.poll() is None, (folder / "out.txt").read_text()
     process.kill()
@@ -108,10 +124,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         os.environ["TRACKIO_DIR"] = before
 
 
-@pytest.fixture(params=list(TRACKERS))
+@pytest.fixture(params=list(OPTIONS))
 def tracker(request: pytest.FixtureRequest) -> str:
     if request.param not in INSTALLED:
-        pytest.skip(f"prefloop-trackers[{request.param}] is not installed, or lacks {TRACKERS[request.param][0]}")
+        pytest.skip(f"not all of {', '.join(MODULES[request.param])} is installed")
     return str(request.param)
 
 
@@ -123,7 +139,8 @@ def test_a_killed_run_goes_on_as_one_with_every_step_once(killed: Killed, tracke
     steps = [made for made in records if isinstance(made, StepMetrics)]
     assert len(steps) == STEPS
     for name in ("loss", "learning_rate", "completion_length", "epoch"):
-        expected = [(made.step, made.metrics[name]) for made in steps if math.isfinite(made.metrics[name])]
+        values = [(made.step, made.metrics.get(name, math.nan)) for made in steps]
+        expected = [(step, value) for step, value in values if math.isfinite(value)]
         points = sorted(found.numbers[f"train/{name}"])
         assert [step for step, _ in points] == [step for step, _ in expected], name
         assert [v for _, v in points] == pytest.approx([v for _, v in expected], rel=1e-4, abs=1e-6), name
@@ -147,9 +164,80 @@ def test_evaluations_are_there_by_judge_with_their_intervals(killed: Killed, tra
 
 def test_configuration_pairs_and_report_are_there(killed: Killed, tracker: str) -> None:
     found = getattr(reading, tracker)(killed.run)
-    assert str(found.config["training.learning_rate"]) == "0.001"
+    assert float(found.config["training.learning_rate"]) == 1e-5
     assert found.config["judge.use"] == "prefloop:rule"
     assert set(found.tables["pairs/train"]) >= {STEPS}
     assert set(found.tables["pairs/train"]) <= set(range(REPORT_EVERY, STEPS + 1, REPORT_EVERY))
     assert set(found.tables["pairs/eval"]) >= {STEPS}
     assert any("report" in file for file in found.files)
+
+
+def wait_until(done: Callable[[], bool], process: subprocess.Popen[str], out: Path) -> None:
+    until = time.monotonic() + 240
+    while not done():
+        assert process.poll() is None and time.monotonic() < until, out.read_text()
+        time.sleep(0.02)
+
+
+def processes_below(parent: int, name: str) -> list[int]:
+    """Ids of the descendants of a process that are called `name`."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,comm="]
+    rows = [line.split(None, 2) for line in subprocess.check_output(command, text=True).splitlines()]
+    family, grown = {parent}, True
+    while grown:
+        born = {int(pid) for pid, ppid, _ in rows if int(ppid) in family} - family
+        family, grown = family | born, bool(born)
+    return [int(pid) for pid, _, comm in rows if int(pid) in family and name in comm]
+
+
+def test_a_run_outlives_the_service_of_wandb(tmp_path: Path) -> None:
+    if "wandb" not in INSTALLED:
+        pytest.skip("prefloop-trackers[wandb] is not installed")
+    out, run = tmp_path / "out.txt", tmp_path / "run"
+    process = start(tmp_path, str(config(tmp_path, [{"use": "wandb", "mode": "offline", "wait": 30}])))
+    wait_until(lambda: told(run, ["wandb"]) >= 3, process, out)
+    services = processes_below(process.pid, "wandb-core")
+    assert services
+    for service in services:
+        os.kill(service, signal.SIGKILL)
+    assert process.wait(timeout=300) == 0, out.read_text()
+    assert open_run(run).status == "finished"
+    assert "wandb failed, and the run goes on without it:" in out.read_text()
+    found = reading.wandb(run)
+    assert len(found.ids) == 1
+    assert sorted(step for step, _ in found.numbers["train/epoch"]) == list(range(1, STEPS + 1))
+
+
+@pytest.mark.skipif(
+    "mlflow" not in INSTALLED, reason="the whole of mlflow, with its server, is not installed"
+)
+def test_a_run_outlives_the_server_of_mlflow(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    log = (tmp_path / "server.txt").open("w")
+    server = subprocess.Popen(
+        command, cwd=tmp_path, stdout=log, stderr=log, env=environment(tmp_path), start_new_session=True
+    )
+    try:
+        address, out, run = f"http://127.0.0.1:{port}", tmp_path / "out.txt", tmp_path / "run"
+        wait_until(lambda: is_up(f"{address}/health"), server, tmp_path / "server.txt")
+        observers = [{"use": "mlflow", "tracking_uri": address, "wait": 5}]
+        process = start(tmp_path, str(config(tmp_path, observers, steps=120)))
+        wait_until(lambda: told(run, ["mlflow"]) >= 3, process, out)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+    assert process.wait(timeout=300) == 0, out.read_text()
+    assert open_run(run).status == "finished"
+    said = out.read_text()
+    assert said.count("mlflow failed, and the run goes on without it:") == 1
+    assert re.search(r"mlflow lacks \d+ of \d+ entries", said)
+
+
+def is_up(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except OSError:
+        return False
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from attrs import field, frozen
@@ -13,6 +13,8 @@ from prefloop import Evaluation, Pair, Rate, Step, StepMetrics, Verdict
 
 Kind = Literal["step", "evaluation"]
 TRAIN, EVAL = "train", "eval"
+COUNTS: Mapping[Kind, str] = {"step": f"{TRAIN}/step", "evaluation": f"{EVAL}/step"}
+"""Numbers whose largest value tells how far a tracked run was told."""
 Rows = Sequence[Mapping[str, str | float]]
 
 
@@ -30,7 +32,8 @@ class Entry:
 def of_step(measured: Step | StepMetrics) -> Entry:
     """The metrics of a step, under the names of ``metrics.jsonl``; what is not defined is left out."""
     step = measured.progress.step if isinstance(measured, Step) else measured.step
-    return Entry("step", step, _finite({f"{TRAIN}/{name}": v for name, v in measured.metrics.items()}))
+    numbers = {f"{TRAIN}/{name}": value for name, value in measured.metrics.items()}
+    return Entry("step", step, _finite(numbers | {COUNTS["step"]: step}))
 
 
 def of_evaluation(evaluation: Evaluation) -> Entry:
@@ -39,7 +42,7 @@ def of_evaluation(evaluation: Evaluation) -> Entry:
     numbers |= _rates(f"{EVAL}/win_rate", evaluation.win_rate)
     for judge, rate in _by_judge(evaluation):
         numbers |= _rates(f"{EVAL}/{judge}/win_rate", rate)
-    return Entry("evaluation", evaluation.step, _finite(numbers))
+    return Entry("evaluation", evaluation.step, _finite(numbers | {COUNTS["evaluation"]: evaluation.step}))
 
 
 def table_of_pairs(
@@ -49,6 +52,14 @@ def table_of_pairs(
     name = f"pairs/{TRAIN if kind == 'step' else EVAL}"
     rows = [_row(step, *judged, judge) for judged in zip(pairs, verdicts, strict=False)]
     return Entry(kind, step, table=name, rows=rows)
+
+
+def largest(found: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """The largest value under each name."""
+    values: dict[str, float] = {}
+    for name, value in found:
+        values[name] = max(value, values.get(name, value))
+    return values
 
 
 def markdown(rows: Rows) -> str:

@@ -27,7 +27,9 @@ class MLflow(Tracker):
     label: ClassVar[str] = "mlflow"
     library: ClassVar[str] = "mlflow"
 
-    tracking_uri: str | None = text("Server, database or folder; null is `MLFLOW_TRACKING_URI`, else MLflow's.")
+    tracking_uri: str | None = text(
+        "Server, database or folder; null is `MLFLOW_TRACKING_URI`, else MLflow's."
+    )
     experiment: str | None = text("Experiment; null is that of `MLFLOW_EXPERIMENT_NAME`, else prefloop.")
     description: str | None = text("A longer description.")
     tags: Mapping[str, str] = field(factory=dict, metadata={"help": "Tags, as names with values."})
@@ -58,6 +60,10 @@ class MLflow(Tracker):
         name = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "prefloop"
         found = self._client.get_experiment_by_name(name)
         return str(found.experiment_id if found else self._client.create_experiment(name))
+
+    def known(self) -> Mapping[str, float]:
+        found: Mapping[str, float] = self._client.get_run(self._id).data.metrics
+        return found
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         from mlflow.entities import Metric

@@ -19,7 +19,9 @@ class TensorBoard(Tracker):
     label: ClassVar[str] = "tensorboard"
     library: ClassVar[str] = "tensorboardX"
 
-    log_dir: str | None = text("Where the event files are written; null is `tensorboard` in the run's folder.")
+    log_dir: str | None = text(
+        "Where the event files are written; null is `tensorboard` in the run's folder."
+    )
     _writer: Any = field(init=False, default=None)
 
     def open(self, start: Start) -> str:

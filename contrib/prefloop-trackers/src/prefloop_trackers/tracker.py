@@ -2,8 +2,9 @@
 
 Steps and evaluations become entries in a queue. The thread opens the tracked run and tells it entry after
 entry, in order. Whatever the tracker raises is caught: it is said once, the connection is opened again after
-a pause, and the entries wait, the oldest of `WAITING` falling out. ``trackers/NAME.json`` in the run's folder
-has the tracked run's id and how far it was told, so that a run that goes on tells the rest, and nothing twice.
+a pause, and the entries wait, the oldest of `WAITING` falling out. ``trackers/NAME.json`` in the run's
+folder has the tracked run's id and how far it was told: a run that goes on tells the rest, and nothing twice.
+Steps that a kill made prefloop take again come to the same numbers: those told before it stay.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from typing import Any, ClassVar
 from attrs import define, evolve, field, frozen
 from attrs.validators import and_, ge, instance_of, optional
 
-from prefloop import Evaluation, Observer, RunView, Step, StepMetrics, UserError
+from prefloop import Evaluation, Observer, RunView, Step, StepMetrics, UserError, open_run
 from prefloop.runs.files import rewrite_json
 from prefloop.runs.view import flat
-from prefloop_trackers.entries import Entry, Rows, of_evaluation, of_step, table_of_pairs
+from prefloop_trackers.entries import COUNTS, Entry, Rows, of_evaluation, of_step, table_of_pairs
 from prefloop_trackers.secrets import hide, no_secret, without_secrets
 
 WAITING = 2_000
@@ -55,9 +56,7 @@ class Start:
 
 def text(help: str) -> Any:
     """A field for an option that is a text."""
-    return field(
-        default=None, validator=optional(and_(instance_of(str), no_secret)), metadata={"help": help}
-    )
+    return field(default=None, validator=optional(and_(instance_of(str), no_secret)), metadata={"help": help})
 
 
 @define(eq=False)
@@ -85,14 +84,14 @@ class Tracker(Observer):
         metadata={"help": "Seconds that the end of a run waits for the tracker to take the rest, at most."},
     )
     _queue: Queue[Entry | None] = field(init=False, factory=lambda: Queue(WAITING))
-    _waiting: deque[Entry] = field(init=False, factory=deque)
+    _waiting: deque[Entry] = field(init=False, factory=lambda: deque(maxlen=WAITING))
     _thread: threading.Thread | None = field(init=False, default=None)
     _start: Start | None = field(init=False, default=None)
     _told: dict[str, int] = field(init=False, factory=dict)
     _is_open: bool = field(init=False, default=False)
     _closing: str = field(init=False, default="failed")
     _count: int = field(init=False, default=0)
-    _lost: int = field(init=False, default=0)
+    _done: int = field(init=False, default=0)
     _failures: int = field(init=False, default=0)
     _in_a_row: int = field(init=False, default=0)
     _retry_at: float = field(init=False, default=0.0)
@@ -104,6 +103,13 @@ class Tracker(Observer):
     @abstractmethod
     def open(self, start: Start) -> str:
         """Begin the tracked run, or go on with ``start.id``; returns its id. Also after a failure."""
+
+    def known(self) -> Mapping[str, float] | None:
+        """The largest value that the open tracked run has of each of `COUNTS`; none of those it lacks.
+
+        None where that cannot be asked, or nothing told is ever lost: what was noted as told counts then.
+        """
+        return None
 
     @abstractmethod
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -143,8 +149,6 @@ class Tracker(Observer):
         config = without_secrets(flat(settings))
         name = self.name or hide(run.name)
         self._start = Start(run.path, name, config, state.get("id"), max(self._told.values()))
-        for made in run.metrics().records:  # of a run that goes on: what was not told before
-            self._put(of_step(made) if isinstance(made, StepMetrics) else of_evaluation(made))
         self._thread = threading.Thread(target=self._work, name=f"prefloop-{self.label}", daemon=True)
         self._thread.start()
         atexit.register(self._finish)
@@ -170,10 +174,8 @@ class Tracker(Observer):
 
     def _put(self, entry: Entry) -> None:
         self._count += 1
-        try:
+        with suppress(Full):
             self._queue.put_nowait(entry)
-        except Full:
-            self._lost += 1
 
     def _finish(self) -> None:
         """Wait a while for the rest to be told. Called once: at the end of the run, or of the process."""
@@ -182,15 +184,12 @@ class Tracker(Observer):
             return
         atexit.unregister(self._finish)
         until = time.monotonic() + self.wait
-        try:
+        with suppress(Full):
             self._queue.put(None, timeout=self.wait)
             thread.join(max(0.0, until - time.monotonic()))
-        except Full:
-            pass
-        left = self._queue.qsize() + len(self._waiting) if thread.is_alive() else 0
         if thread.is_alive():
             _warn(f"{self.label} did not come to an end within {self.wait:g} s; it is not waited for.")
-        if missing := self._lost + left:
+        if missing := self._count - self._done:
             _warn(
                 f"{self.label} lacks {missing} of {self._count} entries ({self._failures} attempts failed);"
                 " the run's own files have them all."
@@ -200,16 +199,18 @@ class Tracker(Observer):
 
     def _work(self) -> None:
         ended = False
+        if self._start and self._start.id:
+            self._is_open = self._try(self._open)
         while not ended:
             for entry in self._next():
                 if entry is None:
                     ended = True
                 elif entry.step > self._told[entry.kind] or entry.table:
-                    self._keep(entry)
+                    self._waiting.append(entry)
+                else:
+                    self._done += 1
             if time.monotonic() >= self._retry_at or ended:
                 self._tell()
-        self._lost += len(self._waiting)
-        self._waiting.clear()
         if self._is_open:
             self._try(self._attach)
             self._try(partial(self.end, self._closing))
@@ -223,38 +224,57 @@ class Tracker(Observer):
                 found.append(self._queue.get_nowait())
         return found
 
-    def _keep(self, entry: Entry) -> None:
-        if len(self._waiting) == WAITING:
-            self._waiting.popleft()
-            self._lost += 1
-        self._waiting.append(entry)
-
     def _tell(self) -> None:
         """Open the run if need be, and tell what waits, until the tracker fails."""
         while self._waiting:
             entry = self._waiting[0]
             told = self._try(partial(self._tell_one, entry))
-            if not told and self._is_open and entry.table:
-                self._lost += 1  # what cannot be shown as a table holds up no numbers
-            elif not told:
+            if not told and not (self._is_open and entry.table):
                 self._is_open = False
                 return
-            self._waiting.popleft()
+            self._waiting.popleft()  # a table that cannot be shown holds up no numbers
+            self._done += told
 
     def _tell_one(self, entry: Entry) -> None:
         assert self._start
-        file = self._file(self._start.run)
         if not self._is_open:
-            id = self.open(evolve(self._start, told=max(self._told.values())))
-            self._start = evolve(self._start, id=id)
+            self._open()
             self._is_open = True
-            _write(file, {"id": id, **self._told})
+        if entry.step <= self._told[entry.kind] and not entry.table:
+            return  # it was told with the rest of the run, when that was opened
         if entry.table:
             self.log_table(entry.step, entry.table, entry.rows)
             return
+        self._tell_numbers(entry)
+
+    def _tell_numbers(self, entry: Entry) -> None:
         self.log(entry.step, entry.numbers)
         self._told[entry.kind] = max(entry.step, self._told[entry.kind])
-        _write(file, {"id": self._start.id, **self._told})
+        self._note()
+
+    def _open(self) -> None:
+        """Begin the tracked run or go on with it, from where it really is, as libraries send in batches.
+
+        What the run's files have and the tracker has not is told at once.
+        """
+        assert self._start
+        is_new = self._start.id is None
+        id = self.open(evolve(self._start, told=max(self._told.values())))
+        self._start = evolve(self._start, id=id)
+        known = None if is_new else self.known()
+        if known is not None:
+            self._told = {kind: int(known.get(name, -1)) for kind, name in COUNTS.items()}
+        self._note()
+        for made in open_run(self._start.run).metrics().records:
+            entry = of_step(made) if isinstance(made, StepMetrics) else of_evaluation(made)
+            if entry.step > self._told[entry.kind]:
+                self._tell_numbers(entry)
+
+    def _note(self) -> None:
+        assert self._start
+        file = self._file(self._start.run)
+        file.parent.mkdir(exist_ok=True)
+        rewrite_json(file, {"id": self._start.id, **self._told})
 
     def _attach(self) -> None:
         assert self._start
@@ -268,7 +288,7 @@ class Tracker(Observer):
             self.attach(report)
 
     def _try(self, act: Callable[[], None]) -> bool:
-        """Whether it went well. The first failure is said; the tracked run is opened again before the next."""
+        """Whether it went well. Only the first failure is said."""
         try:
             act()
         except BaseException as error:  # a library may exit
@@ -293,11 +313,6 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(file: Path, state: Mapping[str, Any]) -> None:
-    file.parent.mkdir(exist_ok=True)
-    rewrite_json(file, dict(state))
 
 
 def _warn(message: str) -> None:

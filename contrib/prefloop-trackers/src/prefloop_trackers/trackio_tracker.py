@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from attrs import define, field
 
-from prefloop_trackers.entries import Rows
+from prefloop_trackers.entries import COUNTS, Rows, largest
 from prefloop_trackers.tracker import Start, Tracker, text
 
 
@@ -45,6 +45,15 @@ class Trackio(Tracker):
         if start.id and self._run.id != start.id:
             raise RuntimeError(f"project '{self.project}' has a later run that is called '{start.name}' too")
         return str(self._run.id)
+
+    def known(self) -> Mapping[str, float] | None:
+        """A Space cannot be asked: what was noted counts."""
+        if self.space_id:
+            return None
+        from trackio.sqlite_storage import SQLiteStorage
+
+        rows = SQLiteStorage.get_logs(self.project, self._run.name, run_id=self._run.id)
+        return largest((name, row[name]) for row in rows for name in COUNTS.values() if name in row)
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         self._run.log(dict(numbers), step=step)

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 from attrs import define, field
 
 from prefloop import UserError
-from prefloop_trackers.entries import Rows
+from prefloop_trackers.entries import COUNTS, Rows, largest
 from prefloop_trackers.secrets import no_secret
 from prefloop_trackers.tracker import Start, Tracker, text
+from prefloop_trackers.wandb_files import counts_in
 
 STEP = "step"
 """The axis of every chart: W&B's own step counts calls."""
@@ -39,6 +40,7 @@ class Wandb(Tracker):
     )
     dir: str | None = text("Where its files are written; null is `WANDB_DIR`, else the run's folder.")
     _run: Any = field(init=False, default=None)
+    _folder: str = field(init=False, default="")
 
     def check(self) -> None:
         import wandb
@@ -57,7 +59,7 @@ class Wandb(Tracker):
             with suppress(Exception):
                 wandb.teardown()
         id = start.id or secrets.token_hex(4)
-        folder = self.dir or os.environ.get("WANDB_DIR") or str(start.run)
+        self._folder = self.dir or os.environ.get("WANDB_DIR") or str(start.run)
         self._run = wandb.init(
             project=self.project or os.environ.get("WANDB_PROJECT") or "prefloop",
             entity=self.entity,
@@ -66,7 +68,7 @@ class Wandb(Tracker):
             notes=self.notes,
             tags=self.tags or None,
             mode=self.mode,
-            dir=folder,
+            dir=self._folder,
             id=id,
             name=start.name,
             config=dict(start.config),
@@ -77,6 +79,15 @@ class Wandb(Tracker):
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("*", step_metric=STEP)
         return id
+
+    def known(self) -> Mapping[str, float]:
+        """What the server had as the run was opened, or the files of offline mode have."""
+        if not self._run.offline:
+            return {name: self._run.summary[name] for name in COUNTS.values() if name in self._run.summary}
+        folder = Path(self._folder) / "wandb"
+        return largest(
+            row for file in folder.glob(f"offline-run-*-{self._run.id}/*.wandb") for row in counts_in(file)
+        )
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         self._run.log({STEP: step, **numbers})
@@ -96,5 +107,3 @@ class Wandb(Tracker):
 
     def end(self, status: str) -> None:
         self._run.finish(exit_code=int(status == "failed"))
-
-
