@@ -55,7 +55,7 @@ def test_a_run_killed_again_and_again_ends_the_same(tmp_path: Path, uninterrupte
     run = tmp_path / "run"
     (tmp_path / "config.yaml").write_text(json.dumps(settings_for(run)))
     dice = random.Random(1)
-    for _ in range(3):
+    for _ in range(2):
         _kill_after(_start(_command(run), tmp_path), run, dice.uniform(0.0, 1.5))
     assert _start(_command(run), tmp_path).wait(timeout=300) == 0
     assert outcome(run) == uninterrupted

@@ -34,3 +34,13 @@ def test_the_versions_that_are_tested_are_those_that_are_claimed() -> None:
     claimed = [c.removeprefix(python) for c in project["classifiers"] if c.startswith(python)]
     assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == claimed
     assert project["requires-python"] == f">={claimed[0]}"
+
+
+def test_the_tests_that_are_run_with_other_kernels_are_there() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    listed = re.search(r'^ROUNDED="(.*?)^"', script, re.M | re.S)
+    assert listed
+    for name in listed[1].split():
+        file, _, function = name.partition("::")
+        assert not function or f"def {function}(" in (ROOT / file).read_text(encoding="utf-8")
+        assert (ROOT / file).is_file()

@@ -17,10 +17,8 @@ from unittest.mock import patch
 
 import mlx.core as mx
 import mlx.nn as nn
+from benchmarks.harness.internals import loading, local_path
 from benchmarks.speed.rows import Size
-
-from prefloop.embedded import local_path
-from prefloop.model import loading
 
 Shape = Mapping[str, Any]
 _COMMON = {"rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 32_768}

@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from benchmarks.harness.internals import Beginning, Plan, begun, loading, make_plan, prepare
 from benchmarks.recipes.machines import MACS, Mac, Work, model, prompt_tokens
 from benchmarks.recipes.models import MODELS, Shape, Shelf, on_metal, size_of
 from mlx.utils import tree_flatten
 
-from prefloop import Config, load_config
-from prefloop.beginning import Beginning, begun
-from prefloop.components import BaseJudge, BaseSampler, adapt
-from prefloop.model.loading import _QUANTIZE
-from prefloop.runs.plan import Plan
-from prefloop.runs.planning import make_plan
-from prefloop.runs.preparation import prepare
+from prefloop import BaseJudge, BaseSampler, Config, adapt, load_config
 
 PROMPTS = 704
 """Prompts that a plan is made with: enough for a step and for those held out, at most a tenth of them."""
@@ -65,7 +60,7 @@ class Recipe:
         given = self.config.model
         if given.quantize == "none":
             return MODELS[given.path]
-        return {**MODELS[given.path], "quantization": _QUANTIZE[given.quantize]}
+        return {**MODELS[given.path], "quantization": loading._QUANTIZE[given.quantize]}
 
 
 @frozen
