@@ -164,9 +164,17 @@ def fuse_adapters(model: nn.Module) -> nn.Module:
 
 
 def fused_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model` with its adapters fused into the weights, whatever these are."""
+    """A copy of `model` with its adapters fused into the weights, whatever these are.
+
+    Of a quantized model, the layers that have adapters come out as full weights: rounding the sum to a few
+    bits again loses what was learnt.
+    """
     twin = copy_module_tree(model)
-    fused = [(name, module.fuse()) for name, module in model.named_modules() if hasattr(module, "fuse")]
+    fused = [
+        (name, module.fuse(dequantize=True))
+        for name, module in model.named_modules()
+        if hasattr(module, "fuse")
+    ]
     twin.update_modules(tree_unflatten(fused))
     twin.eval()
     return twin

@@ -33,6 +33,8 @@ _LOGITS_NOT_FINITE = (
     "model: its logits for a prompt of this run are NaN or infinite. Try model.dtype: float32 or a lower "
     "adapter.scale."
 )
+QUANTIZATION = ("quantization", "quantization_config")
+"""The keys of a ``config.json`` that say how its model is quantized: mlx-lm's, and that of others."""
 CHECKED_TOKENS = 8
 """Tokens on which sampling is compared with scoring before a run."""
 
@@ -200,15 +202,18 @@ class Policy:
         """Write the trained tensors the way ``mlx_lm generate --adapter-path`` reads them."""
         save_adapters(folder, self.model, self.adapter, self.loaded.folder)
 
-    def save_model(self, folder: Path) -> None:
+    def save_model(self, folder: Path, *, dequantize: bool = False) -> None:
         """Write the whole model, adapters fused, the way ``mlx_lm generate --model`` reads it.
 
-        The weights keep the type that they were trained in, and the configuration names that one.
+        The weights keep the type that they were trained in, and the configuration names that one. Layers of a
+        quantized model that have no adapter stay quantized, unless `dequantize` says otherwise.
         """
-        from mlx_lm.utils import save
+        from mlx_lm.utils import dequantize_model, save
 
         fused = fused_copy(self.model)
-        config = _naming_dtype(self.loaded.config, fused)
+        if dequantize:
+            fused = dequantize_model(fused)
+        config = _naming_dtype(_naming_quantized(self.loaded.config, fused), fused)
         with path_without_pattern(self.loaded.folder) as source:
             save(folder, str(source), fused, self.tokenizer, config, donate_model=False)
 
@@ -241,6 +246,18 @@ class Policy:
         own, rows = (self.tokenizer.eos_token_id, *sorted(stops.ids)), embedded_ids(self.model)
         known = [i for i in own if i in stops.ids and (rows is None or i < rows)]
         return stops.cut(written) or tuple(known[:1])
+
+
+def _naming_quantized(config: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A ``config.json`` that names as quantized only what is so in `model`."""
+    about = config.get("quantization")
+    if not isinstance(about, dict):
+        return dict(config)
+    modules = dict(model.named_modules())
+    if not any("scales" in module for module in modules.values()):
+        return {key: value for key, value in config.items() if key not in QUANTIZATION}
+    whole = {name: False for name, m in modules.items() if hasattr(m, "to_quantized") and "scales" not in m}
+    return {**config, **dict.fromkeys(QUANTIZATION, {**about, **whole})}
 
 
 def _naming_dtype(config: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:

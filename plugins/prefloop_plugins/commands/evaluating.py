@@ -97,13 +97,13 @@ def load_evaluation(
     began = beginning_of(open_run(run).manifest)
     with begun(began):
         policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
-        _check_model(run, config)
+        check_model(run, config)
     here = evolve(began, folder=Path.cwd())  # what was given now is meant from here
     with begun(here if prompts else began), said_of("--prompts") if prompts else nullcontext():
         held_out = _prompts(run, config, policy)
     if config.evaluation.answer_column:
         check_answers(held_out, config.evaluation.answer_column)
-    _load(policy, snapshot.folder)
+    load_snapshot(policy, snapshot.folder)
     shared, other = _opponent(against, config, policy, held_out)
     with said_of("judge"), begun(here if judge else began):
         for one in judges:
@@ -123,7 +123,7 @@ def load_evaluation(
     return LoadedEvaluation(evaluator, judges, snapshot, source, len(held_out) - len(shared), began)
 
 
-def _check_model(run: Path, config: Config) -> None:
+def check_model(run: Path, config: Config) -> None:
     """Raises `UserError` where what the run's adapters belong to is no longer what it was."""
     for change in changed(recorded(open_run(run)), content_digests(settings_of_model(config)), 0):
         raise UserError(
@@ -213,7 +213,8 @@ def _named(config: Config) -> str:
     return ", ".join(source.path for source in one)
 
 
-def _load(policy: Policy, folder: Path) -> None:
+def load_snapshot(policy: Policy, folder: Path) -> None:
+    """Give `policy` the trained tensors in `folder`. Raises `UserError` where they do not fit."""
     try:
         load_adapters(policy.model, str(folder))
     except UserError as error:
@@ -242,7 +243,7 @@ def _other(against: str) -> tuple[Any, Any]:
     config = run_settings(path)
     with begun(beginning_of(open_run(path).manifest)):
         other = Policy.load(config.model, config.adapter, seed=config.training.seed)
-    _load(other, snapshot_of(path).folder)
+    load_snapshot(other, snapshot_of(path).folder)
     return other.model, other.tokenizer
 
 

@@ -10,6 +10,7 @@ import click
 
 from prefloop.cli.common import PathOnDisk, json_option, print_json
 from prefloop.errors import UserError
+from prefloop_plugins.commands.exports.commands import COMMANDS
 
 if TYPE_CHECKING:
     from prefloop_plugins.commands.exporting import Export, Format
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 @click.group()
 def export() -> None:
     """Write what a run has made for other tools."""
+
+
+for command in COMMANDS:
+    export.add_command(command)
 
 
 @export.command()
