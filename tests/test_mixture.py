@@ -211,6 +211,7 @@ def test_eval_asks_each_source_its_judge_and_refuses_prompts_of_none(
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_the_report_and_the_export_tell_the_sources_apart(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
