@@ -22,6 +22,7 @@ from prefloop import (
     Loop,
     Pair,
     Policy,
+    Progress,
     Prompt,
     StopRun,
     UserError,
@@ -35,6 +36,7 @@ from prefloop.cli import main
 from prefloop.components import PendingVerdicts
 from prefloop.config import TrainingConfig, dump_config, load_judge
 from prefloop.routing import RoutingJudge
+from prefloop.runs.guards import Guard
 from prefloop.runs.preparation import prepare
 from support.small_runs import SETTINGS, lines, outcome
 from support.tiny_models import ModelFolder
@@ -209,6 +211,7 @@ def test_eval_asks_each_source_its_judge_and_refuses_prompts_of_none(
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_the_report_and_the_export_tell_the_sources_apart(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +357,20 @@ def test_one_set_of_prompts_has_no_source(tmp_path: Path, monkeypatch: pytest.Mo
     assert {p.source for p in prepared.loop.prompts} == {""}
     assert prepared.plan.sources == ()
     assert prepared.loop.judge is config.judge
+
+
+def test_each_judge_is_watched_by_itself(tmp_path: Path) -> None:
+    """Fifteen errors of one source's judge among many good verdicts of the other's are not one too many."""
+    guard = Guard(load_config(mixture(tmp_path)))
+    progress = Progress(1, 9, 0.0, 1.0)
+    orders = (0.9, 0.8)
+    for n in range(15):
+        pairs = [pair("checked", n), *(pair("chat", i) for i in range(5))]
+        guard.pairs_judged(progress, pairs, [Verdict.error("no"), *[Verdict(0.85, orders=orders)] * 5])
+    again = Guard(load_config(mixture(tmp_path)))
+    again.restore(json.loads(json.dumps(guard.state())))
+    with pytest.raises(StopRun, match=r"^prompts\.0\.judge: 16 of its last 16 verdicts are errors"):
+        again.pairs_judged(progress, [pair("checked", 15)], [Verdict.error("no")])
 
 
 # The judge
