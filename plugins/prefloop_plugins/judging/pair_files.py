@@ -206,7 +206,8 @@ def _prompt(value: object, id: str, values: Mapping[str, Any]) -> Prompt:
     """A prompt with the other columns of its row, which a judge may check an answer against."""
     messages = conversation(value, "prompt")
     others = {key: part for key, part in values.items() if key not in _OURS}
-    return Prompt((), transcript(messages), tuple(messages), id, others, not isinstance(value, str))
+    chat = not isinstance(value, str)
+    return Prompt((), transcript(messages), tuple(messages), id, others, conversational=chat)
 
 
 def _answer(value: object, column: str, prompt: Prompt) -> Completion:
