@@ -66,6 +66,40 @@ def test_the_dry_run_refuses_equal_completions(tmp_path: Path) -> None:
     assert "Raise sampler.temperature" in done.stderr
 
 
+def test_report_to_adds_observers_that_the_run_keeps(tmp_path: Path, prompts: str) -> None:
+    given = f"prompts: {prompts}\njudge: {{use: rule, length: longer}}\nobservers: [report]\n"
+    (tmp_path / "my.yaml").write_text(
+        given + "model: embedded:policy\ntraining: {iters: 1, batch_size: 2}\noutput: run\n"
+    )
+    done = prefloop("train", "my.yaml", "--report-to", "report, progress", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = open_run(tmp_path / "run").settings["observers"]
+    assert [observer["use"] for observer in kept] == ["prefloop:report", "prefloop:progress"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--report-to", "reprot"), "--report-to: there is no observer 'reprot'. Did you mean 'report'?"),
+        (("--resume", "run", "--report-to", "report"), "--report-to goes with a new run"),
+    ],
+)
+def test_report_to_refuses_what_it_cannot_do(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(main, ["train", *arguments])
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_report_to_names_the_package_of_trackers_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFLOOP_DISABLE", "prefloop-trackers")
+    monkeypatch.setattr("prefloop.cli.reporting.TRACKERS", "prefloop-of-nobody")
+    done = CliRunner().invoke(main, ["train", "--report-to", "wandb"])
+    assert done.exit_code == 2
+    assert (
+        "there is no observer 'wandb'. Trackers come with a package of their own: pip install" in done.stderr
+    )
+
+
 @pytest.mark.parametrize("where", ["prefloop.cpu.blas.use_fastest", "prefloop.model.policy.load_model"])
 def test_ctrl_c_while_a_run_starts_is_130_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

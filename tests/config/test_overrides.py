@@ -146,3 +146,28 @@ def test_many_problems_are_a_few_lines(files: Files) -> None:
     problems = files.problems(START + "".join(f"key{i}: 1\n" for i in range(2000)))
     assert len(problems) == 21
     assert problems[-1] == "… and 1,980 more"
+
+
+def test_a_plus_in_the_place_of_an_index_is_one_more_entry(files: Files) -> None:
+    """Of a list in the file, in short form or not there at all, and of what a preset sets."""
+    for written in ("bonuses: [kl]\n", "bonuses: kl\n"):
+        config = load_config(
+            files.write(START + written), ["bonuses.+={use: kl, alpha: 2}", "bonuses.1.alpha=3"]
+        )
+        assert config.bonuses == (Kl(), Kl(3.0))
+    bare = load_config(files.write(START), ["bonuses.+=kl", "bonuses.+={use: kl, alpha: 2}"])
+    assert bare.bonuses == (Kl(), Kl(2.0))
+    preset = load_config(files.write(START), ["algorithm=xpo", "bonuses.+={use: kl, alpha: 9}"]).bonuses
+    assert [type(bonus) for bonus in preset] == [Kl, Kl]
+    assert preset[-1] == Kl(9.0)
+    with pytest.raises(UserError, match=r"--set bonuses\.\+=kk: bonuses\.0: there is no bonus 'kk'"):
+        load_config(files.write(START), ["bonuses.+=kk"])
+
+
+def test_a_key_or_token_is_sent_to_the_environment_and_not_quoted(files: Files) -> None:
+    path = files.write(START + "loss: {use: sigmoid, hub_token: hf_0123456789}\n")
+    with pytest.raises(
+        UserError, match=r"loss\.hub_token: there is no such option\. A key, token or"
+    ) as caught:
+        load_config(path)
+    assert "hf_0123" not in str(caught.value)

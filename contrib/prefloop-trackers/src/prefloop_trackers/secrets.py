@@ -30,6 +30,17 @@ def hide(text: str) -> str:
     return _VALUE.sub(HIDDEN, text)
 
 
+def flat(settings: Any, path: str = "") -> dict[str, Any]:
+    """Nested settings by key path, such as ``bonuses.0.alpha``."""
+    if not isinstance(settings, Mapping | list) or (path and not settings):
+        return {path: settings}
+    items = settings.items() if isinstance(settings, Mapping) else enumerate(settings)
+    found: dict[str, Any] = {}
+    for key, value in items:
+        found |= flat(value, f"{path}.{key}" if path else str(key))
+    return found
+
+
 def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Flat settings, with what is named or looks like a secret hidden."""
     return {key: _shown(key, value) for key, value in settings.items()}

@@ -83,7 +83,7 @@ class SwanLab(Tracker):
         found = []
         for file in Path(self._folder).glob(f"run-*-{self._run.id}/*.swanlab"):
             reader = DataStoreReader()
-            with suppress(DataStoreError):  # the end of a file that was being written, or a new file
+            with suppress(DataStoreError, AssertionError):  # a file that is new, or was being written
                 reader.open(file)
                 for data in reader:
                     record = Record.FromString(data)

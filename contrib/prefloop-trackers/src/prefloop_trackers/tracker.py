@@ -28,10 +28,8 @@ from attrs import define, evolve, field, frozen
 from attrs.validators import and_, ge, instance_of, optional
 
 from prefloop import Evaluation, Observer, RunView, Step, StepMetrics, UserError, open_run
-from prefloop.runs.files import rewrite_json
-from prefloop.runs.view import flat
 from prefloop_trackers.entries import COUNTS, Entry, Rows, of_evaluation, of_step, table_of_pairs
-from prefloop_trackers.secrets import hide, no_secret, without_secrets
+from prefloop_trackers.secrets import flat, hide, no_secret, without_secrets
 
 WAITING = 2_000
 """Entries that wait for a tracker, at most."""
@@ -274,7 +272,9 @@ class Tracker(Observer):
         assert self._start
         file = self._file(self._start.run)
         file.parent.mkdir(exist_ok=True)
-        rewrite_json(file, {"id": self._start.id, **self._told})
+        beside = file.with_suffix(".tmp")
+        beside.write_text(json.dumps({"id": self._start.id, **self._told}), encoding="utf-8")
+        beside.replace(file)  # whole at any moment
 
     def _attach(self) -> None:
         assert self._start
