@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from prefloop import load_config
 from prefloop.cli import main
-from prefloop.runs.holding import take
+from prefloop.runs.holding import holder_of, take
 from prefloop.runs.queue import open_queue
 from support.fake_training import write_python
 
@@ -90,6 +90,14 @@ def test_a_run_that_fails_keeps_no_other_from_its_turn(here: Path) -> None:
     )
     code, said, _ = prefloop("train", "a.yaml", "b.yaml", "c.yaml", "--output", "q")
     assert (code, tries()) == (1, ["a", "b", "c"])
+    assert [line for line in said.splitlines() if line.startswith(("──", "trained"))] == [
+        "── run 1 of 3: a",
+        "trained a",
+        "── run 2 of 3: b",
+        "trained b",
+        "── run 3 of 3: c",
+        "trained c",
+    ]
     assert states("q") == {"a": "failed", "b": "interrupted", "c": "finished"}
     assert "1 of 3 runs are finished. The queue is in q.\n  b: interrupted, ended by SIGKILL\n" in said
     assert "To go on:\n  prefloop train --resume q\n" in said
@@ -140,6 +148,17 @@ def test_a_signal_ends_the_run_and_then_the_queue(here: Path, number: signal.Sig
     assert tries() == ["a", "a resumed", "b"]
 
 
+def test_a_queue_that_nobody_reads_any_more_does_not_leave_its_run(here: Path) -> None:
+    write_acts(b=[{"status": "finished", "seconds": 60}])
+    queue = start("train", "b.yaml", "a.yaml", "--output", "q")
+    wait_for(lambda: Path("q/b/run.json").exists())
+    assert queue.stdout
+    queue.stdout.close()
+    os.kill(holder_of(Path("q/b")) or 0, signal.SIGUSR1)  # which makes it print
+    queue.wait(timeout=60)
+    assert states("q") == {"b": "stopped", "a": "waiting"}
+
+
 def test_ctrl_c_on_a_terminal_reaches_the_run_once(here: Path) -> None:
     """The terminal signals both processes: the queue does not tell its run once more."""
     write_acts(a=[{"status": "finished", "seconds": 60}])
@@ -161,6 +180,8 @@ def test_a_run_that_a_killed_queue_left_is_waited_for(here: Path) -> None:
     assert (code, error) == (2, "error: queue 'q' is in use by another process; stop that first.\n")
     queue.kill()
     queue.wait()
+    assert queue.stdout
+    queue.stdout.close()  # the run prints on, and there is nobody to read it
     assert states("q") == {"a": "running", "b": "waiting"}
     code, said, _ = prefloop("train", "--resume", "q")
     assert said.startswith("The queue was killed, and 'a' of it goes on. Waiting for its end.\n")

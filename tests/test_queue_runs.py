@@ -81,6 +81,9 @@ def test_a_queue_that_is_killed_again_and_again_comes_to_the_same(tmp_path: Path
     process = start(tmp_path, "--resume", "killed")
     wait_for(lambda: taking_steps(queue / NAMES[3]))
     process.kill()
+    process.wait()
+    assert process.stdout
+    process.stdout.close()  # what the run prints from here on, nobody reads
     assert holder_of(queue / NAMES[3])  # it goes on, and whoever takes up the queue waits for it
     process = start(tmp_path, "--resume", "killed")
     wait_for(lambda: taking_steps(queue / NAMES[4]))

@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> None:
     act = acts[done - 1] if done <= len(acts) else {"status": "finished"}
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(run))
+    signal.signal(signal.SIGUSR1, lambda *_: print("here", flush=True))
     if "status" in act:
         run.mkdir(exist_ok=True)
         lock = (run / ".lock").open("wb", buffering=0)
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _write(run, "running")
     time.sleep(float(act.get("seconds", 0)))
+    print("trained", run.name, flush=True)
     if "error" in act:
         print(act["error"], file=sys.stderr)
     _end(run, act)

@@ -35,7 +35,6 @@ from prefloop.runs.view import MANIFEST, QUEUE, open_run
 from prefloop.text import in_a_line
 
 RUNNING = ".running"
-STDERR = ".stderr"
 LEFT = ("waiting", "stopped", "interrupted")
 """The states of runs that a resumed queue goes on with; those that failed, only where it is asked to."""
 STOPPED = 130

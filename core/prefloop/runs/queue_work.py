@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from attrs import define, field
 
@@ -26,7 +26,7 @@ from prefloop.errors import UserError
 from prefloop.registry import DEFAULTS, Registry
 from prefloop.runs.files import disk_errors_as_user_errors
 from prefloop.runs.holding import take
-from prefloop.runs.queue import LEFT, RUNNING, STDERR, STOPPED, Entry, Queue, open_queue
+from prefloop.runs.queue import LEFT, RUNNING, STOPPED, Entry, Queue, open_queue
 from prefloop.runs.view import open_run
 from prefloop.text import printable
 
@@ -97,15 +97,17 @@ class _Worker:
     def _wait(self, arguments: list[str]) -> tuple[int, str]:
         """Run `prefloop train` to its end; its exit code, and what it said last as an error.
 
-        Its standard error goes through a file, so that it stays after the screen has gone, and so that a run
-        which is left by a queue that was killed can still write.
+        What it prints goes through files, but on a terminal, which a person may be asked at: a run that is
+        left by a queue which was killed has nobody to print to.
         """
-        folder, file = self.queue.began.folder, self.queue.path / STDERR
-        with _lock_of_run(self.queue.path) as lock, file.open("wb") as said, file.open("rb") as heard:
+        folder, lock = self.queue.began.folder, _lock_of_run(self.queue.path)
+        printed = [_Printed(self.queue.path / ".stderr", sys.stderr)]
+        printed += [] if sys.stdout.isatty() else [_Printed(self.queue.path / ".stdout", sys.stdout)]
+        try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "prefloop", "train", *arguments],
-                stdout=_descriptor(),
-                stderr=said,
+                stdout=printed[1].writing if printed[1:] else _descriptor(),
+                stderr=printed[0].writing,
                 cwd=folder if folder.is_dir() else None,
                 pass_fds=(lock,),
             )
@@ -114,10 +116,18 @@ class _Worker:
                 self.process.terminate()
             while self.process.poll() is None:
                 time.sleep(_LOOKS)
-                _pass_on(heard.read())
-            _pass_on(heard.read())
-        words = _last_words(file.read_bytes().decode(errors="replace"))
-        file.unlink(missing_ok=True)
+                for each in printed:
+                    each.pass_on()
+            for each in printed:
+                each.pass_on()
+        except BaseException:  # such as nobody reading any more what is printed here
+            if self.process and self.process.poll() is None:
+                self.process.terminate()
+                self.process.wait()
+            raise
+        words = _last_words(printed[0].file.read_text(encoding="utf-8", errors="replace"))
+        for each in printed:
+            each.close()
         return self.process.returncode, words
 
     @contextmanager
@@ -138,17 +148,32 @@ class _Worker:
                 self.process.send_signal(number)
 
 
-@contextmanager
-def _lock_of_run(queue: Path) -> Iterator[int]:
+def _lock_of_run(queue: Path) -> int:
     """A descriptor with the lock that says that a run has its turn, to be handed to it and closed here."""
     lock = os.open(queue / RUNNING, os.O_WRONLY | os.O_CREAT, 0o644)
-    try:
-        with suppress(BlockingIOError):  # by something that an earlier run has left behind
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield lock
-    finally:
-        with suppress(OSError):
-            os.close(lock)
+    with suppress(BlockingIOError):  # by something that an earlier run has left behind
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+class _Printed:
+    """A file that a run prints into, and what was printed passed on."""
+
+    def __init__(self, file: Path, to: TextIO) -> None:
+        self.file, self.to = file, to
+        self.writing = file.open("wb")
+        self._reading = file.open("rb")
+
+    def pass_on(self) -> None:
+        if printed := self._reading.read():
+            self.to.flush()
+            self.to.buffer.write(printed)
+            self.to.buffer.flush()
+
+    def close(self) -> None:
+        self.writing.close()
+        self._reading.close()
+        self.file.unlink(missing_ok=True)
 
 
 def _wait_for_what_was_left(queue: Queue, echo: Callable[[str], object]) -> None:
@@ -183,12 +208,6 @@ def _descriptor() -> int | None:
         return sys.stdout.fileno()
     except (OSError, ValueError):
         return None
-
-
-def _pass_on(said: bytes) -> None:
-    if said:
-        sys.stderr.write(said.decode(errors="replace"))
-        sys.stderr.flush()
 
 
 def _last_words(said: str) -> str:
