@@ -14,7 +14,8 @@ from prefloop import Evaluation, Pair, Rate, Step, StepMetrics, Verdict
 Kind = Literal["step", "evaluation"]
 TRAIN, EVAL = "train", "eval"
 COUNTS: Mapping[Kind, str] = {"step": f"{TRAIN}/step", "evaluation": f"{EVAL}/step"}
-"""Numbers whose largest value tells how far a tracked run was told."""
+"""Numbers whose largest value tells how far a tracked run was told. They come first: where a kill cuts the
+numbers of a step apart, what was written is not written again."""
 Rows = Sequence[Mapping[str, str | float]]
 
 
@@ -33,7 +34,7 @@ def of_step(measured: Step | StepMetrics) -> Entry:
     """The metrics of a step, under the names of ``metrics.jsonl``; what is not defined is left out."""
     step = measured.progress.step if isinstance(measured, Step) else measured.step
     numbers = {f"{TRAIN}/{name}": value for name, value in measured.metrics.items()}
-    return Entry("step", step, _finite(numbers | {COUNTS["step"]: step}))
+    return Entry("step", step, _finite({COUNTS["step"]: step} | numbers))
 
 
 def of_evaluation(evaluation: Evaluation) -> Entry:
@@ -42,7 +43,7 @@ def of_evaluation(evaluation: Evaluation) -> Entry:
     numbers |= _rates(f"{EVAL}/win_rate", evaluation.win_rate)
     for judge, rate in _by_judge(evaluation):
         numbers |= _rates(f"{EVAL}/{judge}/win_rate", rate)
-    return Entry("evaluation", evaluation.step, _finite(numbers | {COUNTS["evaluation"]: evaluation.step}))
+    return Entry("evaluation", evaluation.step, _finite({COUNTS["evaluation"]: evaluation.step} | numbers))
 
 
 def table_of_pairs(
