@@ -40,12 +40,13 @@ def wandb(run: Path) -> Tracked:
             elif kind == "artifact":
                 found.files.append(record.artifact.name)
             elif kind == "history":
-                row = {i.key or i.nested_key[0]: json.loads(i.value_json) for i in record.history.item}
-                for name, value in row.items():
-                    if isinstance(value, float | int):
-                        found.numbers[name].append((row["step"], value))
+                row = {i.key or i.nested_key[0]: i for i in record.history.item}
+                step = json.loads(row["step"].value_json)
+                for name, item in row.items():
+                    if len(item.nested_key) > 1:  # what is no number has a mapping about it
+                        found.tables[name].append(step)
                     else:
-                        found.tables[name].append(row["step"])
+                        found.numbers[name].append((step, json.loads(item.value_json)))
     return found
 
 
