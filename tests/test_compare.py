@@ -112,6 +112,18 @@ def test_a_queue_is_compared_by_setting_and_by_run(queue: Path) -> None:
     assert ((queue / "comparison.md").read_text(), (queue / "comparison.html").read_text()) == again
 
 
+def test_a_comparison_in_numbers(queue: Path) -> None:
+    found = json.loads(compare("runs/q", "--json"))
+    first, second, absent = found["settings"]
+    half = 4.303 * 0.1 / math.sqrt(3)
+    assert first["after"] == pytest.approx(
+        {"mean": 0.7, "low": 0.7 - half, "high": 0.7 + half, "count": 3}, abs=1e-3
+    )
+    assert first["above_first"]["mean"] == 0 and second["above_first"]["mean"] == pytest.approx(0.05)
+    assert (absent["name"], absent["finished"], absent["count"], absent["after"]) == ("b", 0, 2, None)
+    assert [Path(file).name for file in found["files"]] == ["comparison.md", "comparison.html"]
+
+
 def test_any_runs_are_compared(queue: Path) -> None:
     said = compare(*(str(queue / f"a-beta{beta}-seed0") for beta in ("0.1", "0.5")))
     rows = [re.split(r"\s{2,}", line.strip()) for line in said.splitlines()]

@@ -9,9 +9,8 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import datasets
 import pytest
 
 from prefloop import Config, load_config, train
@@ -38,20 +37,16 @@ def family(model: str) -> str:
     return next(kind for word, kind in FAMILIES.items() if word in model.lower())
 
 
+def answer(number: int) -> str:
+    """The answer to a sum as openai/gsm8k writes it."""
+    return f"{number / 2:g} + {number / 2:g} is it.\n#### {number:,}"
+
+
 @pytest.fixture
 def gsm8k(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The judge of sums, with sums of our own in the place of the data set."""
-    rows = [
-        {"question": question, "answer": f"{n / 2:g} + {n / 2:g} is it.\n#### {n:,}"} for question, n in SUMS
-    ]
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *given, **_: asked.append(given) or rows)
-    spec = importlib.util.spec_from_file_location("gsm8k", RECIPES / "gsm8k.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(__import__("sys").modules, "gsm8k", module)
-    return module
+    """The judge of sums."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    return importlib.import_module("gsm8k")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -61,8 +56,12 @@ def test_a_recipe_trains(
     asked = load(file)
     prompts = tmp_path / "prompts.jsonl"
     column = asked.prompts.column or "prompt"
-    texts = ([{"role": "user", "content": text}] if column == "prompt" else text for text, _ in SUMS[:40])
-    prompts.write_text("".join(json.dumps({column: text}) + "\n" for text in texts), encoding="utf-8")
+    chat = column == "prompt"
+    rows = (
+        {column: [{"role": "user", "content": text}] if chat else text, "answer": answer(number)}
+        for text, number in SUMS[:40]
+    )
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     settings = {
         "model.path": model_folder(family(asked.model.path)),
         "prompts.path": prompts,
@@ -91,11 +90,9 @@ def test_a_recipe_trains(
 
 
 def test_the_sums_of_gsm8k_are_read_to_their_end(gsm8k: ModuleType) -> None:
-    question, right = SUMS[1100]  # 2,202
-    assert gsm8k.score(question, f"It is 5, no: {right:,}.") == 2
-    assert gsm8k.score(question, "So she has 2202.0 apples") == 2
-    assert gsm8k.score(question, "2202, or rather 7") == 0.5
-    assert gsm8k.score(question, "-2202") == 0.5
-    assert gsm8k.score(question, "I cannot say.") == 0
-    with pytest.raises(KeyError):
-        gsm8k.score("What else?", "7")
+    right = answer(2202)
+    assert gsm8k.score("It is 5, no: 2,202.", right) == 2
+    assert gsm8k.score("So she has 2202.0 apples", right) == 2
+    assert gsm8k.score("2202, or rather 7", right) == 0.5
+    assert gsm8k.score("-2202", right) == 0.5
+    assert gsm8k.score("I cannot say.", right) == 0

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from prefloop.cli.common import PathOnDisk
+from prefloop.cli.common import PathOnDisk, json_option, print_json
+
+if TYPE_CHECKING:
+    from prefloop_plugins.report.compared import Comparison
 
 _WIDEST = 1000
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=PathOnDisk(), metavar="QUEUE|RUN...")
-def compare(runs: tuple[Path, ...]) -> None:
+@json_option
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Compare the runs of QUEUE, or each RUN, in a table: win rates over seeds, with intervals.
 
     The comparison of a queue is written to comparison.md and comparison.html in its folder, too.
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from prefloop.runs.queue import is_queue, open_queue
-    from prefloop.text import printable
     from prefloop_plugins.report import disambiguate_names
-    from prefloop_plugins.report.compared import compare_queue, compare_runs, tables, write_comparison
+    from prefloop_plugins.report.compared import as_data, compare_queue, compare_runs, write_comparison
     from prefloop_plugins.report.reading import read_run
 
     queue = open_queue(runs[0]) if len(runs) == 1 and is_queue(runs[0]) else None
@@ -33,6 +33,23 @@ def compare(runs: tuple[Path, ...]) -> None:
         compared = compare_queue(queue)
     else:
         compared = compare_runs(disambiguate_names(runs, [read_run(run) for run in runs]))
+    files = write_comparison(queue, compared) if queue else ()
+    if as_json:
+        print_json({**as_data(compared), "files": [str(file) for file in files]})
+        return
+    _print(compared)
+    if files:
+        click.echo(f"Wrote {' and '.join(map(str, files))}.")
+
+
+def _print(compared: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from prefloop.text import printable
+    from prefloop_plugins.report.compared import tables
+
     console = Console(highlight=False, width=_WIDEST)  # a cell is never cut: the terminal wraps
     for title, (head, rows) in tables(compared).items():
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -45,6 +62,3 @@ def compare(runs: tuple[Path, ...]) -> None:
         console.print()
     for note in compared.notes:
         console.print(printable(note), markup=False)
-    if queue:
-        files = write_comparison(queue, compared)
-        click.echo(f"Wrote {' and '.join(map(str, files))}.")

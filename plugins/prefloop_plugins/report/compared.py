@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from prefloop.errors import UserError
 from prefloop.runs.files import rewrite
@@ -153,6 +154,27 @@ def _notes(settings: Sequence[Setting]) -> Iterator[str]:
 
 
 # As text
+
+
+def as_data(compared: Comparison) -> dict[str, Any]:
+    """The comparison in numbers; a mean without values is None."""
+
+    def numbers(setting: Setting) -> dict[str, Any]:
+        before = [run.before.win_rate.rate for run in setting.runs if run.before]
+        means = {
+            "before": mean_of(before, share=True),
+            "after": mean_of(list(win_rates(setting).values()), share=True),
+            "above_first": difference(setting, compared.settings[0]),
+        }
+        told = {name: mean and asdict(mean) for name, mean in means.items()}
+        return {"name": setting.name, "finished": len(setting.runs), "count": setting.count, **told}
+
+    return {
+        "title": compared.title,
+        "settings": [numbers(setting) for setting in compared.settings],
+        "runs": [{"name": run.name, "status": run.status} for run in compared.runs],
+        "notes": list(compared.notes),
+    }
 
 
 def write_comparison(queue: Queue, compared: Comparison) -> list[Path]:
