@@ -70,8 +70,8 @@ def test_without_yes_the_files_and_the_card_are_shown(run: Path) -> None:
     assert done.stdout.endswith("Nothing was uploaded: give --yes for that.\n")
     listed = {line.split()[-1] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert {"README.md", "adapter_config.json", "adapters.safetensors", "curves.png"} <= listed
-    head, card = done.stdout.split("\n---\n", 1)
-    about = yaml.safe_load(head.split("---\n", 1)[1])
+    _, head, card = done.stdout.split("---\n", 2)
+    about = yaml.safe_load(head)
     assert (about["base_model"], about["library_name"]) == ("owner/base", "mlx")
     assert "license" not in about
     assert "prefloop" in about["tags"]
