@@ -257,7 +257,7 @@ def _naming_quantized(config: Mapping[str, Any], model: nn.Module) -> dict[str, 
     if not any("scales" in module for module in modules.values()):
         return {key: value for key, value in config.items() if key not in QUANTIZATION}
     whole = {name: False for name, m in modules.items() if hasattr(m, "to_quantized") and "scales" not in m}
-    return {**config, **dict.fromkeys(QUANTIZATION, {**about, **whole})}
+    return {**config, **{key: {**about, **whole} for key in QUANTIZATION}}
 
 
 def _naming_dtype(config: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:

@@ -53,15 +53,12 @@ def write_card(
     licence = licence_of(trained.policy.loaded.folder, base)
     data = ModelCardData(
         base_model=base,
-        base_model_relation="finetune" if what == "fused" else "adapter",
         datasets=_datasets(files) or None,
         library_name="peft" if what == "peft" else "mlx",
         license=licence,
         pipeline_tag="text-generation",
         tags=["prefloop", "preference-optimization", "online-dpo", "mlx", "mlx-lm"],
     )
-    if base is None:
-        data.base_model_relation = None
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, trim_blocks=True, autoescape=False
     )
@@ -119,7 +116,7 @@ def _licence_words(licence: str | None, base: str | None) -> str:
 def _public(files: RunFiles) -> Iterator[tuple[str, str]]:
     """The settings that most readers want to know, with names in the place of paths."""
     for key, value in files.settings.items():
-        if key in KEY_SETTINGS or key.endswith(".path") and key.startswith("prompts."):
+        if key in KEY_SETTINGS or (key.endswith(".path") and key.startswith("prompts.")):
             yield key, public_name(value) if key.rpartition(".")[2] in _NAMES_FILES else value
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +15,7 @@ from prefloop.text import printable
 if TYPE_CHECKING:
     from prefloop_plugins.commands.exports.trained import Trained
 
+F = TypeVar("F", bound=Callable[..., Any])
 _run = click.argument("run", type=PathOnDisk())
 _checkpoint = click.option("--checkpoint", metavar="STEP", help="A checkpoint's step, or best, not the end.")
 _dequantize = click.option(
@@ -22,7 +24,7 @@ _dequantize = click.option(
 _base = click.option("--base", metavar="MODEL", help="The base to name, where it is not the run's own model.")
 
 
-def _output(help: str) -> Any:
+def _output(help: str) -> Callable[[F], F]:
     return click.option("--output", type=PathOnDisk(), required=True, help=help)
 
 
@@ -34,8 +36,8 @@ def _output(help: str) -> Any:
 def fuse(run: Path, output: Path, checkpoint: str | None, dequantize: bool) -> None:
     """Write the policy of RUN as one model folder, adapters fused into the weights.
 
-    mlx-lm, LM Studio and whatever else reads such folders load it without RUN. Of a quantized model, the layers
-    that were trained are written unquantized, since rounding them again would lose what they learnt.
+    mlx-lm, LM Studio and whatever else reads such folders load it without RUN. Of a quantized model, the
+    layers that were trained are written unquantized, since rounding them again would lose what they learnt.
     """
     trained = _load(run, checkpoint, output)
     _write_fused(output, trained, dequantize)

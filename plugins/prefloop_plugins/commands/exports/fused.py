@@ -9,11 +9,11 @@ from prefloop.errors import UserError
 from prefloop_plugins.commands.exports.trained import Trained
 
 LM_STUDIO = "~/.lmstudio/models"
-_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def write_fused(folder: Path, trained: Trained, *, dequantize: bool = False) -> None:
-    """Write the model with its tokenizer, chat template and configurations, as ``mlx_lm --model`` reads it."""
+    """Write the model with its tokenizer, chat template and settings, as ``mlx_lm --model`` reads it."""
     trained.policy.save_model(folder, dequantize=dequantize)
     (folder / "README.md").unlink(missing_ok=True)  # mlx-lm's, which knows neither the base nor the run
 
@@ -25,8 +25,8 @@ def account(trained: Trained, *, dequantized: bool) -> str:
     if dequantized:
         return " Nothing in it is quantized any more."
     return (
-        " Its trained layers are not quantized any more: rounding them again would lose what they learnt. The "
-        "other layers are as they were."
+        " Its trained layers are not quantized any more: rounding them again would lose what they learnt. "
+        "The other layers are as they were."
     )
 
 

@@ -27,7 +27,10 @@ ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3"
 """By mlx-lm's type of a model. Other families differ in their layout, not in their names alone."""
 TYPES = ("auto", "f32", "f16", "bf16", "q8_0")
 _OF_DTYPE = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-_ELSEWHERE = "'prefloop export fuse --dequantize' writes a folder for llama.cpp's convert_hf_to_gguf.py, which knows more."
+_ELSEWHERE = (
+    "'prefloop export fuse --dequantize' writes a folder for llama.cpp's convert_hf_to_gguf.py, "
+    "which knows more."
+)
 
 
 def write_gguf(file: Path, trained: Trained, *, name: str, kind: str = "auto") -> None:

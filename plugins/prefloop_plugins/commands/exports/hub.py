@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils._validators import validate_repo_id
 
 from prefloop.embedded import PREFIX
 from prefloop.errors import UserError
@@ -51,8 +51,8 @@ def base_on_hub(trained: Trained, given: str | None, what: str) -> str | None:
         return given or path
     if what != "fused":
         raise UserError(
-            f"the run's model, '{path}', is not on the Hub, and adapters are of no use without it: name it with "
-            "--base OWNER/NAME, or upload the whole model with --what fused."
+            f"the run's model, '{path}', is not on the Hub, and adapters are of no use without it: name "
+            "it with --base OWNER/NAME, or upload the whole model with --what fused."
         )
     return None
 
@@ -98,8 +98,8 @@ def upload(folder: Path, repo: str, *, public: bool) -> str:
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload from prefloop")
     except Exception as error:
         raise UserError(
-            f"the upload to '{repo}' broke off: {_line(error)}. The repository is there and may be empty: remove "
-            "it on the Hub before the next try."
+            f"the upload to '{repo}' broke off: {_line(error)}. The repository is there and may be empty: "
+            "remove it on the Hub before the next try."
         ) from error
     return str(made)
 

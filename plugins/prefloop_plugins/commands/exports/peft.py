@@ -1,7 +1,7 @@
 """A run's adapters as PEFT has them, for transformers, vLLM and whatever else reads those.
 
-mlx-lm computes ``x W + scale (x A) B`` with A of (inputs, rank) and B of (rank, outputs); PEFT transposes both
-and divides its ``lora_alpha`` by the rank. DoRA's magnitudes are the same vector in both.
+mlx-lm computes ``x W + scale (x A) B`` with A of (inputs, rank) and B of (rank, outputs); PEFT transposes
+both and divides its ``lora_alpha`` by the rank. DoRA's magnitudes are the same vector in both.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from prefloop.errors import UserError
+from prefloop.model.weight_sharing import arrays
 from prefloop_plugins.commands.exports.trained import Trained
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -84,7 +85,7 @@ def _refuse_strangers(adapted: Mapping[str, nn.Module], stored: set[str]) -> Non
 
 def _stored_names(folder: Path) -> set[str]:
     files = folder.glob("model*.safetensors")
-    return {name for file in files for name in dict(mx.load(str(file)))}  # lazy: only the names are read
+    return {name for file in files for name in arrays(mx.load(str(file)))}  # lazy: only the names are read
 
 
 def _has_weight(module: nn.Module) -> bool:
