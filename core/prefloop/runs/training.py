@@ -27,7 +27,7 @@ from prefloop.runs.checkpoint import load_checkpoint, not_sound, prune, ranked, 
 from prefloop.runs.dependencies import Change, changed, machine, recorded
 from prefloop.runs.files import disk_errors_as_user_errors
 from prefloop.runs.guards import Guard
-from prefloop.runs.judges import each_identified, judges_of, panel
+from prefloop.runs.judges import each_identified, judge_of, judges_of, panel
 from prefloop.runs.ledger import CachedJudge
 from prefloop.runs.plan import Division
 from prefloop.runs.planning import check_memory
@@ -199,7 +199,7 @@ class _Session:
         loop.judge.attach(self.run.path)
         timeout = self.config.judging.timeout
         teaching = partial(CachedJudge, ledger=ledger, step=lambda: loop.steps_taken + 1, timeout=timeout)
-        loop.judge = adapt(each_identified(loop.judge, self.config, teaching), BaseJudge)
+        loop.judge = adapt(each_identified(judge_of(self.config), self.config, teaching), BaseJudge)
         if self.evaluator:
             evaluator = evolve(self.evaluator, tell=partial(loop.notify, "evaluating"))
             cached = partial(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from prefloop.cli.common import PathOnDisk, configure_process
+from prefloop.cli.common import PathOnDisk, configure_process, json_option, print_json
 from prefloop.text import printable
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ def _output(help: str) -> Callable[[F], F]:
 @_output("The folder to write.")
 @_checkpoint
 @_dequantize
-def fuse(run: Path, output: Path, checkpoint: str | None, dequantize: bool) -> None:
+@json_option
+def fuse(run: Path, output: Path, checkpoint: str | None, dequantize: bool, as_json: bool) -> None:
     """Write the policy of RUN as one model folder, adapters fused into the weights.
 
     mlx-lm, LM Studio and whatever else reads such folders load it without RUN. Of a quantized model, the
     layers that were trained are written unquantized, since rounding them again would lose what they learnt.
     """
     trained = _load(run, checkpoint, output)
-    _write_fused(output, trained, dequantize)
+    _write_fused(output, trained, dequantize, as_json)
 
 
 @click.command()
@@ -49,8 +50,9 @@ def fuse(run: Path, output: Path, checkpoint: str | None, dequantize: bool) -> N
 @click.option("--folder", metavar="PATH", help="LM Studio's folder of models.  [default: ~/.lmstudio/models]")
 @_checkpoint
 @_dequantize
+@json_option
 def lmstudio(
-    run: Path, name: str | None, folder: str | None, checkpoint: str | None, dequantize: bool
+    run: Path, name: str | None, folder: str | None, checkpoint: str | None, dequantize: bool, as_json: bool
 ) -> None:
     """Write the policy of RUN as one model folder where LM Studio looks for models."""
     configure_process()
@@ -58,16 +60,16 @@ def lmstudio(
 
     place = place_in_lm_studio(folder, name or f"prefloop/{run.resolve().name}")
     trained = _load(run, checkpoint, place, "--name")
-    _write_fused(place, trained, dequantize)
+    _write_fused(place, trained, dequantize, as_json)
 
 
-def _write_fused(place: Path, trained: Trained, dequantize: bool) -> None:
+def _write_fused(place: Path, trained: Trained, dequantize: bool, as_json: bool) -> None:
     from prefloop_plugins.commands.exports.fused import account, write_fused
     from prefloop_plugins.commands.exports.trained import written_folder
 
     with written_folder(place) as beside:
         write_fused(beside, trained, dequantize=dequantize)
-    _done(place, trained, account(trained, dequantized=dequantize))
+    _done(place, trained, as_json, account(trained, dequantized=dequantize))
 
 
 @click.command()
@@ -82,7 +84,8 @@ def _write_fused(place: Path, trained: Trained, dequantize: bool) -> None:
     show_default=True,
     help="The type of the weights; auto is the one they were trained in.",
 )
-def gguf(run: Path, output: Path, checkpoint: str | None, kind: str) -> None:
+@json_option
+def gguf(run: Path, output: Path, checkpoint: str | None, kind: str, as_json: bool) -> None:
     """Write the policy of RUN as a GGUF file for llama.cpp and Ollama, with its chat template.
 
     Needs the extra gguf: pip install 'prefloop[gguf]'.
@@ -93,7 +96,7 @@ def gguf(run: Path, output: Path, checkpoint: str | None, kind: str) -> None:
 
     with written_file(output) as beside:
         write_gguf(beside, trained, name=run.resolve().name, kind=kind)
-    _done(output, trained)
+    _done(output, trained, as_json)
 
 
 @click.command()
@@ -101,7 +104,8 @@ def gguf(run: Path, output: Path, checkpoint: str | None, kind: str) -> None:
 @_output("The folder to write.")
 @_checkpoint
 @_base
-def peft(run: Path, output: Path, checkpoint: str | None, base: str | None) -> None:
+@json_option
+def peft(run: Path, output: Path, checkpoint: str | None, base: str | None, as_json: bool) -> None:
     """Write the adapters of RUN in PEFT's format, for transformers and vLLM.
 
     They name the model that RUN was trained on as their base; --base names another, such as the original of a
@@ -118,7 +122,7 @@ def peft(run: Path, output: Path, checkpoint: str | None, base: str | None) -> N
         if trained.is_quantized
         else ""
     )
-    _done(output, trained, quantized)
+    _done(output, trained, as_json, quantized)
 
 
 @click.command()
@@ -135,8 +139,16 @@ def peft(run: Path, output: Path, checkpoint: str | None, base: str | None) -> N
 @click.option("--yes", is_flag=True, help="Upload; otherwise only what would be uploaded is shown.")
 @_checkpoint
 @_base
+@json_option
 def hub(
-    run: Path, repo_id: str, what: str, public: bool, yes: bool, checkpoint: str | None, base: str | None
+    run: Path,
+    repo_id: str,
+    what: str,
+    public: bool,
+    yes: bool,
+    checkpoint: str | None,
+    base: str | None,
+    as_json: bool,
 ) -> None:
     """Upload the policy of RUN to the Hugging Face Hub as REPO_ID, with a model card.
 
@@ -155,17 +167,20 @@ def hub(
     with TemporaryDirectory() as place:
         folder = Path(place)
         card = on_hub.write_upload(folder, run, trained, repo=repo_id, what=what, base=base)
-        if yes:
-            address = on_hub.upload(folder, repo_id, public=public)
-            click.echo(f"Uploaded the policy after {trained.snapshot.label} to {address}.")
-        else:
-            _show(folder, card.text, repo_id, "public" if public else "private")
+        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        address = on_hub.upload(folder, repo_id, public=public) if yes else None
+    if as_json:
+        print_json({"repo": repo_id, "address": address, "public": public, "files": files, "card": card.text})
+    elif address:
+        click.echo(f"Uploaded the policy after {trained.snapshot.label} to {address}.")
+    else:
+        _show(files, card.text, repo_id, "public" if public else "private")
 
 
-def _show(folder: Path, card: str, repo: str, kept: str) -> None:
+def _show(files: Mapping[str, int], card: str, repo: str, kept: str) -> None:
     click.echo(f"Would be uploaded to {repo}, which would be {kept}:")
-    for file in sorted(folder.iterdir()):
-        click.echo(f"  {file.stat().st_size:>14,}  {file.name}")
+    for name, size in files.items():
+        click.echo(f"  {size:>14,}  {name}")
     click.echo(f"\nREADME.md:\n\n{printable(card)}\nNothing was uploaded: give --yes for that.")
 
 
@@ -178,8 +193,11 @@ def _load(run: Path, checkpoint: str | None, place: Path, option: str = "--outpu
     return load_trained(run, checkpoint)
 
 
-def _done(place: Path, trained: Trained, more: str = "") -> None:
-    click.echo(f"Wrote {printable(str(place))}: the policy after {trained.snapshot.label}.{more}")
+def _done(place: Path, trained: Trained, as_json: bool, more: str = "") -> None:
+    if as_json:
+        print_json({"file": str(place), "policy": trained.snapshot.label, "notes": more.strip()})
+    else:
+        click.echo(f"Wrote {printable(str(place))}: the policy after {trained.snapshot.label}.{more}")
 
 
 COMMANDS = (fuse, gguf, hub, lmstudio, peft)
