@@ -14,6 +14,7 @@ import click
 
 from prefloop.cpu import blas
 from prefloop.embedded import local_path
+from prefloop.errors import UserError
 from prefloop.text import printable_json
 
 set_option = click.option(
@@ -48,6 +49,17 @@ def words_aside(as_json: bool) -> Iterator[None]:
 def print_json(value: Any) -> None:
     """Print `value` as the one document of a command with `json_option`."""
     click.echo(printable_json(value))
+
+
+def write_new(output: Path, text: str) -> None:
+    """Write a file that is not there yet. Raises `UserError` where it is, or cannot be written."""
+    try:
+        with output.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
 
 
 class PathOnDisk(click.Path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from prefloop.cli.common import PathOnDisk, set_option
+from prefloop.cli.common import PathOnDisk, set_option, write_new
 from prefloop.config import load_config, yaml_nodes
 from prefloop.config.load import Override, parse_override
 from prefloop.config.yaml_nodes import Node, read_file
@@ -55,7 +55,7 @@ def convert(file: Path, output: Path | None, as_data: bool, overrides: tuple[str
     load_config(tree)
     text = _page(conversion, tree)
     if output is not None:
-        _write(output, text)
+        write_new(output, text)
     if as_data:
         about = {"tool": dialect.tool, "dialect": dialect.name, "remark": dialect.remark}
         data = {**about, "config": tree.plain, "account": as_json(conversion.account)}
@@ -93,13 +93,3 @@ def _in_short(conversion: Conversion) -> Iterator[str]:
             yield f"  {entry.key}: not honoured. {entry.said}"
         elif entry.ran_with:
             yield f"  {entry.key}: holds here. {entry.ran_with}"
-
-
-def _write(output: Path, text: str) -> None:
-    try:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}.") from None

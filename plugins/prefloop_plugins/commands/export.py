@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefloop.cli.common import PathOnDisk, json_option, print_json
+from prefloop.cli.common import PathOnDisk, json_option, print_json, write_new
 from prefloop.errors import UserError
 from prefloop_plugins.commands.exports.commands import COMMANDS
 
@@ -59,21 +59,11 @@ def pairs(
     if output is None:
         click.echo(lines, nl=False)
     else:
-        _write(output, lines)
+        write_new(output, lines)
     if as_json:
         print_json({"file": str(output), "pairs": len(found.rows), "left_out": found.left_out})
     else:
         click.echo(_account(found, output), err=True)
-
-
-def _write(output: Path, text: str) -> None:
-    try:
-        with output.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
 
 
 def _account(found: Export, output: Path | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 import click
 
-from prefloop.cli.common import PathOnDisk, json_option, print_json
+from prefloop.cli.common import PathOnDisk, json_option, print_json, write_new
 from prefloop.config import Config, load_config, yaml_nodes
 from prefloop.config.dump import to_plain
 from prefloop.config.options import Option, element_of, kind_of, options_of, section_of
@@ -36,7 +36,7 @@ def init(algorithm: str | None, output: Path | None, as_json: bool) -> None:
     """Write a configuration in which every option is explained."""
     text = template(algorithm)
     if output is not None:
-        _write(output, text)
+        write_new(output, text)
     if as_json:
         print_json({"file": output and str(output), "text": text})
     elif output is None:
@@ -45,16 +45,6 @@ def init(algorithm: str | None, output: Path | None, as_json: bool) -> None:
         command = shlex.join(["prefloop", "train", str(output)])
         wrote = f"Wrote {in_a_line(str(output))}."
         click.echo(f"{wrote} Fill in model.path and prompts.path, then run: {command}")
-
-
-def _write(output: Path, text: str) -> None:
-    try:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UserError(f"{output}: exists already. Give another --output, or remove it.") from None
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}.") from None
 
 
 def template(algorithm: str | None = None) -> str:
