@@ -100,7 +100,8 @@ def work_out(recipe: Recipe, folder: Path) -> Planned:
 def _full_prompts(recipe: Recipe, folder: Path) -> list[str]:
     """Settings that give prompts of exactly the greatest length: a word is a token or more."""
     file, words = folder / "prompts.jsonl", "moo " * recipe.config.prompts.max_length
-    file.write_text("".join(json.dumps({"prompt": f"{i} {words}"}) + "\n" for i in range(PROMPTS)))
+    rows = [{"prompt": f"{i} {words}", "answer": "#### 1"} for i in range(PROMPTS)]  # for a judge of sums
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
         f"prompts.path={file}",
         "prompts.name=null",
