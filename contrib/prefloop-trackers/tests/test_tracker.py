@@ -14,7 +14,7 @@ import pytest
 from attrs import define, field
 
 from prefloop import Observer, Step, StopRun, UserError, load_config, resume, train
-from prefloop.cli.reporting import with_reports
+from prefloop.cli.reporting import reports
 from prefloop_testing import ObserverSuite
 from prefloop_trackers.entries import Rows, markdown
 from prefloop_trackers.secrets import HIDDEN, without_secrets
@@ -287,9 +287,9 @@ def test_without_a_key_it_says_so_before_anything_is_written(tmp_path: Path, nam
 
 def test_report_to_adds_trackers_to_those_that_are_there(tmp_path: Path) -> None:
     given = settings(tmp_path, observers=[{"use": "wandb", "project": "mine"}])
-    overrides = with_reports(given, ["training.iters=1"], "wandb, tensorboard")
-    observers = load_config(given, overrides).observers
+    added = reports(load_config(given), "wandb, tensorboard")
+    observers = load_config(given, added).observers
     assert [type(o).__name__ for o in observers] == ["Wandb", "TensorBoard"]
     assert observers[0].project == "mine"  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"--report-to: .* observer 'wandbb'\. Did you mean 'wandb'\?"):
-        with_reports(given, [], "wandbb")
+        reports(load_config(given), "wandbb")
