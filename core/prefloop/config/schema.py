@@ -183,6 +183,11 @@ class Config:
         return {f"prompts.{i}": source for i, source in enumerate(self.prompts)}
 
     @property
+    def prompt_sets(self) -> tuple[PromptsConfig, ...]:
+        """Where prompts come from, be it one place or several."""
+        return (self.prompts,) if isinstance(self.prompts, PromptsConfig) else self.prompts
+
+    @property
     def judge_keys(self) -> dict[str, str]:
         """The key path of each source's judge, by the source's name; one set of prompts has an empty one."""
         keys = {s.called: "judge" if s.judge is None else f"{key}.judge" for key, s in self.sources.items()}

@@ -9,7 +9,7 @@ import mlx.optimizers as optim
 from attrs import evolve, frozen
 
 from prefloop.components import Base, BaseJudge, BaseSampler, Observer, adapt, check_verdicts
-from prefloop.config import Config, PromptsConfig
+from prefloop.config import Config
 from prefloop.errors import StopRun, UserError, said_of
 from prefloop.evaluation import Evaluator, sampling_of
 from prefloop.loop import Loop
@@ -206,8 +206,7 @@ def _thought_lines(config: Config, completions: Sequence[Completion]) -> Iterato
     """An example of a completion with a thought: which of its tokens count, and what the judge reads."""
     thought = [c for c in completions if c.thought_tokens]
     if not thought:
-        sources = (config.prompts,) if isinstance(config.prompts, PromptsConfig) else config.prompts
-        if any(source.thinking for source in sources):
+        if any(source.thinking for source in config.prompt_sets):
             yield "thought", "none of these completions has one"
         return
     example = min(thought, key=lambda c: c.thought_tokens == len(c.tokens))  # one with an answer, if any

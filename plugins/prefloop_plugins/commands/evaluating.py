@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from prefloop.beginning import Beginning, beginning_of, begun
 from prefloop.components import BaseJudge, Judge, adapt
-from prefloop.config import Config, PromptsConfig, load_config
+from prefloop.config import Config, load_config
 from prefloop.config.load import parse_override
 from prefloop.config.yaml_nodes import Problem
 from prefloop.embedded import local_path
@@ -209,8 +209,7 @@ def _prompts(run: Path, config: Config, policy: Policy) -> Sequence[Prompt]:
 
 def _named(config: Config) -> str:
     """The training prompts, as the configuration names them."""
-    one = [config.prompts] if isinstance(config.prompts, PromptsConfig) else config.prompts
-    return ", ".join(source.path for source in one)
+    return ", ".join(source.path for source in config.prompt_sets)
 
 
 def load_snapshot(policy: Policy, folder: Path) -> None:
