@@ -39,6 +39,10 @@ class Diary(Tracker):
     faults: list[Exception] = field(init=False, factory=list)
     table_fault: Exception | None = field(init=False, default=None)
     hangs: threading.Event | None = field(init=False, default=None)
+    kept: Mapping[str, float] | None = field(init=False, default=None)
+
+    def known(self) -> Mapping[str, float] | None:
+        return self.kept
 
     def open(self, start: Start) -> str:
         self.opened.append(start)
@@ -181,6 +185,18 @@ def test_a_run_that_goes_on_tells_the_rest_and_nothing_twice(tmp_path: Path) -> 
     assert [start.id for start in after.opened] == ["page-1"]
     before._finish()
     assert before.ended == ["failed"]
+
+
+def test_what_a_kill_cut_off_of_a_step_is_told_by_the_run_that_goes_on(tmp_path: Path) -> None:
+    """Of step 2, its count and its loss were written, and its epoch was not."""
+    before, after = Diary(), Diary()
+    observed(tmp_path, before)
+    everything = next(numbers for step, numbers in before.told if step == 2)
+    after.kept = dict.fromkeys(everything, 2.0) | {"train/epoch": 1.0, "eval/step": 4.0}
+    resume(tmp_path / "run", overrides=["training.iters=6"], observers=[after])
+    told = [(step, numbers) for step, numbers in after.told if "train/epoch" in numbers]
+    assert told[0] == (2, {"train/epoch": everything["train/epoch"]})
+    assert [step for step, _ in told] == [2, 3, 4, 5, 6]
 
 
 def test_what_was_never_told_is_told_by_the_run_that_goes_on(tmp_path: Path) -> None:

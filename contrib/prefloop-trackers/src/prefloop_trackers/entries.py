@@ -14,8 +14,8 @@ from prefloop import Evaluation, Pair, Rate, Step, StepMetrics, Verdict
 Kind = Literal["step", "evaluation"]
 TRAIN, EVAL = "train", "eval"
 COUNTS: Mapping[Kind, str] = {"step": f"{TRAIN}/step", "evaluation": f"{EVAL}/step"}
-"""Numbers whose largest value tells how far a tracked run was told. They come first: where a kill cuts the
-numbers of a step apart, what was written is not written again."""
+"""Numbers that are the step itself: their largest value tells how far a tracked run was told. They come
+first, so that what was written is not written again where a kill cuts the numbers of a step apart."""
 Rows = Sequence[Mapping[str, str | float]]
 
 

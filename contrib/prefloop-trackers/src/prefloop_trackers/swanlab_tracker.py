@@ -87,7 +87,7 @@ class SwanLab(Tracker):
                 reader.open(file)
                 for data in reader:
                     record = Record.FromString(data)
-                    found.append((record.scalar.key, record.scalar.value.number))
+                    found.append((record.scalar.key, record.scalar.step))
             reader.close()
         return largest(found)
 

@@ -103,9 +103,10 @@ class Tracker(Observer):
         """Begin the tracked run, or go on with ``start.id``; returns its id. Also after a failure."""
 
     def known(self) -> Mapping[str, float] | None:
-        """The largest value that the open tracked run has of each of `COUNTS`; none of those it lacks.
+        """The last step of which the open tracked run has each number; none of those it lacks.
 
-        None where that cannot be asked, or nothing told is ever lost: what was noted as told counts then.
+        Only `COUNTS` where it keeps all numbers of a step or none. None where that cannot be asked, or
+        nothing told is ever lost: what was noted as told counts then.
         """
         return None
 
@@ -267,6 +268,8 @@ class Tracker(Observer):
             entry = of_step(made) if isinstance(made, StepMetrics) else of_evaluation(made)
             if entry.step > self._told[entry.kind]:
                 self._tell_numbers(entry)
+            elif lost := _lost(entry, known or {}):
+                self.log(entry.step, lost)
 
     def _note(self) -> None:
         assert self._start
@@ -304,6 +307,13 @@ class Tracker(Observer):
 
     def _file(self, run: Path) -> Path:
         return run / FOLDER / f"{self.label}.json"
+
+
+def _lost(entry: Entry, known: Mapping[str, float]) -> dict[str, float]:
+    """What a kill cut off of the numbers of a step, where the tracker keeps each of them apart."""
+    if known.keys() <= set(COUNTS.values()):
+        return {}
+    return {name: number for name, number in entry.numbers.items() if known.get(name, -1) < entry.step}
 
 
 def _read(file: Path) -> dict[str, Any]:
