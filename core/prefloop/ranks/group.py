@@ -8,7 +8,6 @@ they are, so that all end at the same step.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -16,10 +15,7 @@ import mlx.core as mx
 from attrs import define
 
 from prefloop.errors import UserError
-
-MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-"""What the launchers of MPI tell a process, of which mlx reads the rest itself."""
-
+from prefloop.ranks.parent import is_rank
 
 @define(eq=False)
 class Ranks:
@@ -37,11 +33,6 @@ class Ranks:
 
 ALONE = Ranks()
 """A process that shares its run with no other."""
-
-
-def is_rank(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a launcher has started this process as one of several."""
-    return "MLX_RANK" in environment or any(environment.get(name, "1") != "1" for name in MPI)
 
 
 @cache
