@@ -17,6 +17,7 @@ from attrs import define
 from prefloop.errors import UserError
 from prefloop.ranks.parent import is_rank
 
+
 @define(eq=False)
 class Ranks:
     """The processes that share a run, as one of them sees them. `group` is mlx's, None for a process alone."""

@@ -1,9 +1,9 @@
-"""Each rank beats a heart: a thread that tells the others that its process lives, and ends it where one does not.
+"""Each rank beats a heart: a thread that says that its process lives, and ends it where another one does not.
 
 A rank that waits in a collective for another one waits for ever, and spins; nothing in mlx ends it. So rank 0
 listens, the others connect, and a byte goes both ways every now and then. A rank whose connection closes
-unannounced, or that says nothing for too long, is lost: every other process then ends at once, wherever it is.
-What a run has saved is whole at any moment.
+unannounced, or that says nothing for too long, is lost: every other process then ends, wherever it is. What a
+run has saved is whole at any moment.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+import mlx.core as mx
 from attrs import define, field
 
 from prefloop.errors import UserError
+from prefloop.ranks.group import Ranks
 from prefloop.ranks.parent import LOST, tell
 
-SILENT_AFTER = 30.0
-"""Seconds after which a rank that says nothing is lost, unless told otherwise."""
 GRACE = 1.5
-"""Seconds for a process to end by itself, with words of its own, where another one has closed its connection."""
+"""Seconds for a process to end by itself, with words of its own, once another one has closed its connection."""
 JOINING = 60.0
 """Seconds for all ranks to connect."""
+_OVER_TCP = "The ranks must reach each other over TCP, on every port."
 BEAT, END, LOSS = b".", b"e", b"l"
 TOKEN = 32
 _HELLO = struct.Struct(f"!{TOKEN}sI")
 _LOSS = struct.Struct("!If")
+_SAID = 512
+"""Bytes that are enough for an address and a token."""
 _BEATS = 8
 """How many beats there are in the time after which a rank is lost."""
 
@@ -127,20 +130,20 @@ class Heart:
 def _die(own: int, lost: int, silent: float) -> NoReturn:
     why = f"has been silent for {silent:.0f} s" if silent else "is gone"
     if not tell(lost=lost, silent=silent) and (own == 0 or lost == 0):
-        says = f"error: rank {lost} {why}: rank {own} ends. What the run has saved is whole: --resume goes on."
+        says = (
+            f"error: rank {lost} {why}: rank {own} ends. What the run has saved is whole: --resume goes on."
+        )
         os.write(sys.stderr.fileno(), f"{says}\n".encode())
     os._exit(LOST)
 
 
 @contextmanager
-def beating(
-    rank: int, size: int, share: Callable[[bytes], bytes], silent_after: float = SILENT_AFTER
-) -> Iterator[None]:
-    """Beat for rank `rank` of `size` while the body runs; `share` gives every rank what rank 0 passes.
+def beating(ranks: Ranks, silent_after: float) -> Iterator[None]:
+    """Beat for one of the `ranks` while the body runs.
 
     Where the body raises, the others are not told that this rank is done: for them it is lost.
     """
-    heart = Heart(rank, _peers(rank, size, share), silent_after)
+    heart = Heart(ranks.rank, _peers(ranks), silent_after)
     tell(joined=True)
     threading.Thread(target=heart.beat, name="heart", daemon=True).start()
     try:
@@ -154,24 +157,29 @@ def beating(
     tell(done=True)
 
 
-def _peers(rank: int, size: int, share: Callable[[bytes], bytes]) -> list[Peer]:
+def _peers(ranks: Ranks) -> list[Peer]:
     """Rank 0 listens where and for whom it says; raises `UserError` where not all of them come."""
-    if rank == 0:
-        with socket.create_server((_own_address(), 0), backlog=size) as server:
+    if ranks.first:
+        with socket.create_server((_own_address(), 0), backlog=ranks.size) as server:
             host, port = server.getsockname()[:2]
             token = secrets.token_bytes(TOKEN)
-            share(json.dumps([host, port, token.hex()]).encode())
-            return _welcome(server, token, size)
-    host, port, secret = json.loads(share(b""))
+            _share(ranks, json.dumps([host, port, token.hex()]))
+            return _welcome(server, token, ranks.size)
+    host, port, secret = json.loads(_share(ranks, ""))
     try:
         connection = socket.create_connection((host, port), timeout=JOINING)
     except OSError as error:
         raise UserError(
-            f"rank {rank} does not reach rank 0 at {host}:{port}: {error}. The ranks must reach each other over "
-            "TCP on every port."
+            f"rank {ranks.rank} does not reach rank 0 at {host}:{port}: {error}. {_OVER_TCP}"
         ) from error
-    connection.sendall(_HELLO.pack(bytes.fromhex(secret), rank))
+    connection.sendall(_HELLO.pack(bytes.fromhex(secret), ranks.rank))
     return [Peer(0, _ready(connection))]
+
+
+def _share(ranks: Ranks, text: str) -> str:
+    """What rank 0 says, on every rank; the others say nothing."""
+    said = mx.array([*text.encode().ljust(_SAID)], mx.uint8) * int(ranks.first)
+    return bytes(memoryview(mx.distributed.all_sum(said, group=ranks.group))).decode().strip()
 
 
 def _welcome(server: socket.socket, token: bytes, size: int) -> list[Peer]:
@@ -185,8 +193,7 @@ def _welcome(server: socket.socket, token: bytes, size: int) -> list[Peer]:
         except TimeoutError:
             missing = sorted(set(range(1, size)) - found.keys())
             raise UserError(
-                f"rank 0 has waited {JOINING:.0f} s for a connection of rank {missing[0]}: the ranks must reach "
-                "each other over TCP on every port."
+                f"rank 0 has waited {JOINING:.0f} s for a connection of rank {missing[0]}. {_OVER_TCP}"
             ) from None
         rank = _said(connection, token)
         if rank is None or not 0 < rank < size or rank in found:

@@ -1,7 +1,7 @@
 """Whether a launcher has started this process, and what it and `prefloop train --ranks` say to each other.
 
-The two share a socket, which is closed where either of them is gone, however that came about: no rank outlives
-its parent.
+The two share a socket, which is closed where either of them is gone, however that came about: no rank
+outlives its parent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_rank(environment: Mapping[str, str] = os.environ) -> bool:
 
 def attach() -> bool:
     """Watch the parent from here on, where there is one: whether there is."""
-    global _socket  # noqa: PLW0603 (a process has one parent)
+    global _socket
     number = os.environ.pop(FD, None)  # what this process starts has another parent
     if number is not None:
         _socket = socket.socket(fileno=int(number))

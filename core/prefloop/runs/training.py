@@ -22,6 +22,7 @@ from prefloop.evaluation import Evaluator
 from prefloop.loop import LOWER_RATE, Loop
 from prefloop.metrics import number
 from prefloop.model.adapters import load_adapters
+from prefloop.ranks.parent import tell
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop.runs.checkpoint import load_checkpoint, not_sound, prune, ranked, read_state, save_checkpoint
 from prefloop.runs.dependencies import Change, changed, machine, recorded
@@ -59,6 +60,7 @@ def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
     """
     path = choose_path(config)
     refuse_taken(path)
+    tell(run=str(path.absolute()))
     with begun(beginning()):
         prepared = prepare(config)
         check_memory(prepared.plan, config.training.memory_limit_gb)
@@ -88,6 +90,7 @@ def resume(
     its checkpoints are gone.
     """
     view = open_run(path)
+    tell(run=str(view.path.absolute()))
     with begun(beginning_of(view.manifest)):
         config = config or saved_config(view.path, overrides)
         if is_complete(view, config):
