@@ -127,6 +127,7 @@ class Crew:
             self.run = Path(said["run"])
         if said.get("silent"):
             self.lost.setdefault(said["lost"], f"said nothing for {said['silent']:.0f} s")
+            self._deadline = min(self._deadline, time.monotonic() + 1.0)  # it will not end by itself
 
     def _note_end(self, rank: Rank, code: int) -> None:
         """Of several that end by a signal, the first was lost: the others may have ended for that."""

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import mlx.core as mx
 from attrs import define, field
@@ -31,7 +31,7 @@ from prefloop.ranks.group import Ranks
 from prefloop.ranks.parent import LOST, tell
 
 GRACE = 1.5
-"""Seconds for a process to end by itself, with words of its own, once another one has closed its connection."""
+"""Seconds for a process to end by itself, with words of its own, once another has closed its connection."""
 JOINING = 60.0
 """Seconds for all ranks to connect."""
 _OVER_TCP = "The ranks must reach each other over TCP, on every port."
@@ -179,7 +179,8 @@ def _peers(ranks: Ranks) -> list[Peer]:
 def _share(ranks: Ranks, text: str) -> str:
     """What rank 0 says, on every rank; the others say nothing."""
     said = mx.array([*text.encode().ljust(_SAID)], mx.uint8) * int(ranks.first)
-    return bytes(memoryview(mx.distributed.all_sum(said, group=ranks.group))).decode().strip()
+    heard: Any = mx.distributed.all_sum(said, group=ranks.group)
+    return bytes(memoryview(heard)).decode().strip()
 
 
 def _welcome(server: socket.socket, token: bytes, size: int) -> list[Peer]:
