@@ -18,16 +18,14 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-import mlx.core as mx
 from attrs import define, field
 
 from prefloop.errors import UserError
-from prefloop.ranks.group import Ranks
 from prefloop.ranks.parent import LOST, tell
 
 GRACE = 1.5
@@ -39,10 +37,18 @@ BEAT, END, LOSS = b".", b"e", b"l"
 TOKEN = 32
 _HELLO = struct.Struct(f"!{TOKEN}sI")
 _LOSS = struct.Struct("!If")
-_SAID = 512
-"""Bytes that are enough for an address and a token."""
 _BEATS = 8
 """How many beats there are in the time after which a rank is lost."""
+
+
+class Meeting(Protocol):
+    """The ranks that share a run, as far as a heart needs them."""
+
+    rank: int
+    size: int
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """What rank 0 makes, on all ranks."""
 
 
 @define(eq=False)
@@ -53,6 +59,10 @@ class Peer:
     socket: socket.socket
     quiet: float = 0.0
     """Seconds in which this process was awake and heard nothing."""
+
+
+_hearts: list[Heart] = []
+"""The one of this process, while it beats."""
 
 
 @define(eq=False)
@@ -121,11 +131,6 @@ class Heart:
         if not self.ended.wait(0.0 if silent else GRACE):
             _die(self.rank, rank, silent)
 
-    def settle(self) -> None:
-        """Wait for the end of this process where a rank was lost: what failed for that is not to be shown."""
-        if self.lost.wait(GRACE):
-            threading.Event().wait()
-
 
 def _die(own: int, lost: int, silent: float) -> NoReturn:
     why = f"has been silent for {silent:.0f} s" if silent else "is gone"
@@ -138,34 +143,44 @@ def _die(own: int, lost: int, silent: float) -> NoReturn:
 
 
 @contextmanager
-def beating(ranks: Ranks, silent_after: float) -> Iterator[None]:
+def beating(ranks: Meeting, silent_after: float) -> Iterator[None]:
     """Beat for one of the `ranks` while the body runs.
 
     Where the body raises, the others are not told that this rank is done: for them it is lost.
     """
     heart = Heart(ranks.rank, _peers(ranks), silent_after)
+    _hearts.append(heart)
     tell(joined=True)
     threading.Thread(target=heart.beat, name="heart", daemon=True).start()
     try:
         yield
     except BaseException as error:
-        if isinstance(error, RuntimeError):  # such as mlx's about a connection
-            heart.settle()
+        if isinstance(error, RuntimeError):
+            settle()
         heart.ended.set()
         raise
+    finally:
+        _hearts.remove(heart)
     heart.end()
     tell(done=True)
 
 
-def _peers(ranks: Ranks) -> list[Peer]:
+def settle() -> None:
+    """Wait for the end of this process where a rank was lost: what fails for that is not to be shown."""
+    for heart in _hearts:
+        if heart.lost.wait(GRACE):
+            threading.Event().wait()
+
+
+def _peers(ranks: Meeting) -> list[Peer]:
     """Rank 0 listens where and for whom it says; raises `UserError` where not all of them come."""
-    if ranks.first:
+    if ranks.rank == 0:
         with socket.create_server((_own_address(), 0), backlog=ranks.size) as server:
             host, port = server.getsockname()[:2]
             token = secrets.token_bytes(TOKEN)
-            _share(ranks, json.dumps([host, port, token.hex()]))
+            ranks.from_first(lambda: [host, port, token.hex()])
             return _welcome(server, token, ranks.size)
-    host, port, secret = json.loads(_share(ranks, ""))
+    host, port, secret = ranks.from_first(lambda: None)
     try:
         connection = socket.create_connection((host, port), timeout=JOINING)
     except OSError as error:
@@ -174,13 +189,6 @@ def _peers(ranks: Ranks) -> list[Peer]:
         ) from error
     connection.sendall(_HELLO.pack(bytes.fromhex(secret), ranks.rank))
     return [Peer(0, _ready(connection))]
-
-
-def _share(ranks: Ranks, text: str) -> str:
-    """What rank 0 says, on every rank; the others say nothing."""
-    said = mx.array([*text.encode().ljust(_SAID)], mx.uint8) * int(ranks.first)
-    heard: Any = mx.distributed.all_sum(said, group=ranks.group)
-    return bytes(memoryview(heard)).decode().strip()
 
 
 def _welcome(server: socket.socket, token: bytes, size: int) -> list[Peer]:
