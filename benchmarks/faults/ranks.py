@@ -120,7 +120,7 @@ def _kill_run(run: Path, twin: Same, kills: int, dice: random.Random, tally: Tal
         if process is None or process.poll() is not None:
             process = _start(run, dice.randint(2, 4), restarts)
         before = _judged(run)
-        how, losses = _kill(process, dice, tally)
+        how, losses = _kill(run, process, dice, tally)
         if how is None:
             break
         now = _judged(run)
@@ -171,13 +171,14 @@ def _start(run: Path, ranks: int, restarts: int) -> subprocess.Popen[bytes]:
 
 
 def _kill(
-    process: subprocess.Popen[bytes], dice: random.Random, tally: Tally
+    run: Path, process: subprocess.Popen[bytes], dice: random.Random, tally: Tally
 ) -> tuple[str | None, Counter[str]]:
     """Kill a rank of `process` at a random moment; None where it has ended before that."""
-    starting = dice.random() < 0.2
-    moment = time.monotonic() + (dice.uniform(0.0, 6.0) if starting else dice.uniform(6.0, 25.0))
-    while time.monotonic() < moment and process.poll() is None:
-        time.sleep(0.02)
+    if dice.random() < 0.7:  # in training, or in the evaluations around it
+        before = _taken(run)
+        _wait(process, lambda: _taken(run) > before)
+    moment = time.monotonic() + dice.uniform(0.0, 8.0)
+    _wait(process, lambda: time.monotonic() > moment)
     ranks = _ranks_of(process.pid)
     if not ranks or process.poll() is not None:
         return None, Counter()
@@ -191,6 +192,17 @@ def _kill(
     wait = time.monotonic() - killed
     tally.waits.append(wait)
     return "SIGKILL of one of several ranks", Counter({"hung": int(wait > SET_TIME)})
+
+
+def _taken(run: Path) -> int:
+    """When the run was last taken up by a process."""
+    lock = run / ".lock"
+    return lock.stat().st_mtime_ns if lock.exists() else 0
+
+
+def _wait(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+    while not condition() and process.poll() is None:
+        time.sleep(0.02)
 
 
 def _judged(run: Path) -> bytes:
