@@ -1,7 +1,7 @@
 """The ranks that share a run, and what they tell each other.
 
-All of it goes through mlx's own collectives. Whatever is exchanged begins with a header of one shape, in which
-a rank can say that it ends. The others hear of it wherever they wait, so that all end at the same step.
+All of it goes through mlx's own collectives. Whatever is exchanged begins with a header of one shape, in
+which a rank can say that it ends. The others hear of it wherever they wait, so that all end at one step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 @define(eq=False)
 class Ranks:
-    """The processes that share a run, as one of them sees them. `group` is mlx's, None for a process alone."""
+    """The processes that share a run, as one of them sees them. `group` is mlx's; one alone has none."""
 
     rank: int = 0
     size: int = 1
@@ -43,7 +43,7 @@ class Ranks:
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def exchange(self, said: Any) -> list[Any]:
-        """What every rank says at this point, as JSON has it, by rank. Raises what another rank ended with."""
+        """What every rank says at this point, as JSON has it. Raises what another rank has ended with."""
         if self.size == 1:
             return [said]
         return [json.loads(one) for one in self._gather(json.dumps(said).encode())]
@@ -112,7 +112,7 @@ class Ranks:
             raise StopRun(f"the connection to another rank was lost: {error}", failed=True) from error
 
 
-class _Ended(Exception):
+class _Ended(Exception):  # noqa: N818 (news, not an error)
     """All ranks know that this one ends, and why."""
 
 
