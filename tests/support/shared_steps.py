@@ -91,7 +91,7 @@ def outcome(loop: Loop) -> dict[str, Any]:
                         "prompts": [pair.prompt.text for pair in step.pairs],
                         "tokens": [[pair.first.tokens, pair.second.tokens] for pair in step.pairs],
                         "verdicts": [[v.probability, v.status] for v in step.verdicts],
-                        "loss": step.metrics.get("loss"),
+                        "loss": step.metrics.get("loss", 0.0),
                         "labelled": step.metrics["labelled"],
                     }
                 )
