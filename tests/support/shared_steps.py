@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from prefloop import Loop, Pair, Policy, StopRun, UserError, Verdict, component
 from prefloop.config import AdapterConfig, TrainingConfig
-from prefloop.ranks import Ranks, joined
+from prefloop.ranks.group import Ranks, joined
 from prefloop.settings import OptimizerConfig
 
 STEPS = 20
