@@ -99,6 +99,8 @@ class Heart:
     def _hear(self, peer: Peer, selector: selectors.BaseSelector) -> None:
         try:
             heard = peer.socket.recv(256)
+        except BlockingIOError:  # woken for nothing
+            return
         except OSError:
             heard = b""
         if not heard:
