@@ -2,9 +2,9 @@
 
     python -m benchmarks.collectives --ranks 3 --steps 10000
 
-Each step has the exchanges of a step of training: completions and verdicts as JSON, and one buffer of the size
-of the gradient of 504 LoRA factors of 64 x 8. Every sum and every text that arrives is checked. A step that
-takes longer than ``--limit`` seconds ends it as stalled.
+Each step has the exchanges of a step of training: completions and verdicts as JSON, and one buffer of the
+size of the gradient of 504 LoRA factors of 64 x 8. Every sum and every text that arrives is checked. A step
+that takes longer than ``--limit`` seconds ends it as stalled.
 """
 
 from __future__ import annotations
