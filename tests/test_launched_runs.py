@@ -88,14 +88,15 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-def test_a_run_goes_on_where_a_rank_is_killed(config: Path, alone: Path) -> None:
+@pytest.mark.parametrize(("ranks", "left"), [(2, "1 rank"), (3, "2 ranks")])
+def test_a_run_goes_on_where_a_rank_is_killed(config: Path, alone: Path, ranks: int, left: str) -> None:
     run = config.parent / "run"
-    process = start(config, "--ranks", "3", "--restart", "1")
+    process = start(config, "--ranks", str(ranks), "--restart", "1", "--silent-after", "20")
     wait_for(process, lambda: steps(run) >= 3)
     os.kill(random.choice(children(process)), signal.SIGKILL)
     code, _, errors = ended(process)
     assert code == 0, errors
-    assert "was ended by SIGKILL: going on with 2 ranks, restart 1 of 1" in errors
+    assert f"was ended by SIGKILL: going on with {left}, restart 1 of 1" in errors
     assert "Traceback" not in errors
     assert_same_end(run, alone)
 
