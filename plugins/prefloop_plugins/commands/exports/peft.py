@@ -16,28 +16,28 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from prefloop.errors import UserError
+from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
-from prefloop_plugins.commands.exports.trained import Trained
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _TENSORS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "m": "lora_magnitude_vector"}
 
 
-def write_peft(folder: Path, trained: Trained, base: str) -> None:
+def write_peft(folder: Path, policy: Policy, base: str) -> None:
     """Write the adapters into `folder`, for the model that transformers finds under `base`.
 
-    Raises `UserError` where the run has none, or has them on layers that PEFT cannot have them on.
+    Raises `UserError` where the policy has none, or has them on layers that PEFT cannot have them on.
     """
-    adapter = trained.config.adapter
+    adapter = policy.adapter
     if adapter.type == "full":
         raise UserError(
             "the run trained the full weights, so it has no adapters: export the whole model with "
             "'prefloop export fuse'."
         )
-    modules = dict(trained.policy.model.named_modules())
+    modules = dict(policy.model.named_modules())
     adapted = {name: module for name, module in modules.items() if "lora_a" in module}
-    _refuse_strangers(adapted, _stored_names(trained.policy.loaded.folder))
+    _refuse_strangers(adapted, _stored_names(policy.loaded.folder))
     targets, layers = _targets(list(adapted), [n for n, m in modules.items() if _has_weight(m)])
     weights = dict(_tensors(adapted))
     mx.save_safetensors(str(folder / WEIGHTS), weights, metadata={"format": "pt"})
