@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ def write_peft(folder: Path, policy: Policy, base: str) -> None:
 
     Raises `UserError` where the policy has none, or has them on layers that PEFT cannot have them on.
     """
+    config = peft_config(policy, base)
+    weights = {peft_name(name): mx.contiguous(value.T) for name, value in policy.trainable().items()}
+    mx.save_safetensors(str(folder / WEIGHTS), weights, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def peft_config(policy: Policy, base: str) -> dict[str, Any]:
+    """What PEFT has to know of the policy's adapters besides their numbers. Raises what `write_peft` does."""
     adapter = policy.adapter
     if adapter.type == "full":
         raise UserError(
@@ -39,9 +47,7 @@ def write_peft(folder: Path, policy: Policy, base: str) -> None:
     adapted = {name: module for name, module in modules.items() if "lora_a" in module}
     _refuse_strangers(adapted, _stored_names(policy.loaded.folder))
     targets, layers = _targets(list(adapted), [n for n, m in modules.items() if _has_weight(m)])
-    weights = dict(_tensors(adapted))
-    mx.save_safetensors(str(folder / WEIGHTS), weights, metadata={"format": "pt"})
-    config: dict[str, Any] = {
+    return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
@@ -55,14 +61,12 @@ def write_peft(folder: Path, policy: Policy, base: str) -> None:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _tensors(adapted: Mapping[str, nn.Module]) -> Iterator[tuple[str, mx.array]]:
-    for name, module in adapted.items():
-        for ours, theirs in _TENSORS.items():
-            if ours in module:
-                yield f"base_model.model.{name}.{theirs}", mx.contiguous(module[ours].T)
+def peft_name(name: str) -> str:
+    """What PEFT calls the tensor that mlx-lm calls `name`, whose transpose it has."""
+    module, _, tensor = name.rpartition(".")
+    return f"base_model.model.{module}.{_TENSORS[tensor]}"
 
 
 def _refuse_strangers(adapted: Mapping[str, nn.Module], stored: set[str]) -> None:
