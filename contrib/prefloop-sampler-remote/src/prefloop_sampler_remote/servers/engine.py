@@ -150,10 +150,10 @@ def checked(said: Said, max_tokens: int, stops: Stops, vocabulary: int) -> Answe
     are too few, too many or unknown.
     """
     tokens = said.tokens
-    if not tokens or len(tokens) > max_tokens or not all(0 <= token < vocabulary for token in tokens):
-        raise EngineError(
-            f"it gave {len(tokens)} tokens of 1 to {max_tokens}, or one that the policy has not"
-        )
+    if not 0 < len(tokens) <= max_tokens:
+        raise EngineError(f"it gave {len(tokens)} tokens where 1 to {max_tokens} were wanted", mistaken=True)
+    if not all(0 <= token < vocabulary for token in tokens):
+        raise EngineError("it gave a token that the policy does not have", mistaken=True)
     if whole := stops.cut(tokens):
         return Answer(whole, True, version=-1)
     if said.stopped or len(tokens) < max_tokens:
