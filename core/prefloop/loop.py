@@ -75,8 +75,8 @@ class Loop:
     Iterating takes the steps that are left; `step` takes one. `sampler` and `loss` default to the bundled
     ``policy`` and ``sigmoid``. One step trains on ``batch_size * gradient_accumulation`` prompts and makes
     one optimizer update from those that got a label. The prompts of ``training.rollout`` steps are sampled
-    and judged together, from the policy as it is before the first of these steps. A sampler that draws elsewhere
-    is asked as many steps ahead as its `max_staleness` says.
+    and judged together, from the policy as it is before the first of these steps. A sampler that draws
+    elsewhere is asked as many steps ahead as its `max_staleness` says.
 
     A sequence of prompts is drawn in a seeded order, epoch after epoch. An iterator is read as it comes, only
     as far as the next step needs; ``training.iters`` says how long it is read, or its own end, and the whole
@@ -257,8 +257,8 @@ class Loop:
         oldest, allowed = self.training.rollout - 1, self.sampler.max_staleness
         if self.sampler.submit and oldest > allowed:
             raise UserError(
-                f"training.rollout: of {oldest + 1} steps that are sampled together the last is {oldest} updates "
-                f"old, and sampler.max_staleness allows {allowed}. Lower the one or raise the other."
+                f"training.rollout: of {oldest + 1} steps that are sampled together the last is {oldest} "
+                f"updates old, and sampler.max_staleness allows {allowed}. Lower the one or raise the other."
             )
 
     def _total_prompts(self) -> int:
@@ -287,30 +287,25 @@ class Loop:
 
     def _next_rollout(self) -> Rollout | None:
         """What the next step trains on; None where no prompt is left."""
-        while len(self.rollouts) + self.training.rollout <= self._steps_ahead and (
-            steps := self._next_prompts()
-        ):
+        if self.sampler.submit:
+            self.sampler.follow(self.policy, self.steps_taken)
+        while len(self.rollouts) + self.training.rollout <= self._steps_ahead:
+            if not (steps := self._next_prompts()):
+                break
             self.rollouts.extend(self._submit(steps) if self.sampler.submit else self._sample(steps))
         return self.rollouts[0] if self.rollouts else None
 
     @property
     def _steps_ahead(self) -> int:
-        """Of how many steps the pairs may be there or on their way: the last of them becomes that old, less one."""
+        """Of how many steps the pairs may be there or on their way: the last become so old, less one."""
         return self.sampler.max_staleness + 1 if self.sampler.submit else self.training.rollout
 
     def _submit(self, steps: Sequence[Sequence[Prompt]]) -> list[Rollout]:
         """Have the next steps' prompts sampled elsewhere, each step's by themselves."""
-        assert self.sampler.submit
-        first = self.steps_taken + len(self.rollouts) + 1
-        return [
-            Rollout(
-                drawing=(
-                    len(own),
-                    self.sampler.submit(self.policy, own, self.progress(step), self.steps_taken),
-                )
-            )
-            for step, own in enumerate(steps, first)
-        ]
+        submit, first = self.sampler.submit, self.steps_taken + len(self.rollouts) + 1
+        assert submit
+        asked = ((len(own), submit(own, self.progress(step))) for step, own in enumerate(steps, first))
+        return [Rollout(drawing=drawing) for drawing in asked]
 
     def _receive(self, rollout: Rollout, drawing: tuple[int, PendingPairs]) -> None:
         """Take the pairs that were sampled elsewhere, which are waited for."""

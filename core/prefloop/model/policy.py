@@ -102,6 +102,12 @@ class Policy:
         """
         return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
 
+    def read(
+        self, rows: Sequence[tuple[int, ...]], prompts: Sequence[Prompt], sampling: Sampling
+    ) -> list[Completion]:
+        """The completions whose tokens are these rows, one for each prompt, where others have sampled them."""
+        return self._generators["policy"].read(rows, prompts, sampling)
+
     @property
     def pool_bytes(self) -> int:
         """Most bytes that rows which are sampled together take."""
