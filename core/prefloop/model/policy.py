@@ -105,7 +105,7 @@ class Policy:
     def read(
         self, rows: Sequence[tuple[int, ...]], prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[Completion]:
-        """The completions whose tokens are these rows, one for each prompt, where others have sampled them."""
+        """The completions whose tokens are these rows, one for each prompt, which were sampled elsewhere."""
         return self._generators["policy"].read(rows, prompts, sampling)
 
     @property
