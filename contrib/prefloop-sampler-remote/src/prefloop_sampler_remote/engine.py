@@ -94,7 +94,7 @@ class Engine(Protocol):
         """
 
     def load(self, snapshot: Snapshot) -> None:
-        """Sample from these adapters from now on; called before `sample` where they changed or may be lost."""
+        """Sample from these adapters from now on: called before `sample` where they may be others."""
 
     def sample(self, request: Request, snapshot: Snapshot) -> list[Answer]:
         """One answer for each of the prompts, in their order, from `snapshot`, which was loaded last."""
