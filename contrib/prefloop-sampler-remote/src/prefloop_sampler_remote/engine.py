@@ -64,7 +64,7 @@ class Answer:
     """With the stop token, where sampling stopped."""
     stopped: bool
     version: int
-    """That of the snapshot it was sampled from."""
+    """That of the snapshot it was sampled from, which may be an earlier one."""
     text: str | None = None
     """What the engine says the tokens read; None where it does not say. It is compared, never trusted."""
 
@@ -82,17 +82,19 @@ class EngineError(Exception):
 
 
 class Engine(Protocol):
-    """Something that samples elsewhere. Every method may raise `EngineError`."""
+    """Something that samples elsewhere. Every method but `close` may raise `EngineError`."""
 
     where: str
     """Its address, for people."""
 
-    def check(self, policy: Policy) -> None:
-        """Find out that it is there and can sample for this policy. Called in the main thread, and again
-        (in the engine's own) never."""
+    def greet(self) -> None:
+        """Find out, soon, that it is there and can sample for the run's policy.
+
+        Called at the start, and after each failure until it succeeds.
+        """
 
     def load(self, snapshot: Snapshot) -> None:
-        """Sample from these adapters from now on. Called before the first request and whenever they changed."""
+        """Sample from these adapters from now on: called before `sample` where they may be others."""
 
     def sample(self, request: Request, snapshot: Snapshot) -> list[Answer]:
         """One answer for each of the prompts, in their order, from `snapshot`, which was loaded last."""
