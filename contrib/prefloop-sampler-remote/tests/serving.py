@@ -78,3 +78,18 @@ def own_answers(policy: Policy, sampling: Sampling) -> list[Tokens]:
     """What the policy samples for them in this process."""
     prompts = [policy.encode(question) for question in QUESTIONS]
     return [completion.tokens for completion in policy.generate(prompts, sampling, seed=3)]
+
+
+def save_float32(policy: Policy, folder: Path, *, noise: float = 0.0) -> Path:
+    """The policy's model as a folder in float32, in which a server computes as the policy does here.
+
+    With `noise` it is another model of the same shape.
+    """
+    if noise:
+        key, changed = mx.random.key(1), {}
+        for name, value in arrays(policy.model.parameters()).items():
+            key, own = mx.random.split(key)
+            changed[name] = value + noise * mx.random.normal(value.shape, key=own)
+        policy.model.load_weights(list(changed.items()))
+    policy.save_model(folder)
+    return folder

@@ -14,10 +14,10 @@ from prefloop import Policy, Sampling, UserError
 from prefloop.model.loading import load_tokenizer
 from prefloop.sampling.stops import Stops
 from prefloop.settings import ModelConfig
-from prefloop_sampler_remote.engine import EngineError
+from prefloop_sampler_remote.engine import Answer, EngineError
 from prefloop_sampler_remote.servers import asking
 from prefloop_sampler_remote.servers.asking import Asker
-from prefloop_sampler_remote.servers.engine import Said, checked
+from prefloop_sampler_remote.servers.engine import Said, as_answer
 from prefloop_sampler_remote.servers.mlx_server import MlxServer
 from prefloop_sampler_remote.servers.vllm import Vllm
 
@@ -50,9 +50,9 @@ def of_vllm(choice: dict[str, Any]) -> dict[str, Any]:
 
 def test_ids_are_read_as_they_were_sampled() -> None:
     said = Said((35, 2), (-0.1, -0.2), True)
-    assert MlxServer().read(of_mlx(), PROMPT) == said
-    assert Vllm().read(of_vllm({}), PROMPT) == said
-    assert not Vllm().read(of_vllm({"finish_reason": "length"}), PROMPT).stopped
+    assert MlxServer("m", None).read(of_mlx(), PROMPT) == said
+    assert Vllm(None).read(of_vllm({}), PROMPT) == said
+    assert not Vllm(None).read(of_vllm({"finish_reason": "length"}), PROMPT).stopped
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_ids_are_read_as_they_were_sampled() -> None:
         (of_mlx({"logprobs": {"content": [{"id": 35}]}}), "no token ids"),
         (of_mlx(usage={"prompt_tokens": 5}), "did not read the 4 tokens of a prompt"),
         (of_mlx(usage=None), "did not read the 4 tokens of a prompt"),
-        (of_mlx(choices=[]), "no completion in 'choices'"),
-        ({"choices": "none"}, "no completion in 'choices'"),
+        (of_mlx(choices=[]), "without a completion in 'choices'"),
+        ({"choices": "none"}, "without a completion in 'choices'"),
     ],
 )
 def test_a_reply_of_mlx_server_without_ids_is_refused(reply: dict[str, Any], reason: str) -> None:
     with pytest.raises(EngineError, match=reason) as refused:
-        MlxServer().read(reply, PROMPT)
+        MlxServer("m", None).read(reply, PROMPT)
     assert refused.value.mistaken
 
 
@@ -87,58 +87,50 @@ def test_a_reply_of_mlx_server_without_ids_is_refused(reply: dict[str, Any], rea
 )
 def test_a_reply_of_vllm_without_ids_is_refused(choice: dict[str, Any], reason: str) -> None:
     with pytest.raises(EngineError, match=reason):
-        Vllm().read(of_vllm(choice), PROMPT)
+        Vllm(None).read(of_vllm(choice), PROMPT)
 
 
 def test_a_completion_ends_where_the_policys_own_would(tokenizer: Any) -> None:
     stops = Stops.of(tokenizer)
-    whole, cut = (
-        checked(Said(ids, (), stop), 3, stops, 1024) for ids, stop in (((35, 2), True), ((35,) * 3, False))
-    )
-    assert (whole.tokens, whole.stopped) == ((35, 2), True)
-    assert (cut.tokens, cut.stopped) == ((35, 35, 35), False)
-    assert checked(Said((35, 2, 7), (), False), 3, stops, 1024).tokens == (35, 2), (
-        "what follows is no part of it"
-    )
+    said = Said((35, 2), (), True), Said((35, 35, 35), (), False), Said((35, 2, 7), (), False)
+    assert [as_answer(one, 3, stops, 5) for one in said] == [
+        Answer((35, 2), True, 5),
+        Answer((35, 35, 35), False, 5),
+        Answer((35, 2), True, 5),  # what follows the end is no part of it
+    ]
 
 
-@pytest.mark.parametrize(
-    ("tokens", "stopped", "reason"),
-    [
-        ((), True, "gave 0 tokens where 1 to 3"),
-        ((35,) * 4, False, "gave 4 tokens where 1 to 3"),
-        ((35, 1024), False, "a token that the policy does not have"),
-        ((35, 36), True, "ends none of the policy"),
-        ((35, 36), False, "ends none of the policy"),
-    ],
-)
-def test_a_completion_that_the_policy_could_not_have_sampled_is_refused(
-    tokenizer: Any, tokens: tuple[int, ...], stopped: bool, reason: str
-) -> None:
-    with pytest.raises(EngineError, match=reason):
-        checked(Said(tokens, (), stopped), 3, Stops.of(tokenizer), 1024)
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_completion_that_ends_where_the_policys_would_not_is_refused(tokenizer: Any, stopped: bool) -> None:
+    with pytest.raises(EngineError, match="ended a completion after 2 of 3 tokens"):
+        as_answer(Said((35, 36), (), stopped), 3, Stops.of(tokenizer), 5)
 
 
 @pytest.mark.parametrize(
     ("status", "body", "said", "mistaken"),
     [
-        (401, '{"error": "Unauthorized"}', "it wants another key (HTTP 401: Unauthorized)", True),
+        (
+            401,
+            '{"error": "Unauthorized"}',
+            "wants another key (sampler.key_file) (HTTP 401: Unauthorized)",
+            True,
+        ),
         (
             404,
             '{"error": {"message": "No model `x`."}}',
-            "it does not find that (HTTP 404: No model `x`)",
+            "does not find that (HTTP 404: No model `x`)",
             True,
         ),
         (
             400,
             '{"object": "error", "message": "too long"}',
-            "it refuses the request (HTTP 400: too long)",
+            "refuses the request (HTTP 400: too long)",
             True,
         ),
-        (422, '{"detail": [{"msg": "no"}]}', 'it refuses the request (HTTP 422: [{"msg": "no"}])', True),
-        (500, "<html>\nbroken</html>", "it has failed (HTTP 500: <html>\\nbroken</html>)", False),
-        (503, "", "it has failed (HTTP 503)", False),
-        (429, "", "it refuses the request (HTTP 429)", False),
+        (422, '{"detail": [{"msg": "no"}]}', 'refuses the request (HTTP 422: [{"msg": "no"}])', True),
+        (500, "<html>\nbroken</html>", "has failed (HTTP 500: <html>\\nbroken</html>)", False),
+        (503, "", "has failed (HTTP 503)", False),
+        (429, "", "refuses the request (HTTP 429)", False),
     ],
 )
 def test_every_complaint_is_one_sentence(status: int, body: str, said: str, mistaken: bool) -> None:
@@ -156,10 +148,29 @@ def test_silence_and_floods_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         answering(silent).get("/health")
     monkeypatch.setattr(asking, "MOST_BYTES", 1 << 20)
     flood = answering(lambda _: httpx.Response(200, content=b" " * (2 << 20)))
-    with pytest.raises(EngineError, match="longer than 1 MiB"):
+    with pytest.raises(EngineError, match="more than 1 MiB"):
         flood.get("/health")
     with pytest.raises(EngineError, match=r"cannot be reached: .*refused"):
         Asker("http://127.0.0.1:1").get("/health")
+
+
+def test_a_connection_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "PAUSES", (0.0, 0.0))
+    asked: list[httpx.Request] = []
+
+    def breaking(times: int) -> Asker:
+        def handler(request: httpx.Request) -> httpx.Response:
+            asked.append(request)
+            if len(asked) <= times:
+                raise httpx.ReadError("reset by peer", request=request)
+            return httpx.Response(200, json={"answers": len(asked)})
+
+        asked.clear()
+        return answering(handler)
+
+    assert breaking(2).get("/health") == {"answers": 3}
+    with pytest.raises(EngineError, match="cannot be reached: reset by peer"):
+        breaking(3).get("/health")
 
 
 def test_the_key_is_sent_and_never_shown() -> None:
@@ -169,8 +180,7 @@ def test_the_key_is_sent_and_never_shown() -> None:
 
 
 def test_a_prompt_goes_to_mlx_server_only_as_a_text_that_becomes_it_again(tokenizer: Any) -> None:
-    dialect = MlxServer("m")
-    dialect._tokenizer = tokenizer
+    dialect = MlxServer("m", tokenizer)
     usual = tuple(
         tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True)
     )
@@ -179,14 +189,14 @@ def test_a_prompt_goes_to_mlx_server_only_as_a_text_that_becomes_it_again(tokeni
     assert (body["model"], body["adapters"], body["stop"]) == ("m", "/there", ["x"])
     split = (*tokenizer.encode("a"), *tokenizer.encode("nd"))  # no tokenizer writes it like this
     assert tokenizer.encode(tokenizer.decode(split)) != list(split), "the test shows nothing"
-    with pytest.raises(EngineError, match="takes prompts as text, and the 2 tokens"):
+    with pytest.raises(EngineError, match="does not become its 2 tokens again"):
         dialect.request("n", "/there", split, Sampling(), 9)
 
 
 def test_a_model_that_is_quantized_here_cannot_be_one_on_the_server() -> None:
     policy = Policy.load(ModelConfig("embedded:policy", quantize="4bit"))
     with pytest.raises(UserError, match=r"model.quantize: .*as it is stored"):
-        MlxServer().check(policy)
+        MlxServer("m", policy.tokenizer).check(policy, [])
 
 
 def test_what_mlx_server_reads_is_what_prefloop_saves(tmp_path: Path) -> None:
@@ -196,7 +206,7 @@ def test_what_mlx_server_reads_is_what_prefloop_saves(tmp_path: Path) -> None:
     saved, written = tmp_path / "saved", tmp_path / "written"
     saved.mkdir(), written.mkdir()
     policy.save(saved)
-    MlxServer().write(written, Snapshot.of(policy, 0))
+    MlxServer("m", None).write(written, Snapshot.of(policy, 0))
     for file in saved.iterdir():
         other = (written / file.name).read_bytes()
         assert json.loads(other) == json.loads(file.read_bytes()) if file.suffix == ".json" else other

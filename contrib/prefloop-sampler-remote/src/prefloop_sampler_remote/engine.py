@@ -54,6 +54,8 @@ class Request:
     prompts: tuple[Tokens, ...]
     sampling: Sampling
     seed: int
+    oldest: int = 0
+    """The first version that they may be sampled from."""
 
 
 @frozen

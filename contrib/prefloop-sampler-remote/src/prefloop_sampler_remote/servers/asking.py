@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ MOST_BYTES = 64 << 20
 """No answer is longer: one completion with its log-probabilities takes some hundred kilobytes."""
 SAID = 300
 """Characters of a server's own complaint that are shown."""
+PAUSES = (0.1, 0.4, 1.6)
+"""Seconds before a connection that broke is tried again: `mlx_lm.server` lets only five wait to be heard."""
 _MAY_PASS = {408, 425, 429}
 
 
@@ -34,7 +37,10 @@ class Asker:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         timeout = httpx.Timeout(self.timeout, connect=CONNECT_SECONDS)
         limits = httpx.Limits(max_connections=None)
-        self._client = httpx.Client(base_url=self.where, headers=headers, timeout=timeout, limits=limits)
+        # No proxy of the environment: a server that shares a disk is a neighbour.
+        self._client = httpx.Client(
+            base_url=self.where, headers=headers, timeout=timeout, limits=limits, trust_env=False
+        )
 
     def get(self, path: str) -> Any:
         """The JSON at `path`. Raises `EngineError`."""
@@ -49,14 +55,19 @@ class Asker:
         self._client.close()
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        try:
-            with self._client.stream(method, path, json=body) as response:
-                status, content = response.status_code, self._read(response)
-        except httpx.TimeoutException:
-            raise EngineError(f"it did not answer within {self.timeout:g} seconds") from None
-        except (httpx.HTTPError, RuntimeError) as error:  # httpx raises RuntimeError once it is closed
-            said = in_a_line(str(error)) or type(error).__name__
-            raise EngineError(f"it cannot be reached: {said}") from None
+        for pause in (*PAUSES, None):
+            try:
+                with self._client.stream(method, path, json=body) as response:
+                    status, content = response.status_code, self._read(response)
+                break
+            except httpx.TimeoutException:
+                raise EngineError(f"did not answer within {self.timeout:g} seconds") from None
+            except (httpx.HTTPError, RuntimeError) as error:  # httpx raises RuntimeError once it is closed
+                broke = isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
+                if not broke or pause is None:
+                    said = in_a_line(str(error)) or type(error).__name__
+                    raise EngineError(f"cannot be reached: {said}") from None
+                time.sleep(pause)
         if status != 200:
             refused = 400 <= status < 500 and status not in _MAY_PASS
             raise EngineError(_complaint(status, content), mistaken=refused)
@@ -67,7 +78,7 @@ class Asker:
         for part in response.iter_bytes():
             content += part
             if len(content) > MOST_BYTES:
-                raise EngineError(f"its answer is longer than {MOST_BYTES >> 20} MiB", mistaken=True)
+                raise EngineError(f"gives an answer of more than {MOST_BYTES >> 20} MiB", mistaken=True)
         return bytes(content)
 
 
@@ -87,6 +98,10 @@ def _complaint(status: int, content: bytes) -> str:
         if isinstance(said, dict):
             said = said.get("message", "")
     said = in_a_line(said if isinstance(said, str) else json.dumps(said))[:SAID].rstrip(".")
-    about = {401: "it wants another key", 403: "it refuses the key", 404: "it does not find that"}
-    reason = about.get(status, "it refuses the request" if status < 500 else "it has failed")
+    about = {
+        401: "wants another key (sampler.key_file)",
+        403: "refuses the key (sampler.key_file)",
+        404: "does not find that",
+    }
+    reason = about.get(status, "refuses the request" if status < 500 else "has failed")
     return f"{reason} (HTTP {status}{': ' + said if said else ''})"

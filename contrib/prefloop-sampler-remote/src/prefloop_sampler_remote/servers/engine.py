@@ -3,23 +3,20 @@ request for each completion, whose token ids are taken as they were sampled."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from prefloop.model.limits import embedded_ids
 from prefloop.runs.files import new_folder
 from prefloop.sampling.stops import Stops
 from prefloop_sampler_remote.engine import Answer, EngineError, Request, Snapshot, Tokens
 from prefloop_sampler_remote.servers.asking import Asker
-from prefloop_sampler_remote.servers.trial import check_trial
+from prefloop_sampler_remote.servers.trial import GREEDY, Trial
 
 if TYPE_CHECKING:
     from prefloop import Policy, Prompt, Sampling
@@ -41,8 +38,11 @@ class Said:
 class Dialect(Protocol):
     """How one kind of server is spoken to. Each method may raise `EngineError`."""
 
-    def check(self, policy: Policy) -> None:
-        """Find out whether this policy's adapters can be served. May raise `UserError`, too."""
+    loads_slowly: ClassVar[bool]
+    """Whether other adapters cost so much that those it has are used as long as they may be."""
+
+    def check(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        """Raises `UserError` where such a server cannot sample for this policy and these prompts."""
 
     def write(self, folder: Path, snapshot: Snapshot) -> None:
         """Write the adapters as the server reads them."""
@@ -61,60 +61,64 @@ class Dialect(Protocol):
 class ServerEngine:
     """Samples on one OpenAI-compatible server."""
 
+    where: str
+    """Its address, for people."""
     asker: Asker
     dialect: Dialect
+    tokenizer: Any
+    trial: Trial
     shelf: Path
-    """The folder for adapters, as the learner sees it."""
+    """The folder for this server's adapters, as the learner sees it; nobody else writes there."""
     shelf_there: str
     """The same folder, as the server sees it."""
-    concurrency: int = 16
+    concurrency: int = 32
     tolerance: float = 0.05
+    _held: Snapshot | None = field(default=None, init=False)
+    """What the server samples from."""
     _names: deque[str] = field(factory=deque, init=False)
     """The adapters that lie on the shelf, the newest last."""
-    _tokenizer: Any = field(default=None, init=False)
-    _vocabulary: int = field(default=0, init=False)
 
-    @property
-    def where(self) -> str:
-        """Its address, for people."""
-        return self.asker.where
-
-    def check(self, policy: Policy) -> None:
+    def greet(self) -> None:
         """Find out that it samples from the policy's own distribution, whatever adapters it is given."""
-        self.dialect.check(policy)
-        self._tokenizer = policy.tokenizer
-        self._vocabulary = embedded_ids(policy.model) or len(policy.tokenizer.get_vocab())
-        check_trial(policy, self._try, self.tolerance)
+        self._put(self.trial.snapshot)
+        said = self._ask_all(Request((self.trial.prompt,), GREEDY, 0, -1))[0]
+        self._held = None
+        self.trial.check(said.tokens, said.logprobs, self.tolerance)
 
     def load(self, snapshot: Snapshot) -> None:
-        """Put the adapters where the server finds them, under a name that follows from what is in them."""
-        about = json.dumps(snapshot.config, sort_keys=True)
-        name = f"prefloop-{hashlib.sha256(f'{snapshot.digest} {about}'.encode()).hexdigest()[:16]}"
-        if name in self._names:
-            self._names.remove(name)
-        elif not (self.shelf / name).exists():
-            try:
-                with new_folder(self.shelf / name) as folder:
-                    self.dialect.write(folder, snapshot)
-            except OSError as error:
-                raise EngineError(f"'{self.shelf}' cannot be written: {error}", mistaken=True) from None
-        self._names.append(name)
-        former = [self._names.popleft() for _ in range(len(self._names) - KEPT)]
-        self.dialect.announce(self.asker, name, self._place(name), former)
-        for old in former:
-            shutil.rmtree(self.shelf / old, ignore_errors=True)
+        """Left to `sample`, which knows whether older adapters will do."""
 
     def sample(self, request: Request, snapshot: Snapshot) -> list[Answer]:
-        """One answer for each prompt, from the adapters that were loaded last."""
-        stops, most = Stops.of(self._tokenizer, request.sampling.stop), request.sampling.max_tokens
-        answers = [checked(said, most, stops, self._vocabulary) for said in self._ask_all(request)]
-        return [evolve(answer, version=snapshot.version) for answer in answers]
+        """One answer for each prompt, from `snapshot`, or from what the server has where that may be used."""
+        held = self._held
+        if held is None or held.version < request.oldest or not self.dialect.loads_slowly:
+            self._put(snapshot)
+            held = snapshot
+        stops, most = Stops.of(self.tokenizer, request.sampling.stop), request.sampling.max_tokens
+        return [as_answer(said, most, stops, held.version) for said in self._ask_all(request)]
 
     def close(self) -> None:
         """Close the connections and take the adapters off the shelf."""
         self.asker.close()
-        while self._names:
-            shutil.rmtree(self.shelf / self._names.pop(), ignore_errors=True)
+        shutil.rmtree(self.shelf, ignore_errors=True)
+
+    def _put(self, snapshot: Snapshot) -> None:
+        """Put adapters where the server finds them, under a name that they alone have."""
+        name = f"{self.shelf.name}-{snapshot.version}-{snapshot.digest[:12]}"
+        if name not in self._names:
+            try:
+                with new_folder(self.shelf / name) as folder:
+                    self.dialect.write(folder, snapshot)
+            except OSError as error:
+                raise EngineError(
+                    f"gets no adapters: '{self.shelf}': {error.strerror}", mistaken=True
+                ) from error
+            self._names.append(name)
+        former = [self._names.popleft() for _ in range(len(self._names) - KEPT)]
+        self.dialect.announce(self.asker, name, self._place(name), former)
+        for old in former:
+            shutil.rmtree(self.shelf / old, ignore_errors=True)
+        self._held = snapshot
 
     def _place(self, name: str) -> str:
         return f"{self.shelf_there.rstrip('/')}/{name}"
@@ -127,7 +131,7 @@ class ServerEngine:
             body = self.dialect.request(name, self._place(name), prompt, request.sampling, seed)
             reply = self.asker.post("/v1/completions", body)
             if not isinstance(reply, dict):
-                raise EngineError("its answer is no JSON object", mistaken=True)
+                raise EngineError("answers no JSON object", mistaken=True)
             return self.dialect.read(reply, prompt)
 
         with ThreadPoolExecutor(min(self.concurrency, len(request.prompts))) as threads:
@@ -138,38 +142,28 @@ class ServerEngine:
                 for one in asked:
                     one.cancel()
 
-    def _try(self, snapshot: Snapshot, prompt: Prompt, sampling: Sampling) -> Said:
-        self.load(snapshot)
-        return self._ask_all(Request((prompt.tokens,), sampling, 0))[0]
 
-
-def checked(said: Said, max_tokens: int, stops: Stops, vocabulary: int) -> Answer:
+def as_answer(said: Said, max_tokens: int, stops: Stops, version: int) -> Answer:
     """The completion in what a server said: up to its first end, as the policy's own sampling has it.
 
-    Raises `EngineError` where it stopped at what does not end a completion of the policy, and where tokens
-    are too few, too many or unknown.
+    Raises `EngineError` where it stopped at what ends no completion of the policy.
     """
-    tokens = said.tokens
-    if not 0 < len(tokens) <= max_tokens:
-        raise EngineError(f"it gave {len(tokens)} tokens where 1 to {max_tokens} were wanted", mistaken=True)
-    if not all(0 <= token < vocabulary for token in tokens):
-        raise EngineError("it gave a token that the policy does not have", mistaken=True)
-    if whole := stops.cut(tokens):
-        return Answer(whole, True, version=-1)
-    if said.stopped or len(tokens) < max_tokens:
+    if whole := stops.cut(said.tokens):
+        return Answer(whole, True, version)
+    if said.stopped or len(said.tokens) < max_tokens:
         raise EngineError(
-            f"it ended a completion after {len(tokens)} of {max_tokens} tokens, at something that ends none "
-            "of the policy: do both have the same tokenizer and generation_config.json?",
+            f"ended a completion after {len(said.tokens)} of {max_tokens} tokens, at what ends none of "
+            "the policy's: do both have the same tokenizer and generation_config.json?",
             mistaken=True,
         )
-    return Answer(tokens, False, version=-1)
+    return Answer(said.tokens, False, version)
 
 
 def one_choice(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     """The one completion in a reply. Raises `EngineError`."""
     choices = reply.get("choices")
     if not (isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict)):
-        raise EngineError("its answer has no completion in 'choices'", mistaken=True)
+        raise EngineError("answers without a completion in 'choices'", mistaken=True)
     found: Mapping[str, Any] = choices[0]
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import define, field
 
@@ -16,7 +16,7 @@ from prefloop_sampler_remote.servers.asking import Asker
 from prefloop_sampler_remote.servers.engine import Said, as_ids, as_logprobs, one_choice
 
 if TYPE_CHECKING:
-    from prefloop import Policy, Sampling
+    from prefloop import Policy, Prompt, Sampling
 
 
 @define(eq=False)
@@ -28,21 +28,25 @@ class MlxServer:
     It takes a prompt as text only.
     """
 
-    model: str | None = None
-    """The model's folder or Hub id, as the server finds it; None is the policy's own folder."""
-    _tokenizer: Any = field(default=None, init=False, repr=False)
+    model: str
+    """The model's folder or Hub id, as the server finds it."""
+    tokenizer: Any = field(repr=False)
+    """The policy's."""
+    loads_slowly: ClassVar[bool] = True  # with the adapters it reads the whole model again
 
-    def check(self, policy: Policy) -> None:
-        """Raises `UserError` where the server would load another model than the policy's."""
-        config, folder = policy.loaded.config, policy.loaded.folder
-        stored = json.loads((folder / "config.json").read_bytes())
-        if "quantization" in config and "quantization" not in stored:
+    def check(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        """Raises `UserError` where the server would load another model, or read other prompts."""
+        stored = json.loads((policy.loaded.folder / "config.json").read_bytes())
+        if "quantization" in policy.loaded.config and "quantization" not in stored:
             raise UserError(
-                "model.quantize: the server loads the model as it is stored, not quantized. Quantize it on "
-                "disk (mlx_lm.convert --quantize), and name that folder as the model of both."
+                "model.quantize: mlx_lm.server loads the model as it is stored, not quantized. Quantize it "
+                "on disk (mlx_lm.convert --quantize), and name that folder as the model of both."
             )
-        self.model = self.model or str(folder.resolve())
-        self._tokenizer = policy.tokenizer
+        for prompt in prompts:
+            try:
+                self._text(prompt.tokens)
+            except EngineError as error:
+                raise UserError(f"prompts: {prompt.id or repr(prompt.text[:60])}: {error.reason}.") from error
 
     def write(self, folder: Path, snapshot: Snapshot) -> None:
         """mlx-lm reads adapters as prefloop saves them."""
@@ -75,10 +79,10 @@ class MlxServer:
         ids = as_ids([row.get("id") for row in rows])
         logprobs = as_logprobs([row.get("logprob") for row in rows], len(rows))
         if not ids or logprobs is None:
-            raise EngineError("it gives no token ids in 'logprobs': is it mlx_lm.server?", mistaken=True)
+            raise EngineError("gives no token ids in 'logprobs': is it mlx_lm.server?", mistaken=True)
         if not isinstance(usage, dict) or usage.get("prompt_tokens") != len(prompt):
             raise EngineError(
-                f"it did not read the {len(prompt)} tokens of a prompt as the policy does: is its tokenizer "
+                f"did not read the {len(prompt)} tokens of a prompt as the policy does: is its tokenizer "
                 "that of the policy's model?",
                 mistaken=True,
             )
@@ -89,12 +93,12 @@ class MlxServer:
 
         Raises `EngineError` for a prompt that has no such text: nothing else may be answered in its place.
         """
-        text = str(self._tokenizer.decode(list(prompt)))
-        for candidate in (text, text.removeprefix(self._tokenizer.bos_token or "")):
-            if tuple(self._tokenizer.encode(candidate)) == tuple(prompt):
+        text = str(self.tokenizer.decode(list(prompt)))
+        for candidate in (text, text.removeprefix(self.tokenizer.bos_token or "")):
+            if tuple(self.tokenizer.encode(candidate)) == tuple(prompt):
                 return candidate
         raise EngineError(
-            f"mlx_lm.server takes prompts as text, and the {len(prompt)} tokens of a prompt are not what its "
-            f"text becomes ({text[:60]!r} …). Sample with workers of prefloop's own instead",
+            f"takes prompts as text, and the text of this one ({text[:60]!r}) does not become its "
+            f"{len(prompt)} tokens again. Sample with workers of prefloop's own instead",
             mistaken=True,
         )

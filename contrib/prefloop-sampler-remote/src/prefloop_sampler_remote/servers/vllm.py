@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from attrs import define, field
@@ -19,7 +19,7 @@ from prefloop_sampler_remote.servers.asking import Asker
 from prefloop_sampler_remote.servers.engine import Said, as_ids, as_logprobs, one_choice
 
 if TYPE_CHECKING:
-    from prefloop import Policy, Sampling
+    from prefloop import Policy, Prompt, Sampling
 
 UNPENALISED = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 """vLLM would take these from the model's generation_config.json, which the policy does not sample by."""
@@ -29,10 +29,12 @@ UNPENALISED = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_pe
 class Vllm:
     """Speaks to vLLM, started with ``--enable-lora`` and with VLLM_ALLOW_RUNTIME_LORA_UPDATING set."""
 
+    tokenizer: Any = field(repr=False)
+    """The policy's."""
+    loads_slowly: ClassVar[bool] = False
     _config: Mapping[str, Any] = field(factory=dict, init=False, repr=False)
-    _tokenizer: Any = field(default=None, init=False, repr=False)
 
-    def check(self, policy: Policy) -> None:
+    def check(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
         """Raises `UserError` where vLLM cannot have the policy's adapters."""
         if policy.adapter.type != "lora":
             raise UserError(
@@ -43,7 +45,6 @@ class Vllm:
         if not dtypes <= {"float32", "float16"}:
             raise UserError(f"model.dtype: adapters of {min(dtypes)} do not go to vLLM. Use float32.")
         self._config = peft_config(policy, str(policy.loaded.folder))
-        self._tokenizer = policy.tokenizer
 
     def write(self, folder: Path, snapshot: Snapshot) -> None:
         """PEFT has the transposes of mlx-lm's tensors, under other names."""
@@ -78,7 +79,7 @@ class Vllm:
             **UNPENALISED,
             "seed": seed,
             "stop": [text for text in sampling.stop if isinstance(text, str)],
-            "stop_token_ids": sorted(Stops.of(self._tokenizer, sampling.stop).ids),
+            "stop_token_ids": sorted(Stops.of(self.tokenizer, sampling.stop).ids),
             "logprobs": 0,
             "return_token_ids": True,
         }
@@ -89,13 +90,13 @@ class Vllm:
         ids, asked = as_ids(choice.get("token_ids")), as_ids(choice.get("prompt_token_ids"))
         if not ids or asked is None:
             raise EngineError(
-                "it returns no token ids: it has to be a vLLM that knows 'return_token_ids'", mistaken=True
+                "returns no token ids: it has to be a vLLM that knows 'return_token_ids'", mistaken=True
             )
         if asked != prompt:
-            raise EngineError("it did not read a prompt as it was sent", mistaken=True)
+            raise EngineError("did not read a prompt as it was sent", mistaken=True)
         logprobs = as_logprobs((choice.get("logprobs") or {}).get("token_logprobs"), len(ids))
         if logprobs is None:
-            raise EngineError("it gives no log-probability for each token", mistaken=True)
+            raise EngineError("gives no log-probability for each token", mistaken=True)
         return Said(ids, logprobs, choice.get("finish_reason") == "stop")
 
 
@@ -103,7 +104,7 @@ def _explained(error: EngineError) -> EngineError:
     if "HTTP 404" not in error.reason and "HTTP 400" not in error.reason:
         return error
     return EngineError(
-        f"it does not load adapters: {error.reason}. Start it with --enable-lora, --max-lora-rank of "
+        f"does not load adapters: {error.reason}. Start it with --enable-lora, --max-lora-rank of "
         "adapter.rank or more, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and show it the adapters' folder",
         mistaken=True,
     )
