@@ -95,7 +95,11 @@ def test_a_row_draws_the_same_whatever_is_drawn_beside_it(host: bool) -> None:
 def test_neighbouring_rows_seeds_and_tokens_are_independent() -> None:
     """No correlation between the numbers of adjacent rows, of adjacent seeds, or of successive tokens."""
     drawn = np.array([RowNumbers(seed).uniforms(range(60), 200) for seed in range(10)])
-    for one, other in ((drawn[:, 1:], drawn[:, :-1]), (drawn[1:], drawn[:-1]), (drawn[..., 1:], drawn[..., :-1])):
+    for one, other in (
+        (drawn[:, 1:], drawn[:, :-1]),
+        (drawn[1:], drawn[:-1]),
+        (drawn[..., 1:], drawn[..., :-1]),
+    ):
         correlation = np.corrcoef(one.ravel(), other.ravel())[0, 1]
         assert abs(correlation) < 5 / one.size**0.5
 

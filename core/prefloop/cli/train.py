@@ -189,10 +189,13 @@ def _try_out(settings: Config, library: str | None, as_json: bool) -> None:
 def _observers(settings: Config) -> list[object]:
     """What shows the run on the terminal, unless the bundled plugins are left out, and `Interrupts`.
 
-    These come last: they stop the run, and the other one is to hear of its last step.
+    These come last: they stop the run, and the other one is to hear of its last step. Of several ranks the
+    first one shows the run.
     """
+    from prefloop.ranks import joined
+
     registry = Registry(settings.plugins.disable)
-    if BUNDLED in registry.disabled:
+    if BUNDLED in registry.disabled or not joined().first:
         return [Interrupts()]
     return [registry.component("observer", DEFAULTS["display"])(), Interrupts()]
 

@@ -1,42 +1,137 @@
 """The ranks that share a run, and what they tell each other.
 
-All of it goes through mlx's own collectives, on the stream that the back end computes on. Whatever is exchanged
-begins with a header of one shape, in which a rank can say that it breaks off: the others hear of it wherever
-they are, so that all end at the same step.
+All of it goes through mlx's own collectives. Whatever is exchanged begins with a header of one shape, in
+which a rank can say that it ends. The others hear of it wherever they wait, so that all end at one step.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import mlx.core as mx
+import numpy as np
 from attrs import define
 
-from prefloop.errors import UserError
+from prefloop.errors import StopRun, UserError
 
+T = TypeVar("T")
 MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 """What the launchers of MPI tell a process, of which mlx reads the rest itself."""
 
 
 @define(eq=False)
 class Ranks:
-    """The processes that share a run, as one of them sees them. `group` is mlx's, None for a process alone."""
+    """The processes that share a run, as one of them sees them. `group` is mlx's; one alone has none."""
 
     rank: int = 0
     size: int = 1
     group: Any = None
+    ended: bool = False
+    """Whether a rank has said that it ends. Nothing is exchanged after that."""
 
     @property
     def first(self) -> bool:
         """Whether this is rank 0, which alone writes."""
         return self.rank == 0
 
+    def share(self, count: int) -> range:
+        """Which of so many places in a row are this rank's; the shares differ by one at most."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def exchange(self, said: Any) -> list[Any]:
+        """What every rank says at this point, as JSON has it. Raises what another rank has ended with."""
+        if self.size == 1:
+            return [said]
+        return [json.loads(one) for one in self._gather(json.dumps(said).encode())]
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What rank 0 makes, as JSON has it, on all ranks."""
+        made: T = self.exchange(make() if self.first else None)[0]
+        return made
+
+    def summed(self, values: mx.array) -> mx.array:
+        """The sum over all ranks of flat float32 `values`, in one piece."""
+        self._gather(b"")
+        total = mx.distributed.all_sum(values, group=self.group, stream=_stream())
+        mx.eval(total)
+        return total
+
+    @contextmanager
+    def ending_together(self) -> Iterator[None]:
+        """An exception that is raised inside on one rank is raised on the others where they next exchange."""
+        try:
+            yield
+            self.agree()
+        except Exception as error:
+            self.tell(error)
+            raise
+
+    def agree(self) -> None:
+        """Wait for the others. Raises what one of them has ended with meanwhile."""
+        if self.size > 1 and not self.ended:
+            self._gather(b"")
+
+    def tell(self, error: Exception) -> None:
+        """Let the others end as well, unless all know it already."""
+        if self.size > 1 and not self.ended:
+            with suppress(_Ended):
+                self._gather(json.dumps(_to_json(error, self.rank)).encode(), ends=True)
+
+    def _gather(self, said: bytes, *, ends: bool = False) -> list[bytes]:
+        """The bytes of every rank: their lengths first, then one padded buffer.
+
+        Where a rank ends, what is said is why, and that is raised; where several do, the lowest one's.
+        """
+        if self.ended:
+            raise StopRun("another rank has ended the run", failed=True)
+        lengths, enders = zip(*self._all_gather([len(said), int(ends)], np.int32).tolist(), strict=True)
+        padded = said if not any(enders) or ends else b""
+        row = np.zeros(max(lengths), dtype=np.uint8)
+        row[: len(padded)] = np.frombuffer(padded, dtype=np.uint8)
+        rows = self._all_gather(row, np.uint8) if len(row) else np.zeros((self.size, 0), dtype=np.uint8)
+        given = [bytes(row[:length]) for row, length in zip(rows, lengths, strict=True)]
+        if any(enders):
+            self.ended = True
+            if ends:
+                raise _Ended
+            raise _from_json(json.loads(given[enders.index(1)]))
+        return given
+
+    def _all_gather(self, row: Any, dtype: Any) -> Any:
+        """A row of equal length from every rank, ``[ranks, N]``."""
+        mine = mx.array(np.asarray(row, dtype=dtype)[None])
+        try:
+            found = mx.distributed.all_gather(mine, group=self.group, stream=_stream())
+            return np.array(found)
+        except RuntimeError as error:
+            self.ended = True
+            raise StopRun(f"the connection to another rank was lost: {error}", failed=True) from error
+
+
+class _Ended(Exception):  # noqa: N818 (news, not an error)
+    """All ranks know that this one ends, and why."""
+
 
 ALONE = Ranks()
 """A process that shares its run with no other."""
+
+
+def _to_json(error: Exception, rank: int) -> dict[str, Any]:
+    if isinstance(error, UserError):
+        return {"problems": error.problems}
+    if isinstance(error, StopRun):
+        return {"reason": error.reason, "failed": error.failed, "resumable": error.resumable}
+    return {"reason": f"rank {rank} broke off: {type(error).__name__}: {error}", "failed": True}
+
+
+def _from_json(said: Mapping[str, Any]) -> Exception:
+    if "problems" in said:
+        return UserError(*said["problems"])
+    return StopRun(said["reason"], failed=said["failed"], resumable=said.get("resumable", True))
 
 
 def is_rank(environment: Mapping[str, str] = os.environ) -> bool:
@@ -44,7 +139,6 @@ def is_rank(environment: Mapping[str, str] = os.environ) -> bool:
     return "MLX_RANK" in environment or any(environment.get(name, "1") != "1" for name in MPI)
 
 
-@cache
 def joined() -> Ranks:
     """The ranks that this process was started with, `ALONE` where no launcher has said so.
 
@@ -60,3 +154,8 @@ def joined() -> Ranks:
             "prefloop train --ranks N."
         ) from error
     return Ranks(group.rank(), group.size(), group) if group.size() > 1 else ALONE
+
+
+def _stream() -> Any:
+    """Where collectives run: NCCL's on the GPU, as mlx says itself, all others on the CPU."""
+    return None if "NCCL_HOST_IP" in os.environ else mx.cpu

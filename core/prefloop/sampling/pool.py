@@ -35,8 +35,6 @@ PREFILL_STEP = 2048
 """Tokens of a prompt that pass through the model at a time."""
 LOGIT_COPIES = 4
 """Arrays of the size of the logits that sampling a token makes."""
-_DRAW: Callable[..., mx.array] = mx.vmap(lambda logits, key: mx.random.categorical(logits, key=key))
-"""A token for each row of logits ``[R, V]``, with a key for each ``[R, 2]``."""
 
 
 class TokenSampler:
@@ -66,7 +64,7 @@ class TokenSampler:
         if self._numpy:
             return self._numpy(logits, self._numbers.uniforms(rows, 2))
         kept = self._filtered(logits) / temperature
-        return _DRAW(kept, self._numbers.keys(rows))
+        return _draw(kept, self._numbers.keys(rows))
 
     def _filtered(self, logits: mx.array) -> mx.array:
         """The logits that the filters keep, in mlx-lm's order; the others are minus infinity."""
@@ -81,6 +79,12 @@ class TokenSampler:
         if 0 < s.top_k < vocabulary:  # mlx-lm refuses to keep all of them
             logits = apply_top_k(logits, s.top_k)
         return logits
+
+
+@mx.vmap
+def _draw(logits: mx.array, key: mx.array) -> mx.array:
+    """A token for each row of logits ``[R, V]``, with a key for each ``[R, 2]``."""
+    return mx.random.categorical(logits, key=key)
 
 
 def ignore(ended: int) -> None:
@@ -108,7 +112,7 @@ class Request:
 
     def part(self, places: Sequence[int]) -> Request:
         """The same for the rows at these places."""
-        prompts, numbers = ([all_of[i] for i in places] for all_of in (self.prompts, self.numbers))
+        prompts, numbers = [self.prompts[i] for i in places], [self.numbers[i] for i in places]
         return evolve(self, prompts=prompts, numbers=numbers)
 
     @property
