@@ -55,8 +55,8 @@ class Request:
     sampling: Sampling
     seed: int
     first: int = 0
-    """The number of the first row among those of its step. What a worker draws for a row depends on `seed` and
-    the row's number alone, so that it is the same however the rows are divided."""
+    """The number of the first row among those of its step. What a worker draws for a row depends on `seed`
+    and the number of the row alone, so that it is the same however the rows are divided."""
 
 
 @frozen
