@@ -31,7 +31,10 @@ from prefloop.config import TrainingConfig
 
 RESULTS = records.RESULTS / "staleness.jsonl"
 STALENESS = (0, 2, 8, 32)
-STEPS, BATCH, RATE = 60, 8, 1e-4
+STEPS, BATCH = 60, 8
+RATES = (1e-4, 5e-5)
+"""The learning rate of the experiment, and half of it."""
+ARMS = [(rate, staleness) for rate in RATES for staleness in STALENESS]
 SHOWN = {"win_rate": "win rate", "accuracy": "right answers", "length": "characters"}
 SHARES = ("win_rate", "accuracy")
 Found = dict[str, Any]
@@ -62,7 +65,7 @@ class Ahead(BaseSampler):
         return [Pair(p, drawn[2 * i], drawn[2 * i + 1]) for i, p in enumerate(prompts)]
 
 
-def train(staleness: int, seed: int, steps: int = STEPS) -> dict[str, float]:
+def train(rate: float, staleness: int, seed: int, steps: int = STEPS) -> dict[str, float]:
     """What the policy's answers are worth after training with pairs of this age."""
     from benchmarks.experiments.task import TASKS, build_judge
     from benchmarks.experiments.training import SAMPLING, Measure, _prompts
@@ -76,7 +79,7 @@ def train(staleness: int, seed: int, steps: int = STEPS) -> dict[str, float]:
         judge=build_judge({"use": "faulty"}, TASKS["warm"], seed),
         sampler=Ahead(SAMPLING, staleness),
         loss=component("loss", "sigmoid")(),
-        training=TrainingConfig(batch_size=BATCH, iters=steps, seed=seed, learning_rate=RATE),
+        training=TrainingConfig(batch_size=BATCH, iters=steps, seed=seed, learning_rate=rate),
     )
     taken = list(loop)
     assert max(step.metrics["age_max"] for step in taken) == min(staleness, steps - 1)
@@ -88,13 +91,12 @@ def train(staleness: int, seed: int, steps: int = STEPS) -> dict[str, float]:
 def table(log: records.Log) -> str:
     """A line for each staleness: means over seeds with Student's interval."""
     rows = []
-    for staleness in STALENESS:
-        runs = [
-            line["found"] for seed in range(MOST_SEEDS) if (line := log.find(settings_of(staleness), seed))
-        ]
+    for arm in ARMS:
+        runs = [line["found"] for seed in range(MOST_SEEDS) if (line := log.find(settings_of(*arm), seed))]
         cells = [interval([run[name] for run in runs], share=name in SHARES).text() for name in SHOWN]
-        rows.append([str(staleness), f"{fmean(run['age'] for run in runs):.1f}", str(len(runs)), *cells])
-    return markdown(("`max_staleness`", "mean age", "seeds", *SHOWN.values()), rows)
+        age = f"{fmean(run['age'] for run in runs):.1f}"
+        rows.append([f"{arm[0]:g}", str(arm[1]), age, str(len(runs)), *cells])
+    return markdown(("learning rate", "`max_staleness`", "mean age", "seeds", *SHOWN.values()), rows)
 
 
 def block(name: str) -> str:
@@ -103,9 +105,9 @@ def block(name: str) -> str:
     return records.origin(list(log.lines.values())) if name == "origin" else table(log)
 
 
-def settings_of(staleness: int) -> Found:
+def settings_of(rate: float, staleness: int) -> Found:
     """What a run on record is found by."""
-    return {"max_staleness": staleness, "steps": STEPS, "batch": BATCH, "learning_rate": RATE}
+    return {"max_staleness": staleness, "steps": STEPS, "batch": BATCH, "learning_rate": rate}
 
 
 @click.command(help="Train what is not on record with pairs of different ages, and fill in the pages.")
@@ -119,15 +121,17 @@ def main(seeds: int, jobs: int) -> None:
         records.Log(RESULTS),
         records.provenance(device(), installed(("mlx", "mlx-lm", "prefloop"))),
     )
-    wanted = [(staleness, seed) for seed in range(seeds) for staleness in STALENESS]
-    missing = [(one, seed) for one, seed in wanted if not log.find(settings_of(one), seed)]
+    wanted = [(*arm, seed) for seed in range(seeds) for arm in ARMS]
+    missing = [(*arm, seed) for *arm, seed in wanted if not log.find(settings_of(*arm), seed)]
     with ProcessPoolExecutor(jobs, get_context("spawn"), configure_process) as pool:
         futures = {pool.submit(train, *run): run for run in missing}
         for done in as_completed(futures):
-            staleness, seed = futures[done]
-            log.add(settings_of(staleness), seed, {"found": done.result(), "provenance": kept})
-            click.echo(f"max_staleness {staleness}, seed {seed}: {json.dumps(done.result())}")
-    log.tidy((settings_of(staleness), seed) for staleness in STALENESS for seed in range(MOST_SEEDS))
+            *arm, seed = futures[done]
+            log.add(settings_of(*arm), seed, {"found": done.result(), "provenance": kept})
+            click.echo(
+                f"learning rate {arm[0]:g}, max_staleness {arm[1]}, seed {seed}: {json.dumps(done.result())}"
+            )
+    log.tidy((settings_of(*arm), seed) for arm in ARMS for seed in range(MOST_SEEDS))
     click.echo(table(log))
     pages.write()
 

@@ -263,6 +263,11 @@ class Loop:
 
     def _check_staleness(self) -> None:
         oldest, allowed = self.training.rollout - 1, self.sampler.max_staleness
+        if self.sampler.submit and self.ranks.size > 1:
+            raise UserError(
+                "sampler: one that draws elsewhere is asked by one process: leave out the ranks, or sample "
+                "with another."
+            )
         if self.sampler.submit and oldest > allowed:
             raise UserError(
                 f"training.rollout: of {oldest + 1} steps that are sampled together the last is {oldest} "

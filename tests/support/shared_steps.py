@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from prefloop import Loop, Pair, Policy, StopRun, UserError, Verdict, component
 from prefloop.config import AdapterConfig, TrainingConfig
-from prefloop.ranks import Ranks, joined
+from prefloop.ranks.group import Ranks, joined
 from prefloop.settings import OptimizerConfig
 
 STEPS = 20
@@ -91,7 +91,7 @@ def outcome(loop: Loop) -> dict[str, Any]:
                         "prompts": [pair.prompt.text for pair in step.pairs],
                         "tokens": [[pair.first.tokens, pair.second.tokens] for pair in step.pairs],
                         "verdicts": [[v.probability, v.status] for v in step.verdicts],
-                        "loss": step.metrics.get("loss"),
+                        "loss": step.metrics.get("loss", 0.0),
                         "labelled": step.metrics["labelled"],
                     }
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -48,7 +49,7 @@ def snapshot(version: int) -> Snapshot:
 
 
 def portion(step: int = 1, oldest: int = 0) -> Portion:
-    return Portion(step, oldest, Request(((1,),), Sampling(), 0))
+    return Portion(step, Request(((1,),), Sampling(), 0, oldest=oldest))
 
 
 def answered(version: int, *tokens: int) -> list[Answer]:
@@ -138,10 +139,10 @@ def test_steps_are_sampled_in_their_order(begin: Begin) -> None:
 
     engine = Scripted(wait)
     dispatcher = begin(engine)
-    portions = [portion(step) for step in (9, 4, 6, 5)]
+    portions = [portion(step) for step in (7, 4, 6, 5)]
     dispatcher.give(portions[:1])
     while not engine.asked:
-        pass  # the first is under way
+        time.sleep(0.01)  # until the first is under way
     dispatcher.give(portions[1:])
     order = [entry[0] for entry in sorted(dispatcher._waiting)]
     release.set()
@@ -156,7 +157,7 @@ def test_a_lost_engines_portion_goes_to_another(begin: Begin) -> None:
     bad, good = Scripted(fail, "bad"), Scripted(lambda number, held: answered(held.version), "good")
     bad.gone = True
     dispatcher = begin(bad, good)
-    portions = [portion(step) for step in range(20)]
+    portions = [portion(step % 7) for step in range(20)]
     dispatcher.give(portions)
     dispatcher.wait(portions, nobody)
     assert all(p.answers == answered(5) for p in portions)
@@ -183,3 +184,42 @@ def test_what_ends_the_run_is_raised_where_it_is_waited(begin: Begin) -> None:
     dispatcher = begin(Scripted(stop))
     with pytest.raises(StopRun, match="no finite logits"):
         through(dispatcher, portion())
+
+
+def test_nobody_works_further_ahead_than_it_takes(begin: Begin) -> None:
+    """Steps 6 and 7 are sampled from version 5, and step 8 once there is version 6."""
+    engine = Scripted(lambda number, held: answered(held.version))
+    dispatcher = begin(engine)
+    portions = [portion(step) for step in (6, 7, 8, 9)]
+    dispatcher.give(portions)
+    dispatcher.wait(portions[:2], nobody)
+    time.sleep(0.1)
+    assert [p.answers for p in portions] == [answered(5), answered(5), None, None]
+    dispatcher.publish(snapshot(6))
+    dispatcher.wait(portions[:3], nobody)
+    time.sleep(0.1)
+    assert [p.answers for p in portions[2:]] == [answered(6), None]
+
+
+def test_while_a_step_is_late_the_next_is_begun(begin: Begin) -> None:
+    release = threading.Event()
+
+    def first_waits(number: int, held: Snapshot) -> list[Answer]:
+        if number == 0:
+            release.wait(10)
+        return answered(held.version)
+
+    slow = Scripted(first_waits)
+    quick = Scripted(lambda number, held: answered(held.version))
+    dispatcher = begin(slow)
+    late, later = portion(7), portion(8)
+    dispatcher.give([late])
+    while not slow.asked:
+        time.sleep(0.01)
+    dispatcher.engines += (quick,)
+    threading.Thread(target=dispatcher._serve, args=(quick,), daemon=True).start()
+    dispatcher.give([later])
+    dispatcher.wait([later], nobody)
+    assert late.answers is None
+    release.set()
+    dispatcher.wait([late], nobody)

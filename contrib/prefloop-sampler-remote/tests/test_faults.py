@@ -19,6 +19,7 @@ from conftest import Process, Start
 from prefloop import Loop, Policy, Step, UserError, open_run
 from prefloop.cli.common import configure_process
 from prefloop.config import AdapterConfig
+from prefloop.runs.records import StepMetrics
 
 STALENESS = 3
 
@@ -180,7 +181,9 @@ def test_a_killed_run_goes_on(worker: Process, token_file: Path, tmp_path: Path,
     judged = [j for j in view.judgements().records if not j.evaluation]
     assert len(judged) >= 12 * 4
     assert all(c.version is not None for j in judged for c in (j.pair.first, j.pair.second))
-    assert all(m.metrics["age_max"] <= staleness for m in view.metrics().records if hasattr(m, "metrics"))
+    taken = [m for m in view.metrics().records if isinstance(m, StepMetrics)]
+    assert len(taken) == 12
+    assert all(m.metrics["age_max"] <= staleness for m in taken)
     if not staleness:
         whole = written(tmp_path, worker, token_file, staleness, "whole")
         assert prefloop("train", tmp_path / "whole.yaml").wait() == 0

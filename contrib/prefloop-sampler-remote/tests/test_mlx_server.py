@@ -13,7 +13,7 @@ import mlx.core as mx
 import pytest
 from serving import asked, change, own_answers, save_float32, server
 
-from prefloop import Loop, Policy, Sampling, UserError, load_config, open_run, train
+from prefloop import Loop, Policy, Sampling, UserError, load_config, train
 from prefloop.settings import AdapterConfig, TrainingConfig
 from prefloop_plugins.judges.rule import RuleJudge
 from prefloop_sampler_remote.engine import EngineError, Request, Snapshot
@@ -102,7 +102,7 @@ def test_adapters_are_loaded_again_only_where_those_it_has_are_too_old(
     versions = []
     for version, oldest in ((0, 0), (1, 0), (2, 0), (3, 2), (4, 3)):
         snapshot = Snapshot.of(policy, version)
-        (answer,) = engine.sample(Request(asked(policy)[:1], GREEDY, 1, oldest), snapshot)
+        (answer,) = engine.sample(Request(asked(policy)[:1], GREEDY, 1, oldest=oldest), snapshot)
         versions.append(answer.version)
         change(policy, 0.01)
     assert versions == [0, 0, 0, 3, 3]
@@ -132,6 +132,10 @@ def test_a_server_that_is_not_there_is_replaced_by_the_learner(policy: Policy, t
     assert [step.metrics["remote_workers"] for step in steps] == [0.0, 0.0]
 
 
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 def loop(policy: Policy, drawn_by: Any, *, iters: int) -> Loop:
     prompts = [policy.encode(f"What does a {animal} say?") for animal in ("cow", "dog", "cat", "duck")]
     training = TrainingConfig(batch_size=4, iters=iters, learning_rate=3e-3)
@@ -156,18 +160,17 @@ def test_a_whole_run_samples_on_the_server(where: str, folder: Path, tmp_path: P
     }
     run = train(load_config(config))
     assert run.status == "finished"
-    metrics = [record.values for record in open_run(run.path).metrics().records]
-    assert [m["age"] for m in metrics] == [0.0, 1.0, 2.0, 3.0] * 3
-    assert all(m["remote_here"] == m["remote_refused"] == m["remote_dropped"] == 0 for m in metrics)
-    lines = [json.loads(line) for line in (run.path / "judgements.jsonl").read_text().splitlines()]
-    trained = [line for line in lines if not line.get("evaluation")]
-    assert {line["first"]["version"] for line in trained} <= {0, 4, 8}
-    policy = Policy.load(str(folder))
-    for line in trained:
+    steps = [line for line in _lines(run.path / "metrics.jsonl") if "loss" in line]
+    assert [line["age"] for line in steps] == [0.0, 1.0, 2.0, 3.0] * 3
+    assert all(line["remote_here"] == line["remote_refused"] == line["remote_dropped"] == 0 for line in steps)
+    judged = _lines(run.path / "judgements.jsonl")
+    assert {line[side]["version"] for line in judged for side in ("first", "second")} == {0, 4, 8}
+    tokenizer = Policy.load(str(folder)).tokenizer
+    for line in judged:
         for side in ("first", "second"):
             tokens = line[side]["tokens"]
-            assert tokens[-1] in policy.tokenizer.eos_token_ids or len(tokens) == 24
-            assert policy.tokenizer.decode(tokens, skip_special_tokens=True) == line[side]["text"]
+            assert tokens[-1] in tokenizer.eos_token_ids or len(tokens) == 24
+            assert tokenizer.decode(tokens, skip_special_tokens=True) == line[side]["text"]
     assert not list((tmp_path / "shelf").iterdir()), "adapters are left behind"
 
 

@@ -39,10 +39,19 @@ def loop(drawn_by: Any, *, adapter: AdapterConfig | None = None, iters: int = 4)
 def test_at_staleness_zero_a_worker_draws_what_the_learner_would(
     worker: Process, token_file: Path, adapter: AdapterConfig
 ) -> None:
-    remote = sampler(worker, token_file, max_staleness=0)
+    remote = sampler(worker, token_file, max_staleness=0, portion=3)
     expected = [step.pairs for step in loop(PolicySampler(max_completion_length=10), adapter=adapter)]
     steps = list(loop(remote, adapter=adapter))
     remote.close()
     assert [step.pairs for step in steps] == expected
     assert [step.metrics["age"] for step in steps] == [0.0] * 4
     assert all(step.metrics["remote_here"] == 0 for step in steps)
+
+
+def test_where_no_worker_answers_the_learner_draws_the_same(token_file: Path) -> None:
+    remote = sampler(["http://127.0.0.1:1"], token_file, max_staleness=0, portion=1)
+    expected = [step.pairs for step in loop(PolicySampler(max_completion_length=10), iters=2)]
+    steps = list(loop(remote, iters=2))
+    remote.close()
+    assert [step.pairs for step in steps] == expected
+    assert all(step.metrics["remote_here"] == 8 for step in steps)

@@ -3,7 +3,3 @@
 Every rank runs the same program. It samples and judges its own part of each step and scores its share of the
 labelled pairs; completions, verdicts and the gradient then go to all. Rank 0 alone writes.
 """
-
-from prefloop.ranks.group import ALONE as ALONE
-from prefloop.ranks.group import Ranks as Ranks
-from prefloop.ranks.group import joined as joined

@@ -1,7 +1,7 @@
 """The ranks that share a run, and what they tell each other.
 
 All of it goes through mlx's own collectives. Whatever is exchanged begins with a header of one shape, in
-which a rank can say that it ends. The others hear of it wherever they wait, so that all end at one step.
+which a rank can say that it ends. The others hear of it wherever they wait, so that all end at the same step.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 from attrs import define
 
 from prefloop.errors import StopRun, UserError
+from prefloop.ranks.heart import settle
+from prefloop.ranks.parent import is_rank
 
 T = TypeVar("T")
-MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-"""What the launchers of MPI tell a process, of which mlx reads the rest itself."""
 
 
 @define(eq=False)
 class Ranks:
-    """The processes that share a run, as one of them sees them. `group` is mlx's; one alone has none."""
+    """The processes that share a run, as one of them sees them; `group` is mlx's, None for one alone."""
 
     rank: int = 0
     size: int = 1
@@ -43,7 +43,7 @@ class Ranks:
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def exchange(self, said: Any) -> list[Any]:
-        """What every rank says at this point, as JSON has it. Raises what another rank has ended with."""
+        """What every rank says here, as JSON has it, by rank. Raises what another rank ended with."""
         if self.size == 1:
             return [said]
         return [json.loads(one) for one in self._gather(json.dumps(said).encode())]
@@ -56,9 +56,7 @@ class Ranks:
     def summed(self, values: mx.array) -> mx.array:
         """The sum over all ranks of flat float32 `values`, in one piece."""
         self._gather(b"")
-        total = mx.distributed.all_sum(values, group=self.group, stream=_stream())
-        mx.eval(total)
-        return total
+        return self._met(lambda: mx.distributed.all_sum(values, group=self.group, stream=_stream()))
 
     @contextmanager
     def ending_together(self) -> Iterator[None]:
@@ -104,15 +102,23 @@ class Ranks:
     def _all_gather(self, row: Any, dtype: Any) -> Any:
         """A row of equal length from every rank, ``[ranks, N]``."""
         mine = mx.array(np.asarray(row, dtype=dtype)[None])
+        return np.array(
+            self._met(lambda: mx.distributed.all_gather(mine, group=self.group, stream=_stream()))
+        )
+
+    def _met(self, collective: Callable[[], mx.array]) -> mx.array:
+        """What a collective gives. Where it fails as another rank is gone, the heart ends this process."""
         try:
-            found = mx.distributed.all_gather(mine, group=self.group, stream=_stream())
-            return np.array(found)
+            found = collective()
+            mx.eval(found)
+            return found
         except RuntimeError as error:
+            settle()
             self.ended = True
             raise StopRun(f"the connection to another rank was lost: {error}", failed=True) from error
 
 
-class _Ended(Exception):  # noqa: N818 (news, not an error)
+class _Ended(Exception):  # noqa: N818 (no error)
     """All ranks know that this one ends, and why."""
 
 
@@ -132,11 +138,6 @@ def _from_json(said: Mapping[str, Any]) -> Exception:
     if "problems" in said:
         return UserError(*said["problems"])
     return StopRun(said["reason"], failed=said["failed"], resumable=said.get("resumable", True))
-
-
-def is_rank(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a launcher has started this process as one of several."""
-    return "MLX_RANK" in environment or any(environment.get(name, "1") != "1" for name in MPI)
 
 
 def joined() -> Ranks:

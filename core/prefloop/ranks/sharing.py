@@ -97,8 +97,8 @@ def check_equal(ranks: Ranks, what: Mapping[str, Any]) -> None:
             here, there = said[0].get(name), other.get(name)
             if here != there and not _close(here, there):
                 raise UserError(
-                    f"rank {rank} cannot share a run with rank 0, as it has {there!r} where that has "
-                    f"{here!r}: {name}. Start all ranks with the same command and the same files."
+                    f"the ranks are to share one run, and rank {rank} has another value than rank 0 of {name}"
+                    f": {there!r}, not {here!r}. Start all with the same command and the same files."
                 )
 
 

@@ -26,6 +26,7 @@ from prefloop.model.adapters import load_adapters
 from prefloop.ranks.following import FollowedRun
 from prefloop.ranks.group import joined
 from prefloop.ranks.judging import judge_together
+from prefloop.ranks.parent import tell
 from prefloop.ranks.sharing import check_equal
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop.runs.asking import asked
@@ -68,6 +69,7 @@ def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
         path = choose_path(config)
         if ranks.first:
             refuse_taken(path)
+            tell(run=str(path.absolute()))
         prepared = prepare(config, ranks)
         check_memory(prepared.plan, config.training.memory_limit_gb)
         prepared = prepared.with_components()
@@ -100,6 +102,7 @@ def resume(
     its checkpoints are gone.
     """
     view, ranks = open_run(path), joined()
+    tell(run=str(view.path.absolute()))
     with begun(beginning_of(view.manifest)), ranks.ending_together():
         config = config or saved_config(view.path, overrides)
         if is_complete(view, config):

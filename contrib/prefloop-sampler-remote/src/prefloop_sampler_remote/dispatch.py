@@ -3,6 +3,9 @@
 A thread for each engine. A portion is with one engine at a time; where that fails, or what it answers will
 not do, the portion goes back in front of the queue, and the engine is asked again only once it answers a
 greeting. Versions are checked here: no answer comes through that is of an unknown policy or too old.
+
+Nobody works further ahead than it takes. While a whole step's pairs lie ready, those of the step after it are
+not begun: they would only get old. So the age of pairs goes by how fast the engines are, up to its bound.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class Dispatcher:
         self.counts: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._waiting: list[tuple[int, int, Portion]] = []
+        self._under_way: list[int] = []
         self._number = count()
         self._versions: set[int] = set()
         self._snapshot: Snapshot | None = None
@@ -90,6 +94,7 @@ class Dispatcher:
         with self._changed:
             self._snapshot = snapshot
             self._versions.add(snapshot.version)
+            self._changed.notify_all()
 
     @property
     def version(self) -> int:
@@ -186,16 +191,28 @@ class Dispatcher:
                 self._lose(engine, portion, f"{type(error).__name__}: {error}")
             else:
                 self._finish(engine, portion, answers)
+            finally:
+                with self._changed:
+                    self._under_way.remove(portion.step)
+                    self._changed.notify_all()
 
     def _take(self) -> tuple[Portion, Snapshot] | None:
         with self._changed:
-            while not (self._waiting and self._snapshot):
-                if self._closed.is_set():
-                    return None
+            while not (self._closed.is_set() or self._due()):
                 self._changed.wait()
-            if self._closed.is_set():
+            if self._closed.is_set() or not self._snapshot:
                 return None
-            return heapq.heappop(self._waiting)[2], self._snapshot
+            portion = heapq.heappop(self._waiting)[2]
+            self._under_way.append(portion.step)
+            return portion, self._snapshot
+
+    def _due(self) -> bool:
+        """Whether the next portion is to be begun: it is of the step that is taken or the one after it, or
+        an earlier one's are still under way."""
+        if not (self._waiting and self._snapshot):
+            return False
+        step = self._waiting[0][0]
+        return step <= self._snapshot.version + 2 or any(earlier < step for earlier in self._under_way)
 
     def _checked(self, portion: Portion, answers: list[Answer]) -> list[Answer] | None:
         """The answers; None where they are too old. Raises `EngineError` where they do not answer this."""

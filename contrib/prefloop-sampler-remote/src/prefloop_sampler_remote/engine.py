@@ -54,6 +54,9 @@ class Request:
     prompts: tuple[Tokens, ...]
     sampling: Sampling
     seed: int
+    first: int = 0
+    """The number of the first row among those of its step. What a worker draws for a row depends on `seed`
+    and the number of the row alone, so that it is the same however the rows are divided."""
     oldest: int = 0
     """The first version that they may be sampled from."""
 

@@ -125,7 +125,8 @@ class Holder:
         prompts = [Prompt(tokens, "") for tokens in rows.prompts]
         try:
             self._live.check_reading(prompts, rows.sampling)
-            drawn = self._live.generate(prompts, rows.sampling, seed=rows.seed, told=told)
+            with self._live.shard(rows.first, len(prompts)):
+                drawn = self._live.generate(prompts, rows.sampling, seed=rows.seed, told=told)
         except UserError as error:
             raise RefusedError(422, str(error).rstrip(".")) from error
         except StopRun as stop:

@@ -58,6 +58,7 @@ class Asked:
             "policy": self.policy,
             "version": self.version,
             "seed": rows.seed,
+            "first": rows.first,
             "sampling": asdict(rows.sampling),
             "prompts": rows.prompts,
         }
@@ -72,8 +73,9 @@ class Asked:
         if not isinstance(found, dict):
             raise RefusedError(400, "the request is no JSON object")
         model, policy = (_text(found, key) for key in ("model", "policy"))
-        version, seed = (_whole(found, key) for key in ("version", "seed"))
-        return cls(model, policy, version, Request(_prompts(found, limits), _sampling(found, limits), seed))
+        version, seed, first = (_whole(found, key) for key in ("version", "seed", "first"))
+        prompts, sampling = _prompts(found, limits), _sampling(found, limits)
+        return cls(model, policy, version, Request(prompts, sampling, seed, first))
 
 
 def _prompts(found: Mapping[str, Any], limits: Limits) -> tuple[tuple[int, ...], ...]:

@@ -133,9 +133,9 @@ class ElsewhereSampler(BaseSampler):
         size, sampling, portions = self.portion, self.sampling, []
         for start in range(0, len(prompts), size):
             rows = tuple(prompt.tokens for prompt in prompts[start : start + size] for _ in range(2))
-            seed = (progress.seed + (start << 48)) % 2**63
             oldest = progress.step - 1 - self.max_staleness
-            portions.append(Portion(progress.step, Request(rows, sampling, seed, oldest)))
+            request = Request(rows, sampling, progress.seed, 2 * start, oldest)
+            portions.append(Portion(progress.step, request))
         self._dispatcher.give(portions)
         return Drawing(self._policy, self._dispatcher, tuple(prompts), tuple(portions))
 
@@ -224,7 +224,8 @@ class Drawing:
     def _here(self, request: Request) -> list[Answer]:
         """The same rows, sampled in this process from the policy, which is the newest version."""
         prompts = [Prompt(tokens, "") for tokens in request.prompts]
-        drawn = self.policy.generate(prompts, request.sampling, seed=request.seed)
+        with self.policy.shard(request.first, len(prompts)):
+            drawn = self.policy.generate(prompts, request.sampling, seed=request.seed)
         return [Answer(one.tokens, one.stopped, self.dispatcher.version) for one in drawn]
 
     def _read(self, portion: Portion) -> list[Completion] | None:

@@ -3,6 +3,7 @@ request for each completion, whose token ids are taken as they were sampled."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ class ServerEngine:
     def greet(self) -> None:
         """Find out that it samples from the policy's own distribution, whatever adapters it is given."""
         self._put(self.trial.snapshot)
-        said = self._ask_all(Request((self.trial.prompt,), GREEDY, 0, -1))[0]
+        said = self._ask_all(Request((self.trial.prompt,), GREEDY, 0))[0]
         self._held = None
         self.trial.check(said.tokens, said.logprobs, self.tolerance)
 
@@ -127,7 +128,7 @@ class ServerEngine:
         name = self._names[-1]
 
         def ask(row: int) -> Said:
-            prompt, seed = request.prompts[row], (request.seed + row) % 2**63
+            prompt, seed = request.prompts[row], seed_of(request.seed, request.first + row)
             body = self.dialect.request(name, self._place(name), prompt, request.sampling, seed)
             reply = self.asker.post("/v1/completions", body)
             if not isinstance(reply, dict):
@@ -141,6 +142,11 @@ class ServerEngine:
             finally:  # of a request that failed nothing more is asked
                 for one in asked:
                     one.cancel()
+
+
+def seed_of(seed: int, row: int) -> int:
+    """The seed of a row of a step: 63 bits, as servers take them. Those of steps lie close together."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {row}".encode()).digest()[:8]) >> 1
 
 
 def as_answer(said: Said, max_tokens: int, stops: Stops, version: int) -> Answer:
