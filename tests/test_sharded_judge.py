@@ -21,7 +21,7 @@ def judged(folder: Path, model: Path, how: str, ranks: int = 2) -> list[tuple[in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "family"), [("tensor", "llama"), ("tensor", "qwen3"), ("pipeline", "qwen2")])
+@pytest.mark.parametrize(("how", "family"), [("tensor", "llama"), ("pipeline", "qwen2")])
 def test_two_ranks_judge_as_the_whole_model_does(tmp_path: Path, how: str, family: str) -> None:
     model = judge_model(tmp_path / "model", family)
     expected = probabilities(str(model), "none")
@@ -41,7 +41,6 @@ def test_two_ranks_judge_as_the_whole_model_does(tmp_path: Path, how: str, famil
             3,
             "its num_attention_heads is 4, which 3 ranks cannot share evenly; 1 or 2 or 4 can",
         ),
-        ("tensor", "gemma", 2, "does not support tensor parallelism"),
         ("pipeline", "llama", 2, "does not support pipelining"),
     ],
 )
@@ -96,7 +95,7 @@ def test_a_judge_that_all_ranks_have_to_ask_is_not_asked_on_one() -> None:
     two = Ranks(0, 2)
     assert isinstance(judge_together(two, spread), SpreadJudge)
     assert isinstance(judge_together(two, whole, "first"), FirstJudge)
-    with pytest.raises(UserError, match="judging.on: first asks on one rank"):
+    with pytest.raises(UserError, match=r"judging.on: first asks on one rank"):
         judge_together(two, spread, "first")
     committee = component("judge", "committee")(members=(whole, spread))
     with pytest.raises(UserError, match="a judge that is made of others asks on one rank"):

@@ -31,7 +31,7 @@ def judge_model(folder: Path, family: str) -> Path:
         name: w * 4 if w.ndim > 1 else w for name, w in dict(mx.load(str(file))).items()
     }
     mx.save_safetensors(str(file), weights, metadata={"format": "mlx"})
-    index = {"weight_map": {name: file.name for name in weights}}
+    index = {"weight_map": dict.fromkeys(weights, file.name)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
 
