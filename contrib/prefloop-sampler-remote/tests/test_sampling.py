@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from prefloop.config import AdapterConfig, TrainingConfig
 from prefloop_plugins.judges.rule import RuleJudge
 from prefloop_plugins.samplers import PolicySampler
 from prefloop_sampler_remote.sampler import RemoteSampler
+from prefloop_testing import SamplerSuite
 
 QUESTIONS = [f"What does a {animal} say?" for animal in ("cow", "dog", "cat", "duck")]
 RULE = RuleJudge(prefer=["Sure", "hope"], length="longer")
@@ -55,3 +57,14 @@ def test_where_no_worker_answers_the_learner_draws_the_same(token_file: Path) ->
     remote.close()
     assert [step.pairs for step in steps] == expected
     assert all(step.metrics["remote_here"] == 8 for step in steps)
+
+
+class TestRemote(SamplerSuite):
+    """prefloop's conformance kit, with a worker."""
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _component(cls, worker: Process, token_file: Path) -> Iterator[None]:
+        cls.component = sampler(worker, token_file)
+        yield
+        cls.component.close()
