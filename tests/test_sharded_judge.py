@@ -87,7 +87,7 @@ def test_what_ranks_could_not_do_alike_is_refused(option: dict[str, object]) -> 
 
 
 def test_a_judge_that_all_ranks_have_to_ask_is_not_asked_on_one() -> None:
-    from prefloop.ranks import Ranks
+    from prefloop.ranks.group import Ranks
     from prefloop.ranks.judging import FirstJudge, SpreadJudge, judge_together
 
     spread = component("judge", "llm")(model="embedded:judge", sharded="tensor")

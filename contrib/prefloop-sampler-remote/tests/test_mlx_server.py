@@ -160,7 +160,7 @@ def test_a_whole_run_samples_on_the_server(where: str, folder: Path, tmp_path: P
     }
     run = train(load_config(config))
     assert run.status == "finished"
-    steps = [line for line in _lines(run.path / "metrics.jsonl") if "loss" in line]
+    steps = [line for line in _lines(run.path / "metrics.jsonl") if "age" in line]
     assert [line["age"] for line in steps] == [0.0, 1.0, 2.0, 3.0] * 3
     assert all(line["remote_here"] == line["remote_refused"] == line["remote_dropped"] == 0 for line in steps)
     judged = _lines(run.path / "judgements.jsonl")

@@ -16,7 +16,7 @@ from attrs import frozen
 from prefloop.errors import UserError
 from prefloop.model.loading import model_folder
 from prefloop.model.mlx_lm_internals import path_without_pattern, read_folder, read_weights
-from prefloop.ranks import Ranks, joined
+from prefloop.ranks.group import Ranks, joined
 
 Sharded = Literal["none", "tensor", "pipeline"]
 INDEX = "model.safetensors.index.json"
