@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import learned_judge, memory_plan, meters, quick_start, studio
+from benchmarks import learned_judge, memory_plan, meters, quick_start, staleness, studio
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
@@ -23,6 +23,7 @@ WRITERS = {
     "meters": meters.block,
     "studio": studio.block,
     "learned": learned_judge.block,
+    "staleness": staleness.block,
     "table": experiments.table,
     "number": experiments.number,
 }
@@ -32,6 +33,7 @@ PAGES = [
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "studio.md",
     *sorted((ROOT / "docs" / "experiments").glob("*.md")),
+    ROOT / "contrib" / "prefloop-sampler-remote" / "README.md",
 ]
 
 
