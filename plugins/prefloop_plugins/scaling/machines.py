@@ -32,7 +32,9 @@ class Link:
 
     kind: Kind | None = setting(None, "1gbe, 10gbe or thunderbolt.")
     gbits: float | None = setting(
-        None, "Gbit/s of data each way, as iperf3 measures it; null is the kind's.", optional([gt(0), le(1e6)])
+        None,
+        "Gbit/s of data each way, as iperf3 measures it; null is the kind's.",
+        optional([gt(0), le(1e6)]),
     )
     latency_ms: float = setting(LATENCY_MS, "Milliseconds that a message takes besides.", ge(0), le(1e5))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -17,7 +17,7 @@ from prefloop.runs.view import open_run
 DIVIDED = ("sampling", "judging", "scoring")
 """The phases that take longer with more pairs; an update does not."""
 WARM_UP = 1
-"""First steps of a run that do not count: mlx makes kernels and buffers in them."""
+"""First steps that do not count, or first rollout: mlx makes kernels and buffers in them."""
 Rows = Sequence[Mapping[str, float]]
 """The metrics of steps."""
 
@@ -31,6 +31,9 @@ class Line:
 
     def __call__(self, pairs: float) -> float:
         return self.fixed + self.each * pairs if pairs else 0.0
+
+    def faster(self, speed: float) -> Line:
+        return Line(self.fixed / speed, self.each / speed)
 
 
 @frozen
@@ -52,15 +55,17 @@ class Phases:
 
     def step(self, pairs: int) -> float:
         """Seconds of a step on the machine alone."""
-        return sum(getattr(self, name)(pairs) for name in DIVIDED) + self.update
+        return self.sampling(pairs) + self.judging(pairs) + self.scoring(pairs) + self.update
 
     def faster(self, speed: float) -> Phases:
         """Those of a machine of `speed` times this speed."""
-        lines = {
-            name: Line(line.fixed / speed, line.each / speed)
-            for name, line in ((name, getattr(self, name)) for name in DIVIDED)
-        }
-        return evolve(self, **lines, update=self.update / speed)
+        return evolve(
+            self,
+            sampling=self.sampling.faster(speed),
+            judging=self.judging.faster(speed),
+            scoring=self.scoring.faster(speed),
+            update=self.update / speed,
+        )
 
     def words(self, pairs: int) -> str:
         parts = [f"{name} {getattr(self, name)(pairs):.3g} s" for name in DIVIDED]
@@ -127,13 +132,9 @@ def rows_of_run(path: Path, trained: int) -> list[Mapping[str, float]]:
             f"{path}: its run trained {run.plan.trained_parameters:,} parameters and this configuration "
             f"trains {trained:,}: measure with the same model and adapter."
         )
+    pooled = int(run.settings.get("training", {}).get("rollout", WARM_UP))
     steps = [m for m in run.metrics().records if isinstance(m, StepMetrics)]
-    return _usable(steps)
-
-
-def _usable(steps: Iterable[StepMetrics]) -> list[Mapping[str, float]]:
-    """Steps in which something was learnt, without those in which mlx was still getting ready."""
-    known = [one.metrics for one in steps if one.step > WARM_UP]
+    known = [one.metrics for one in steps if one.step > max(pooled, WARM_UP)]
     return [row for row in known if row.get("seconds_scoring") and row.get("pairs")]
 
 

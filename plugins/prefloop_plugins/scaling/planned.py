@@ -74,9 +74,7 @@ def plan_machines(
         close_components(config)
 
 
-def _planned(
-    prepared: Prepared, machines: Machines, runs: Sequence[Path], steps: int | None
-) -> ScalingPlan:
+def _planned(prepared: Prepared, machines: Machines, runs: Sequence[Path], steps: int | None) -> ScalingPlan:
     plan, loop = prepared.plan, prepared.loop
     work = Work(
         parameters=plan.trained_parameters,
@@ -154,8 +152,7 @@ def _fits(machines: Machines, way: Way, needs: Needs) -> bool:
     each = machines.each[: way.machines]
     wanted = [needs.first, *[needs.others] * (way.machines - 1)]
     return all(
-        one.memory_gb is None or count <= one.memory_gb * 1e9
-        for one, count in zip(each, wanted, strict=True)
+        one.memory_gb is None or count <= one.memory_gb * 1e9 for one, count in zip(each, wanted, strict=True)
     )
 
 
@@ -169,8 +166,8 @@ def _notes(work: Work, judge: BaseJudge, phases: Sequence[Phases] | None, no_per
         )
     elif len(phases[0].sizes) == 1:
         notes.append(
-            f"measured with {phases[0].sizes[0]} pairs alone: a share is taken to need its share of the time, "
-            "and needs more, as large pools are faster; --measured a run with another batch_size as well"
+            f"measured with {phases[0].sizes[0]} pairs alone: a share is taken to need its share of the time,"
+            " and needs more, as large pools are faster; --measured a run with another batch_size as well"
         )
     if not work.adapters:
         notes.append("all weights are trained (adapter.type: full): workers take adapters only")

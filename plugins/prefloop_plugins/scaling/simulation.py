@@ -36,9 +36,7 @@ class Played:
     """Share of the time in which the learner, or a rank, was at work."""
 
 
-def play_ranks(
-    work: Work, phases: Sequence[Phases], link: Link, steps: int = 400, seed: int = 0
-) -> Played:
+def play_ranks(work: Work, phases: Sequence[Phases], link: Link, steps: int = 400, seed: int = 0) -> Played:
     """As many ranks as there are `phases`: all wait for the slowest in every step."""
     draws = np.random.default_rng(seed)
     own = shares(work.pairs, len(phases))

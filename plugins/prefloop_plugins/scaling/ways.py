@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 from attrs import frozen
@@ -20,7 +21,6 @@ from prefloop_plugins.scaling.machines import Link
 from prefloop_plugins.scaling.phases import Phases
 from prefloop_plugins.scaling.wire import (
     Work,
-    largest_share,
     pushed_bytes,
     ranks_bytes,
     ranks_seconds,
@@ -89,16 +89,16 @@ def workers(work: Work, phases: Sequence[Phases] | None, machines: int, link: Li
     sent = pushed_bytes(work, count)
     if phases is None:
         return Way("workers", machines, sent)
-    portion = largest_share(work.pairs, count)
-    push = link.seconds(work.adapter_bytes)
-    back = link.seconds(work.ids_bytes(portion))
-    turns = [push + own.sampling(portion) + back for own in phases[1:machines]]
-    sampling = work.pairs / sum(portion / turn for turn in turns)
+    parts = [pairs for pairs in shares(work.pairs, count) if pairs]
+    push, back = link.seconds(work.adapter_bytes), link.seconds(work.ids_bytes(parts[0]))
+    turns = [fmean(push + own.sampling(part) + back for part in parts) for own in phases[1:machines]]
+    sampling = len(parts) / sum(1 / turn for turn in turns)  # a part goes to whoever is free
     learning = learner_seconds(work, phases[0])
     wire = sent / link.rate
     seconds = max(sampling, learning, wire)
-    busy = min(count, -(-work.pairs // portion))
-    cycle = wire * busy / count + link.latency_ms / 1e3 + max(turns) - push + learning
+    longest = max(own.sampling(parts[0]) for own in phases[1 : 1 + len(parts)])
+    pushes = link.seconds(work.adapter_bytes * len(parts))
+    cycle = pushes + longest + back + learning
     needed = max(0, math.ceil(cycle / seconds - 1e-9) - 1)
     return Way("workers", machines, sent, seconds, push + back, needed, cycle)
 
@@ -157,6 +157,8 @@ def _why(best: Way, seconds: Mapping[Way, float]) -> str:
     alone = next((taken for way, taken in seconds.items() if way.name == "one"), None)
     others = [way for way in seconds if way.machines == best.machines and way is not best]
     beside = "".join(f", {other.name} {seconds[other]:.3g} s" for other in others)
-    faster = f"{alone / seconds[best]:.2f} times as fast as one machine" if alone else "one alone does not fit"
+    faster = (
+        f"{alone / seconds[best]:.2f} times as fast as one machine" if alone else "one alone does not fit"
+    )
     old = f"samples are up to {best.staleness} steps old" if best.staleness else "no sample is old"
     return f"{seconds[best]:.3g} s a step{beside}; {faster}; {old}"

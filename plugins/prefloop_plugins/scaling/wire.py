@@ -1,7 +1,7 @@
 """Bytes over the wire of a step, and the seconds that they take.
 
-All counts are bytes that one machine sends; the one that sends most sets the pace. mlx's ring sums a buffer in
-``2 (n - 1)`` messages of an n-th of it each (reduce-scatter, then all-gather), and gathers in ``n - 1``
+All counts are bytes that one machine sends; the one that sends most sets the pace. mlx's ring sums a buffer
+in ``2 (n - 1)`` messages of an n-th of it each (reduce-scatter, then all-gather), and gathers in ``n - 1``
 messages of what one machine has.
 """
 

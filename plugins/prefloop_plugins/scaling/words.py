@@ -8,7 +8,17 @@ from prefloop.runs.plan import size_words
 from prefloop_plugins.scaling.planned import Needs, ScalingPlan
 from prefloop_plugins.scaling.ways import Way
 
-HEADS = ("machines", "way", "sent a step", "memory", "of each other", "s a step", "with spread", "times", "staleness")
+HEADS = (
+    "machines",
+    "way",
+    "sent a step",
+    "memory",
+    "of each other",
+    "s a step",
+    "with spread",
+    "times",
+    "staleness",
+)
 
 
 def described(plan: ScalingPlan) -> list[tuple[str, str]]:
@@ -30,7 +40,8 @@ def table(plan: ScalingPlan) -> list[str]:
     """The ways as lines of aligned cells."""
     alone = plan.ways[0].seconds
     rows = [
-        _cells(way, needs, fits, alone) for way, needs, fits in zip(plan.ways, plan.needs, plan.fits, strict=True)
+        _cells(way, needs, fits, alone)
+        for way, needs, fits in zip(plan.ways, plan.needs, plan.fits, strict=True)
     ]
     return _aligned([HEADS, *rows])
 
