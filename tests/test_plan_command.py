@@ -137,7 +137,7 @@ def test_all_weights_go_to_no_worker_and_a_person_judges_for_all(folder: Path) -
         ("machines: [{measured: run}, {}], link: 1gbe", "machine number 2 has no 'measured'"),
         ("machines: [{measured: nowhere}], link: 1gbe", "nowhere"),
         ("machines: {", "--machines"),
-        ("nope.yaml", "nope.yaml: there is no such file. Without a file, write"),
+        ("somewhere", "somewhere: there is no such file. Without a file, write"),
     ],
 )
 def test_mistakes_in_machines_are_said(folder: Path, text: str, said: str) -> None:
