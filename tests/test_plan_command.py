@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from prefloop import load_config, train
 from prefloop.cli import main
+from prefloop_plugins.scaling.wire import EMPTY, EXCHANGES, HEADER, VERDICT
 from support.small_runs import settings_for
 
 TWO = "machines: 2, link: 1gbe"
@@ -55,11 +56,11 @@ def test_without_a_measurement_there_are_bytes_and_memory_alone(folder: Path) ->
     assert "nothing was measured" in found["notes"][0]
     adapters = found["work"]["parameters"] * 4
     assert found["work"]["adapter_bytes"] == adapters
-    assert ways["workers", 3]["sent_bytes"] == 2 * adapters
+    assert ways["workers", 3]["sent_bytes"] == 2 * adapters + 3 * 2 * found["work"]["prompt_bytes"]
     assert ways["workers", 3]["memory"]["others"] < ways["one", 1]["memory"]["first"]
-    ids = 3 * 2 * (8 + 1) * 4
-    gathered = 2 / 3 * ids + 2 / 3 * 3 * 8 * 4  # two of two ranks' three pairs, as one has two of them
-    assert ways["ranks", 2]["sent_bytes"] == pytest.approx(found["work"]["gradient_bytes"] + gathered)
+    # Two ranks have 2 and 1 of 3 pairs: each sends as much as the larger share, and half of the sum twice.
+    said = 2 * (2 * (EMPTY + 8 * found["work"]["token_bytes"]) + VERDICT) + (EXCHANGES + 1) * HEADER
+    assert ways["ranks", 2]["sent_bytes"] == pytest.approx(found["work"]["gradient_bytes"] + said)
 
 
 def test_the_memory_of_one_machine_is_that_of_the_dry_run(folder: Path) -> None:

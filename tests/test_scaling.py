@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,28 +10,40 @@ from attrs import evolve
 
 from prefloop.errors import UserError
 from prefloop.runs.files import sealed_lines
+from prefloop.runs.records import completion_to_json
+from prefloop.types import Completion, Prompt
 from prefloop_plugins.scaling.machines import Link, Machines, read_machines
 from prefloop_plugins.scaling.phases import Line, Phases, phases_of, phases_of_runs
 from prefloop_plugins.scaling.simulation import play_ranks, play_workers
 from prefloop_plugins.scaling.ways import advise, counts, learner_seconds, one, ranks, shares, ways, workers
 from prefloop_plugins.scaling.wire import (
+    EMPTY,
     SUMS,
+    VERDICT,
     Work,
+    json_bytes,
     ranks_bytes,
+    ranks_seconds,
     ring_gather_bytes,
     ring_sum_bytes,
-    ring_sum_seconds,
 )
 from support.run_files import step_line, write_run
 
-WORK = Work(parameters=1_000_000 - SUMS, adapter_bytes=4_000_000, pairs=8, tokens=99)
+WORK = Work(
+    parameters=1_000_000 - SUMS,
+    adapter_bytes=4_000_000,
+    pairs=8,
+    tokens=100,
+    token_bytes=10,
+    prompt_bytes=50,
+)
 FREE = Link(gbits=1e6, latency_ms=0)
 PHASES = Phases(
     sampling=Line(0.2, 0.1),
     judging=Line(0, 0.01),
     scoring=Line(0.05, 0.05),
     update=0.1,
-    tokens=99,
+    tokens=100,
     spread=(1.0,),
     sizes=(4, 8),
     steps=10,
@@ -47,17 +60,27 @@ def test_a_ring_moves_what_the_textbook_says() -> None:
     assert ring_gather_bytes(3, 10.0) == 20.0
 
 
-def test_a_step_of_ranks_moves_gradient_ids_and_verdicts() -> None:
-    """3 ranks of 8 pairs: the largest share is 3, each pair of 2 completions of 99 ids and a length."""
+def test_a_step_of_ranks_moves_gradient_completions_and_verdicts() -> None:
+    """3 ranks of 8 pairs: the largest share is 3, a pair has two completions of 100 tokens."""
     gradient = 2 * 2 * 4_000_000 / 3
-    ids, verdicts = 2 * 3 * 2 * 100 * 4, 2 * 3 * 8 * 4
-    assert ranks_bytes(WORK, 3) == pytest.approx(gradient + ids + verdicts)
+    completions, verdicts = 2 * 3 * 2 * (EMPTY + 1000), 2 * 3 * VERDICT
+    headers = 2 * 4 * 8
+    assert ranks_bytes(WORK, 3) == pytest.approx(gradient + completions + verdicts + headers)
 
 
 def test_seconds_on_the_wire_are_latency_and_bytes() -> None:
-    """1 Gbit/s is 125 MB/s: 4 MB of 4 machines are 6 messages, 6 MB."""
-    assert ring_sum_seconds(4, 4e6, Link(gbits=1, latency_ms=2)) == pytest.approx(6 * 0.002 + 6 / 125)
-    assert ring_sum_seconds(1, 4e6, Link(gbits=1, latency_ms=2)) == 0
+    """1 Gbit/s is 125 MB/s. Of 4 machines, 7 gathers are 3 messages each and a sum is 6."""
+    link = Link(gbits=1, latency_ms=2)
+    assert ranks_seconds(WORK, 4, link) == pytest.approx(27 * 0.002 + ranks_bytes(WORK, 4) / 125e6)
+    assert ranks_seconds(WORK, 1, link) == 0
+
+
+def test_what_json_takes_is_what_it_takes() -> None:
+    prompts = [Prompt((1, 22), "ab"), Prompt((333,), "é")]
+    token, prompt = json_bytes(prompts)  # "[1, 22]" and "[333]", '"ab"' and '"\\u00e9"'
+    assert (token, prompt) == ((7 + 5 + 4 + 8) / 3, (7 + 5) / 2)
+    said = json.dumps(completion_to_json(Completion((1, 22), "ab", False)))
+    assert len(said) == EMPTY + (len("1, 22") + len("ab"))
 
 
 def test_the_kinds_of_links_are_their_rate_without_the_headers() -> None:
@@ -97,11 +120,11 @@ def test_workers_are_bound_by_the_slowest_of_sampling_learning_and_the_wire() ->
     three = workers(WORK, [PHASES] * 3, 3, FREE)  # 0.6 s each for 4 pairs
     assert three.seconds == pytest.approx(learning)
     slow = Link(gbits=0.032, latency_ms=0)  # 4 MB a second: two pushes of 4 MB
-    assert workers(WORK, [PHASES] * 3, 3, slow).seconds == pytest.approx(2.0)
+    assert workers(WORK, [PHASES] * 3, 3, slow).seconds == pytest.approx(2.0002)  # and 800 bytes of prompts
 
 
 def test_pushing_to_all_workers_goes_over_the_learners_port() -> None:
-    assert workers(WORK, None, 9, FREE).sent_bytes == 8 * 4_000_000
+    assert workers(WORK, None, 9, FREE).sent_bytes == 8 * 4_000_000 + 8 * 2 * 50
 
 
 @pytest.mark.parametrize("machines", [2, 3, 5, 8, 12])

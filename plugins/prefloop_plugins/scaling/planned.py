@@ -19,7 +19,7 @@ from prefloop_plugins.scaling.measuring import measure, with_share
 from prefloop_plugins.scaling.phases import Phases, phases_of_runs
 from prefloop_plugins.scaling.simulation import simulated
 from prefloop_plugins.scaling.ways import Advice, Way, advise, ways
-from prefloop_plugins.scaling.wire import Work, largest_share
+from prefloop_plugins.scaling.wire import Work, json_bytes, largest_share
 
 
 @frozen
@@ -76,11 +76,14 @@ def plan_machines(
 
 def _planned(prepared: Prepared, machines: Machines, runs: Sequence[Path], steps: int | None) -> ScalingPlan:
     plan, loop = prepared.plan, prepared.loop
+    token_bytes, prompt_bytes = json_bytes(loop.prompts)
     work = Work(
         parameters=plan.trained_parameters,
         adapter_bytes=plan.memory.trained,
         pairs=plan.prompts_per_step,
         tokens=loop.sampler.sampling.max_tokens,
+        token_bytes=token_bytes,
+        prompt_bytes=prompt_bytes,
         one_judge=loop.judge.interactive or loop.judge.submit is not None,
         adapters=loop.policy.adapter.type != "full",
     )

@@ -111,14 +111,16 @@ class _Workers:
         while self._free and self.following[0] - self.taken <= self.staleness:
             worker, (step, pairs) = self._free.pop(0), self.following
             self.following = next(self.portions)
-            begins = self.now
-            if self._has.get(worker) != self.taken:
-                begins, self._has[worker] = self.out.send(self.now, self.work.adapter_bytes), self.taken
+            adapters = 0 if self._has.get(worker) == self.taken else self.work.adapter_bytes
+            begins, self._has[worker] = (
+                self.out.send(self.now, adapters + self.work.asked_bytes(pairs)),
+                self.taken,
+            )
             seconds = self._drawn(self.phases[worker].sampling(pairs), worker)
             self._at(begins + seconds, partial(self._sampled, worker, step, pairs))
 
     def _sampled(self, worker: int, step: int, pairs: int) -> None:
-        arrives = self.back.send(self.now, self.work.ids_bytes(pairs))
+        arrives = self.back.send(self.now, self.work.answer_bytes(pairs))
         self._at(arrives, partial(self._received, step, self._has[worker]))
         self._free.append(worker)
         self._give()

@@ -2,7 +2,7 @@
 
 - **One** machine takes a step's pairs through sampling, judging, scoring and update.
 - **Ranks** divide the pairs evenly and meet at the end of a step: the slowest sets the pace. Then come the
-  three collectives and the update, which each does for itself.
+  collectives and the update, which each does for itself.
 - **Workers** sample while the first machine, the learner, judges, scores and updates. It pushes its adapters
   to each in every step. Where samples may be old enough, the step takes as long as the slowest of learner,
   workers and link; where they may not be (a staleness of 0), all of them one after the other.
@@ -90,14 +90,15 @@ def workers(work: Work, phases: Sequence[Phases] | None, machines: int, link: Li
     if phases is None:
         return Way("workers", machines, sent)
     parts = [pairs for pairs in shares(work.pairs, count) if pairs]
-    push, back = link.seconds(work.adapter_bytes), link.seconds(work.ids_bytes(parts[0]))
+    push = link.seconds(work.adapter_bytes + work.asked_bytes(parts[0]))
+    back = link.seconds(work.answer_bytes(parts[0]))
     turns = [fmean(push + own.sampling(part) + back for part in parts) for own in phases[1:machines]]
     sampling = len(parts) / sum(1 / turn for turn in turns)  # a part goes to whoever is free
     learning = learner_seconds(work, phases[0])
     wire = sent / link.rate
     seconds = max(sampling, learning, wire)
     longest = max(own.sampling(parts[0]) for own in phases[1 : 1 + len(parts)])
-    pushes = link.seconds(work.adapter_bytes * len(parts))
+    pushes = link.seconds(work.adapter_bytes * len(parts) + work.asked_bytes(work.pairs))
     cycle = pushes + longest + back + learning
     needed = max(0, math.ceil(cycle / seconds - 1e-9) - 1)
     return Way("workers", machines, sent, seconds, push + back, needed, cycle)

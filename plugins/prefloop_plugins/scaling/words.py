@@ -24,12 +24,12 @@ HEADS = (
 def described(plan: ScalingPlan) -> list[tuple[str, str]]:
     """What the numbers start from, as titles and texts."""
     work = plan.work
-    ids, gradient = amount(work.ids_bytes(work.pairs)), amount(work.gradient_bytes)
+    said, gradient = amount(work.answer_bytes(work.pairs)), amount(work.gradient_bytes)
     lines = [
         ("link", plan.machines.link.words()),
         ("gradient", f"{work.parameters:,} trained parameters and metrics as float32: {gradient}"),
         ("adapters", amount(work.adapter_bytes)),
-        ("pairs", f"{work.pairs} a step, completions of {work.tokens:.0f} tokens: ids {ids}"),
+        ("pairs", f"{work.pairs} a step, completions of {work.tokens:.0f} tokens: {said} with their text"),
     ]
     for one in dict.fromkeys(plan.phases or ()):
         lines.append(("phases", one.words(work.pairs)))
