@@ -13,6 +13,7 @@ from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
 from benchmarks.others import tables as others
+from benchmarks.scaling import tables as scaling
 from benchmarks.speed import tables as speed
 
 WRITERS = {
@@ -23,6 +24,7 @@ WRITERS = {
     "meters": meters.block,
     "studio": studio.block,
     "learned": learned_judge.block,
+    "scaling": scaling.block,
     "table": experiments.table,
     "number": experiments.number,
 }
@@ -30,6 +32,7 @@ PAGES = [
     ROOT / "benchmarks" / "NOTES.md",
     ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "studio.md",
     *sorted((ROOT / "docs" / "experiments").glob("*.md")),
 ]
