@@ -23,9 +23,9 @@ from benchmarks.scaling.bodies import Body, threads_of
 from benchmarks.scaling.simulating import read
 from benchmarks.scaling.wires import run_counted
 
-LENGTHS = (4, 24)
+LENGTHS = (3, 13)
 """Steps of the short run and of the long one."""
-MBITS = 16.0
+MBITS = 1.0
 PACKET = 66
 """Headers of a packet on the loopback: Ethernet 14, IP 20, TCP 32. The rest is what programs sent."""
 
