@@ -36,7 +36,7 @@ def measure_ranks(body: Body, ranks: int, planned: Mapping[str, Any]) -> dict[st
     `planned` are the body's work and phases, measured with one thread.
     """
     arguments = ["--ranks", str(ranks)] if ranks > 1 else []
-    measured = _measure(body.settings, ["-m", "prefloop", "train"], arguments, alone=ranks == 1)
+    measured = _measure(body.settings, ["-m", "prefloop", "train"], arguments, slowly=ranks > 1)
     work, phases = read(planned)
     work = evolve(work, tokens=measured["tokens"])
     each = [phases.faster(_share_of_cores(ranks))] * ranks
@@ -74,16 +74,16 @@ def _share_of_cores(processes: int) -> float:
 
 
 def _measure(
-    settings: Mapping[str, Any], program: Sequence[str], arguments: Sequence[str], *, alone: bool = False
+    settings: Mapping[str, Any], program: Sequence[str], arguments: Sequence[str], *, slowly: bool = False
 ) -> dict[str, Any]:
-    """Bytes on the wire of a step, its seconds with a wire that costs nothing, and with a slow one."""
+    """Bytes on the wire of a step, and its seconds; with `slowly`, those with a slow wire as well."""
     short, long = (_train(settings, steps, program, arguments) for steps in LENGTHS)
-    slow = [short, long] if alone else [_train(settings, n, program, arguments, MBITS) for n in LENGTHS]
+    slow = [_train(settings, n, program, arguments, MBITS)["seconds"] for n in LENGTHS] if slowly else None
     steps = LENGTHS[1] - LENGTHS[0]
     return {
         "bytes": (long["payload"] - short["payload"]) / steps,
         "seconds": (long["seconds"] - short["seconds"]) / steps,
-        "slow": (slow[1]["seconds"] - slow[0]["seconds"]) / steps,
+        "slow": slow and (slow[1] - slow[0]) / steps,
         "tokens": long["tokens"],
     }
 
