@@ -65,24 +65,19 @@ def simulated(results: Results, name: str) -> str:
 
 def here(results: Results, kind: str) -> str:
     """Runs on this machine beside the calculator."""
-    heads = (
-        "",
-        "kB a step",
-        "worked out",
-        "s a step",
-        "worked out",
-        f"more at {MBITS:g} Mbit/s, s",
-        "worked out",
-    )
     lines = [_compared(name, row) for name, row in _part(results, f"{kind} ").items()]
-    return markdown(heads, lines)
+    heads = ["", "kB a step", "worked out", "s a step", "worked out"]
+    if any(len(line) > len(heads) for line in lines):
+        heads += [f"more at {MBITS:g} Mbit/s, s", "worked out"]
+    return markdown(heads, [[*line, *[""] * (len(heads) - len(line))] for line in lines])
 
 
 def _compared(name: str, row: Mapping[str, Any]) -> Sequence[str]:
     sizes = [f"{row[key] / 1e3:.1f}" for key in ("bytes", "planned_bytes")]
     seconds = [f"{row[key]:.2f}" for key in ("seconds", "planned_seconds")]
-    slower = [f"{row['slow'] - row['seconds']:.2f}", f"{row['planned_slower']:.2f}"]
-    return (name, *sizes, *seconds, *slower)
+    if row["slow"] is None:
+        return (name, *sizes, *seconds)
+    return (name, *sizes, *seconds, f"{row['slow'] - row['seconds']:.2f}", f"{row['planned_slower']:.2f}")
 
 
 def _part(results: Results, prefix: str) -> dict[str, Any]:
