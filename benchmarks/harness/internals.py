@@ -41,6 +41,7 @@ HOME = {
     "user_message": "prefloop_plugins.questions",
     "wilson": "prefloop.evaluation",
     "win_rate": "prefloop.evaluation",
+    "Kind": "prefloop_plugins.scaling.machines",
     "Line": "prefloop_plugins.scaling.phases",
     "Link": "prefloop_plugins.scaling.machines",
     "Phases": "prefloop_plugins.scaling.phases",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
 from benchmarks.harness.internals import (
+    Kind,
     Line,
     Link,
     Phases,
@@ -19,7 +20,7 @@ from benchmarks.harness.internals import (
 )
 
 MACHINES = (2, 4, 8, 16, 32, 64)
-LINKS = ("1gbe", "10gbe")
+LINKS: Sequence[Kind] = ("1gbe", "10gbe")
 PAIRS = (16, 128)
 """Of a step: of each size, times lie on the lines through those that were measured."""
 DEFAULT_STALENESS = 8
@@ -42,19 +43,24 @@ def read(found: Mapping[str, Any]) -> tuple[Work, Phases]:
     return Work(**work), Phases(**lines, **phases, spread=spread, sizes=sizes)
 
 
-def simulate(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def simulate(
+    found: Mapping[str, Any],
+    sizes: Sequence[int] = PAIRS,
+    links: Sequence[Kind] = LINKS,
+    machines: Sequence[int] = MACHINES,
+) -> list[dict[str, Any]]:
     """Every link, size of a step and number of machines, each way."""
     measured, phases = read(found)
     rows = []
-    for pairs in PAIRS:
+    for pairs in sizes:
         work = evolve(measured, pairs=pairs)
         alone = ways.one(work, phases).seconds
         rows.append({"pairs": pairs, "machines": 1, "way": "one", "seconds": alone, "times": 1.0})
-        for link in LINKS:
-            for machines in MACHINES:
-                for row in _rows(work, phases, Link(kind=link), machines):
+        for link in links:
+            for count in machines:
+                for row in _rows(work, phases, Link(kind=link), count):
                     times = (alone or 0.0) / row["seconds"]
-                    rows.append({"pairs": pairs, "link": link, "machines": machines, **row, "times": times})
+                    rows.append({"pairs": pairs, "link": link, "machines": count, **row, "times": times})
     return rows
 
 
