@@ -206,6 +206,7 @@ def test_what_is_simpler_is_recommended_where_it_is_nearly_as_fast() -> None:
     found = ways(WORK, [PHASES] * 4, 4, FREE)  # 3 machines: 0.63 s with workers; 4: 0.67 s as ranks
     everything = advise(found, [True] * len(found))
     assert everything is not None and (everything.name, everything.machines) == ("workers", 3)
+    assert "sampler.max_staleness: 1, sampler.portion: 4" in everything.why
     learning = [evolve(PHASES, scoring=Line(0.05, 0.3))] * 4
     much = advise(ways(WORK, learning, 4, FREE), [True] * len(found))
     assert much is not None and (much.name, much.machines) == ("ranks", 4)

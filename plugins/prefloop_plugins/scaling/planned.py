@@ -84,7 +84,7 @@ def _planned(prepared: Prepared, machines: Machines, runs: Sequence[Path], steps
         tokens=loop.sampler.sampling.max_tokens,
         token_bytes=token_bytes,
         prompt_bytes=prompt_bytes,
-        one_judge=loop.judge.interactive or loop.judge.submit is not None,
+        one_judge=loop.judge.interactive or bool(loop.judge.submit or loop.judge.answers),
         adapters=loop.policy.adapter.type != "full",
     )
     found = ways(work, None, len(machines.each), machines.link)

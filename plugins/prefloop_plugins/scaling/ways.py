@@ -43,6 +43,8 @@ class Way:
     """Of a step; None where nothing was measured."""
     communicating: float | None = None
     """Seconds of that in which the wire is waited for."""
+    portion: int = 0
+    """Pairs that a worker gets at a time."""
     staleness: int = 0
     """Steps that a sample may have to be old so that nobody waits."""
     synchronous: float | None = None
@@ -101,7 +103,7 @@ def workers(work: Work, phases: Sequence[Phases] | None, machines: int, link: Li
     pushes = link.seconds(work.adapter_bytes * len(parts) + work.asked_bytes(work.pairs))
     cycle = pushes + longest + back + learning
     needed = max(0, math.ceil(cycle / seconds - 1e-9) - 1)
-    return Way("workers", machines, sent, seconds, push + back, needed, cycle)
+    return Way("workers", machines, sent, seconds, push + back, parts[0], needed, cycle)
 
 
 def learner_seconds(work: Work, phases: Phases) -> float:
@@ -161,5 +163,7 @@ def _why(best: Way, seconds: Mapping[Way, float]) -> str:
     faster = (
         f"{alone / seconds[best]:.2f} times as fast as one machine" if alone else "one alone does not fit"
     )
-    old = f"samples are up to {best.staleness} steps old" if best.staleness else "no sample is old"
+    old = "no sample is old"
+    if best.name == "workers":
+        old = f"sampler.max_staleness: {best.staleness}, sampler.portion: {best.portion}"
     return f"{seconds[best]:.3g} s a step{beside}; {faster}; {old}"
