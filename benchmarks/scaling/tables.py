@@ -13,6 +13,8 @@ from benchmarks.scaling.here import MBITS
 from benchmarks.scaling.simulating import DEFAULT_STALENESS, LINKS, wires
 
 Results = Mapping[str, Any]
+BUSY = 6.0
+"""A load beyond that of a run's own processes, from which on its seconds say nothing and are not shown."""
 
 
 def phases(results: Results) -> str:
@@ -75,6 +77,8 @@ def here(results: Results, kind: str) -> str:
 def _compared(name: str, row: Mapping[str, Any]) -> Sequence[str]:
     sizes = [f"{row[key] / 1e3:.1f}" for key in ("bytes", "planned_bytes")]
     seconds = [f"{row[key]:.2f}" for key in ("seconds", "planned_seconds")]
+    if row["load"] > BUSY:
+        return (name, *sizes, "busy", "")
     if row["slow"] is None:
         return (name, *sizes, *seconds)
     return (name, *sizes, *seconds, f"{row['slow'] - row['seconds']:.2f}", f"{row['planned_slower']:.2f}")
