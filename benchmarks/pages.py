@@ -13,6 +13,7 @@ from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
 from benchmarks.others import tables as others
+from benchmarks.scaling import tables as scaling
 from benchmarks.speed import tables as speed
 
 WRITERS = {
@@ -24,6 +25,7 @@ WRITERS = {
     "studio": studio.block,
     "learned": learned_judge.block,
     "staleness": staleness.block,
+    "scaling": scaling.block,
     "table": experiments.table,
     "number": experiments.number,
 }
@@ -31,6 +33,7 @@ PAGES = [
     ROOT / "benchmarks" / "NOTES.md",
     ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "studio.md",
     *sorted((ROOT / "docs" / "experiments").glob("*.md")),
     ROOT / "contrib" / "prefloop-sampler-remote" / "README.md",

@@ -41,6 +41,19 @@ HOME = {
     "user_message": "prefloop_plugins.questions",
     "wilson": "prefloop.evaluation",
     "win_rate": "prefloop.evaluation",
+    "Kind": "prefloop_plugins.scaling.machines",
+    "Line": "prefloop_plugins.scaling.phases",
+    "Link": "prefloop_plugins.scaling.machines",
+    "Phases": "prefloop_plugins.scaling.phases",
+    "Work": "prefloop_plugins.scaling.wire",
+    "amount": "prefloop_plugins.scaling.words",
+    "phases_of": "prefloop_plugins.scaling.phases",
+    "play_ranks": "prefloop_plugins.scaling.simulation",
+    "play_workers": "prefloop_plugins.scaling.simulation",
+    "pushed_bytes": "prefloop_plugins.scaling.wire",
+    "ranks_bytes": "prefloop_plugins.scaling.wire",
+    "ranks_seconds": "prefloop_plugins.scaling.wire",
+    "ways": "prefloop_plugins.scaling",
 }
 
 
