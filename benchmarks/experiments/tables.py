@@ -16,6 +16,7 @@ from benchmarks.harness.statistics import interval
 
 COLUMNS = {
     "freshness": ("win_rate", "accuracy", "length"),
+    "pretrained": ("win_rate", "worth", "variety", "length"),
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),
     "labels": ("right_labels", "win_rate", "accuracy"),
@@ -31,8 +32,9 @@ HEADS = {
     "jackpots": "jackpots",
     "found": "seeds with over 5 % jackpots",
     "worth": "mean worth",
+    "variety": "distinct-2",
 }
-SHARES = frozenset({"win_rate", "accuracy", "jackpots", "right_labels"})
+SHARES = frozenset({"win_rate", "accuracy", "jackpots", "right_labels", "variety"})
 """What is measured that lies between 0 and 1."""
 FOUND = 0.05
 

@@ -22,6 +22,7 @@ HOME = {
     "begun": "prefloop.beginning",
     "blas": "prefloop.cpu",
     "did_you_mean": "prefloop.errors",
+    "distinct": "prefloop.metrics",
     "drifts": "prefloop_plugins.report.meters",
     "fence_for": "prefloop_plugins.questions",
     "lay_out": "prefloop.scoring.scorer",
