@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 
 from attrs import field, frozen
@@ -51,7 +48,9 @@ class Ground:
             self._start.extend(self.draw(policy, self.held_out(policy), self.starts, 2**40))
         return self._start
 
-    def draw(self, policy: Policy, prompts: Sequence[Prompt], times: int, seed: int) -> list[list[Completion]]:
+    def draw(
+        self, policy: Policy, prompts: Sequence[Prompt], times: int, seed: int
+    ) -> list[list[Completion]]:
         """So many lists of answers, each in the order of the prompts."""
         drawn = policy.generate([*prompts] * times, self.sampling, seed=seed)
         return [drawn[i : i + len(prompts)] for i in range(0, len(drawn), len(prompts))]
@@ -65,13 +64,9 @@ def _embedded(name: str) -> Callable[[Policy], Sequence[Prompt]]:
     return lambda policy: load_prompts(PromptsConfig(path=f"embedded:{name}"), policy.tokenizer).prompts
 
 
-def _requests(policy: Policy, part: slice) -> Sequence[Prompt]:
-    """The same prompts for every seed, read as any file of prompts is."""
-    rows = [json.dumps({"prompt": text}) for text in english.prompts(REQUESTED, seed=0)[part]]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "requests.jsonl")
-        file.write_text("\n".join(rows), encoding="utf-8")
-        return load_prompts(PromptsConfig(path=str(file)), policy.tokenizer).prompts
+def _requests(part: slice) -> Callable[[Policy], Sequence[Prompt]]:
+    """The same prompts for every seed."""
+    return lambda policy: [policy.encode(text) for text in english.prompts(REQUESTED, seed=0)[part]]
 
 
 def _pretrained() -> str:
@@ -96,8 +91,8 @@ QUESTIONS = Ground(
 """The embedded model, asked for facts."""
 REQUESTS = Ground(
     path=_pretrained,
-    prompts=lambda policy: _requests(policy, slice(REQUESTED - HELD_OUT)),
-    held_out=lambda policy: _requests(policy, slice(REQUESTED - HELD_OUT, None)),
+    prompts=_requests(slice(REQUESTED - HELD_OUT)),
+    held_out=_requests(slice(REQUESTED - HELD_OUT, None)),
     sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=16),
     starts=4,
     measures={

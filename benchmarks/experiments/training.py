@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from benchmarks.experiments.arms import Arm, Options
 from benchmarks.experiments.ground import Ground, ground_of
 from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, options_of
+
 from prefloop import Completion, Loop, Policy, Prompt, Step, component
 from prefloop.config import TrainingConfig
 from prefloop.types import PERSON
