@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import learned_judge, memory_plan, meters, quick_start, studio
+from benchmarks import frequencies, learned_judge, memory_plan, meters, quick_start, studio
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
@@ -22,6 +22,7 @@ WRITERS = {
     "quick start": quick_start.block,
     "meters": meters.block,
     "studio": studio.block,
+    "frequencies": frequencies.block,
     "learned": learned_judge.block,
     "table": experiments.table,
     "number": experiments.number,
