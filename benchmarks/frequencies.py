@@ -216,8 +216,8 @@ def _settings(engine: Engine) -> Iterator[None]:
 def _policy(model: str) -> tuple[Policy, list[Prompt]]:
     """A policy that has left its start, and its shortest and longest prompt."""
     ground = REQUESTS if model == "SmolLM2" else QUESTIONS
-    bits = "4bit" if model.endswith("4 bits") else "none"
-    policy = Policy.load(ModelConfig(path=ground.path(), quantize=bits), seed=SEED)
+    config = ModelConfig(path=ground.path(), quantize="4bit" if model.endswith("4 bits") else "none")
+    policy = Policy.load(config, seed=SEED)
     random = np.random.default_rng(SEED)
 
     def moved(path: str, weight: mx.array) -> mx.array:
