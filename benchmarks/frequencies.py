@@ -13,12 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import click
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from attrs import asdict, evolve, frozen
 from benchmarks.experiments.ground import QUESTIONS, REQUESTS
@@ -27,10 +25,13 @@ from benchmarks.harness.environments import installed
 from benchmarks.harness.internals import POOL_BYTES, Generator, Stops, adapters, generator, kernels, pool
 from benchmarks.harness.pages import markdown
 from benchmarks.harness.worker import device
-from mlx.utils import tree_map_with_path
 
 from prefloop import Policy, Prompt, Sampling
 from prefloop.config import ModelConfig
+
+if TYPE_CHECKING:  # the BLAS is loaded before mlx
+    import mlx.core as mx
+    import mlx.nn as nn
 
 RESULTS = records.RESULTS / "frequencies.json"
 SEED = 0
@@ -152,6 +153,8 @@ def _read(
     model: nn.Module, prompt: Prompt, prefixes: Mapping[Tokens, float]
 ) -> Iterator[tuple[Tokens, float, Any]]:
     """Each prefix with its probability and the logits of what follows; they are equally long."""
+    import mlx.core as mx
+
     rows = list(prefixes)
     for start in range(0, len(rows), READ):
         part = rows[start : start + READ]
@@ -215,6 +218,9 @@ def _settings(engine: Engine) -> Iterator[None]:
 
 def _policy(model: str) -> tuple[Policy, list[Prompt]]:
     """A policy that has left its start, and its shortest and longest prompt."""
+    import mlx.core as mx
+    from mlx.utils import tree_map_with_path
+
     ground = REQUESTS if model == "SmolLM2" else QUESTIONS
     config = ModelConfig(path=ground.path(), quantize="4bit" if model.endswith("4 bits") else "none")
     policy = Policy.load(config, seed=SEED)
