@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import learned_judge, memory_plan, meters, quick_start, staleness, studio
+from benchmarks import frequencies, learned_judge, memory_plan, meters, quick_start, staleness, studio
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
@@ -23,6 +23,7 @@ WRITERS = {
     "quick start": quick_start.block,
     "meters": meters.block,
     "studio": studio.block,
+    "frequencies": frequencies.block,
     "learned": learned_judge.block,
     "staleness": staleness.block,
     "scaling": scaling.block,
