@@ -89,6 +89,16 @@ class PendingVerdicts:
     result: Callable[[], list[Verdict]]
 
 
+class PendingPairs(Protocol):
+    """Pairs that are sampled elsewhere, such as a `concurrent.futures.Future`."""
+
+    def done(self) -> bool:
+        """Whether `result` need not wait."""
+
+    def result(self) -> list[Pair]:
+        """Wait for them."""
+
+
 class Base:
     """The abilities that components of several kinds may have."""
 
@@ -134,6 +144,28 @@ class BaseSampler(Base):
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
         """One pair per prompt, in the order of `prompts`."""
         raise NotImplementedError
+
+    submit: Callable[[Sequence[Prompt], Progress], PendingPairs] | None = None
+    """``submit(prompts, progress)`` returns at once something whose ``result()`` waits for the pairs.
+
+    For a sampler that draws elsewhere, on another machine, while the loop trains. It is asked for one step's
+    pairs after the other's, `max_staleness` steps before theirs at most; `progress` is that of the step that
+    they are for. Each completion of the policy says its version: what `follow` was told then, or later.
+    """
+
+    def follow(self, policy: Policy, version: int) -> None:
+        """Draw from `policy` as it is now, after `version` steps. Called before every step, and before
+        `submit`, of a sampler that has that."""
+
+    @property
+    def max_staleness(self) -> int:
+        """Most steps that the policy may have taken since a completion was sampled from it, of a sampler
+        with `submit`. Any other is asked when the step comes, or its `training.rollout`."""
+        return 0
+
+    def measures(self) -> Mapping[str, float]:
+        """Numbers of its own for the metrics of the step that has just been taken, by their names."""
+        return {}
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise `UserError` where the prompts of the run will not do.
@@ -238,6 +270,11 @@ class BaseJudge(Base):
     @property
     def interactive(self) -> bool:
         """Whether a person answers: one who is not asked twice, nor during a dry run."""
+        return False
+
+    @property
+    def spread(self) -> bool:
+        """Whether it judges only where all ranks of a run ask it the same, as of a model that lies on all."""
         return False
 
     @property

@@ -28,6 +28,7 @@ from prefloop.components import (
     Judge,
     Loss,
     Observer,
+    PendingPairs,
     Sampler,
     adapt,
     check_pairs,
@@ -57,10 +58,12 @@ TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
 
 @define
 class Rollout:
-    """The pairs of one step, which were sampled when so many steps were taken, and how they are judged."""
+    """The pairs of one step, and how they are judged."""
 
-    sampled_after: int
-    pairs: list[Pair]
+    pairs: list[Pair] = field(factory=list)
+    drawing: tuple[int, PendingPairs] | None = None
+    """How many pairs a sampler that draws elsewhere was asked for, and what gives them; None once they are
+    there."""
     verdicts: list[Verdict] | None = None
     """What the judge said, once it is known."""
     pending: list[tuple[int, Callable[[], list[Verdict]]]] = field(factory=list)
@@ -75,7 +78,8 @@ class Loop:
     Iterating takes the steps that are left; `step` takes one. `sampler` and `loss` default to the bundled
     ``policy`` and ``sigmoid``. One step trains on ``batch_size * gradient_accumulation`` prompts and makes
     one optimizer update from those that got a label. The prompts of ``training.rollout`` steps are sampled
-    and judged together, from the policy as it is before the first of these steps.
+    and judged together, from the policy as it is before the first of these steps. A sampler that draws
+    elsewhere is asked as many steps ahead as its `max_staleness` says.
 
     A sequence of prompts is drawn in a seeded order, epoch after epoch. An iterator is read as it comes, only
     as far as the next step needs; ``training.iters`` says how long it is read, or its own end, and the whole
@@ -127,6 +131,7 @@ class Loop:
         self.micro_batch = self.training.micro_batch_size or self.training.batch_size  # a plan may lower it
         self.room = Room(1e9 * self.training.memory_limit_gb if self.training.memory_limit_gb else math.inf)
         self._check_prompts()
+        self._check_staleness()
         self.policy.check_reading(self.prompts, self.sampler.sampling)
         self.total = self._total_prompts()
         self.steps = -(-self.total // self.batch_size)
@@ -162,8 +167,8 @@ class Loop:
     def _step(self, rollout: Rollout) -> Step:
         clock = Clock()
         progress = self.progress(self.steps_taken + 1)
-        pairs, verdicts = rollout.pairs, self._judged(rollout, clock)
-        age = self.steps_taken - rollout.sampled_after
+        verdicts, pairs = self._judged(rollout, clock), rollout.pairs
+        ages = self._ages(pairs)
         self.notify("pairs_judged", progress, pairs, verdicts)
         self.judge.learn(pairs, verdicts)
         batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
@@ -181,7 +186,8 @@ class Loop:
             learning_rate=number(self.optimizer.learning_rate),
             reward_scale=self.loss.reward_scale,
             with_bonus=bool(self.bonuses),
-            age=age if self.training.rollout > 1 else None,
+            ages=ages if self.training.rollout > 1 or self.sampler.submit else (),
+            of_sampler=self.sampler.measures(),
             peak_memory=self.room.peak,
         )
         step = Step(progress, metrics, pairs, verdicts)
@@ -255,6 +261,19 @@ class Loop:
                 "Say training.iters instead, or pass a list."
             )
 
+    def _check_staleness(self) -> None:
+        oldest, allowed = self.training.rollout - 1, self.sampler.max_staleness
+        if self.sampler.submit and self.ranks.size > 1:
+            raise UserError(
+                "sampler: one that draws elsewhere is asked by one process: leave out the ranks, or sample "
+                "with another."
+            )
+        if self.sampler.submit and oldest > allowed:
+            raise UserError(
+                f"training.rollout: of {oldest + 1} steps that are sampled together the last is {oldest} "
+                f"updates old, and sampler.max_staleness allows {allowed}. Lower the one or raise the other."
+            )
+
     def _total_prompts(self) -> int:
         if self.training.epochs is not None:
             total = round(self.training.epochs * len(self.prompts))
@@ -271,9 +290,9 @@ class Loop:
         return [self.prompts[i] for i in self.order.indices(start, min(self.batch_size, self.total - start))]
 
     def _next_prompts(self) -> list[list[Prompt]]:
-        """The prompts of the steps that are sampled together, each with at least one."""
-        first = self.steps_taken + 1
-        steps = range(first, min(self.steps, self.steps_taken + self.training.rollout) + 1)
+        """The prompts of the next steps that are sampled together, each with at least one."""
+        known = self.steps_taken + len(self.rollouts)
+        steps = range(known + 1, min(self.steps, known + self.training.rollout) + 1)
         if self.stream is None:
             return [self.prompts_of(step) for step in steps]
         left = (min(self.batch_size, self.total - (step - 1) * self.batch_size) for step in steps)
@@ -281,22 +300,65 @@ class Loop:
 
     def _next_rollout(self) -> Rollout | None:
         """What the next step trains on; None where no prompt is left."""
-        if not self.rollouts:
-            self.rollouts.extend(self._sample())
+        if self.sampler.submit:
+            self.sampler.follow(self.policy, self.steps_taken)
+        while len(self.rollouts) + self.training.rollout <= self._steps_ahead:
+            if not (steps := self._next_prompts()):
+                break
+            self.rollouts.extend(self._submit(steps) if self.sampler.submit else self._sample(steps))
         return self.rollouts[0] if self.rollouts else None
 
-    def _sample(self) -> list[Rollout]:
+    @property
+    def _steps_ahead(self) -> int:
+        """Of how many steps the pairs may be there or on their way: the last become so old, less one."""
+        return self.sampler.max_staleness + 1 if self.sampler.submit else self.training.rollout
+
+    def _submit(self, steps: Sequence[Sequence[Prompt]]) -> list[Rollout]:
+        """Have the next steps' prompts sampled elsewhere, each step's by themselves."""
+        submit, first = self.sampler.submit, self.steps_taken + len(self.rollouts) + 1
+        assert submit
+        asked = ((len(own), submit(own, self.progress(step))) for step, own in enumerate(steps, first))
+        return [Rollout(drawing=drawing) for drawing in asked]
+
+    def _receive(self, rollout: Rollout, drawing: tuple[int, PendingPairs]) -> None:
+        """Take the pairs that were sampled elsewhere, which are waited for."""
+        count, pending = drawing
+        drawn = pending.result()
+        check_pairs(type(self.sampler).__name__, drawn, count)
+        rollout.pairs, rollout.drawing = self._as_judged(drawn), None
+
+    def _as_judged(self, drawn: Sequence[Pair]) -> list[Pair]:
+        """The pairs with what the judge is to read as their text."""
+        return [pair.with_thoughts() for pair in drawn] if self.show_thoughts else list(drawn)
+
+    def _ages(self, pairs: Sequence[Pair]) -> list[int]:
+        """How many steps ago each completion of the policy was sampled.
+
+        Raises `UserError` where a sampler that draws elsewhere does not say, or where that is too long ago.
+        """
+        drawn = [c.version for p in pairs for c in (p.first, p.second) if c.source == "policy"]
+        ages = [self.steps_taken - version for version in drawn if version is not None]
+        known = len(ages) == len(drawn) and all(0 <= age <= self.sampler.max_staleness for age in ages)
+        if self.sampler.submit and not known:
+            wrong = next(v for v in drawn if v is None or not 0 <= self.steps_taken - v < self._steps_ahead)
+            raise UserError(
+                f"sampler '{type(self.sampler).__name__}' gave a completion of version {wrong} for step "
+                f"{self.steps_taken + 1}, and at most {self.sampler.max_staleness} steps may lie between."
+            )
+        return ages
+
+    def _sample(self, steps: Sequence[Sequence[Prompt]]) -> list[Rollout]:
         """Sample the next steps' prompts as one pool. A judge that answers elsewhere is asked meanwhile.
 
         It is at work on the first half while the second is sampled: half of the steps, or of a single one.
         A person is asked about whole steps, and who stops at one is not asked about another.
         """
-        clock, steps = Clock(), self._next_prompts()
+        clock = Clock()
         self.policy.limit_pools(self.room.pool_bytes(self.policy.pool_bytes))
         prompts = [(step, prompt) for step, own in enumerate(steps) for prompt in own]
         meanwhile = self.judge.submit is not None and not self.judge.interactive
         half = _half(steps) if meanwhile else len(prompts)
-        rollouts = [Rollout(self.steps_taken, []) for _ in steps]
+        rollouts = [Rollout() for _ in steps]
         progress = self.progress(self.steps_taken + 1)
         for place, part in enumerate(filter(None, (prompts[:half], prompts[half:]))):
             with clock("sampling"):
@@ -305,7 +367,7 @@ class Loop:
                 asked = [prompt for _, prompt in part]
                 drawn = sample_together(self.ranks, self.sampler, self.policy, asked, seeded)
             check_pairs(type(self.sampler).__name__, drawn, len(part))
-            drawn = [pair.with_thoughts() for pair in drawn] if self.show_thoughts else drawn
+            drawn = [pair.of_version(self.steps_taken) for pair in self._as_judged(drawn)]
             for step, rows in groupby(zip(part, drawn, strict=True), lambda row: row[0][0]):
                 own = [pair for _, pair in rows]
                 rollouts[step].pairs += own
@@ -336,10 +398,14 @@ class Loop:
 
     def _judged(self, rollout: Rollout, clock: Clock) -> list[Verdict]:
         """The verdicts on a rollout, which are waited for where they are not there yet."""
-        for waiting in self.rollouts:  # those of a checkpoint have not been asked about in this process
-            if waiting.verdicts is None and not waiting.pending:
-                waiting.pending.append(self._ask(waiting.pairs))
         clock.seconds.update(rollout.seconds)
+        for waiting in self.rollouts:
+            if waiting.drawing and (waiting is rollout or waiting.drawing[1].done()):
+                with clock("sampling"):
+                    self._receive(waiting, waiting.drawing)
+            # Those of a checkpoint have not been asked about in this process.
+            if waiting.pairs and waiting.verdicts is None and not waiting.pending:
+                waiting.pending.append(self._ask(waiting.pairs))
         if rollout.verdicts is None:
             with clock("judging"):
                 rollout.verdicts = _collect(type(self.judge).__name__, rollout.pending)

@@ -76,7 +76,8 @@ def step_metrics(
     learning_rate: float,
     reward_scale: float,
     with_bonus: bool,
-    age: int | None,
+    ages: Sequence[int],
+    of_sampler: Mapping[str, float],
     peak_memory: int,
 ) -> dict[str, float]:
     """Every metric of a step, by the name it has in ``metrics.jsonl``; `docs/runs.md` explains them."""
@@ -90,7 +91,8 @@ def step_metrics(
         **verdict_metrics(verdicts),
         **asked_metrics(verdicts),
         **source_metrics(pairs, verdicts, sums, reward_scale),
-        **({} if age is None else {"age": float(age)}),
+        **({"age": fmean(ages), "age_max": float(max(ages))} if ages else {}),
+        **of_sampler,
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
         "skipped": float(not math.isfinite(gradient_norm)),

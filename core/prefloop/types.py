@@ -79,11 +79,19 @@ class Completion:
     """What a thinking model wrote before the answer that is its `text`."""
     thought_tokens: int = 0
     """How many of `tokens`, from the first, are the thought."""
+    version: int | None = field(default=None, eq=False)
+    """How many steps the policy had taken that it was sampled from; None where it was not sampled from one,
+    or a run of an earlier release did not write it down."""
 
     @property
     def whole(self) -> str:
         """All that was written: the thought, and the answer."""
         return self.thought + self.text
+
+    def of_version(self, version: int) -> Completion:
+        """The same as sampled from the policy after so many steps, unless it says its own version."""
+        unknown = self.version is None and self.source == "policy"
+        return evolve(self, version=version) if unknown else self
 
     def with_thought(self) -> Completion:
         """The same with all of it as its text, where judges are to read the thought too."""
@@ -101,6 +109,10 @@ class Pair:
     def swapped(self) -> Pair:
         """The pair with its completions in the other order."""
         return Pair(self.prompt, self.second, self.first)
+
+    def of_version(self, version: int) -> Pair:
+        """The pair with `version` on what was sampled from the policy and does not say its own."""
+        return Pair(self.prompt, *(c.of_version(version) for c in (self.first, self.second)))
 
     def with_thoughts(self) -> Pair:
         """The pair for a judge that is to read the thoughts too."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def load_adapters(model: nn.Module, source: str) -> None:
             saved = arrays(mx.load(str(file)))
         except Exception as error:
             raise UserError(f"'{file}' is damaged: {error}") from error
-        _check_fit(file, saved, arrays(model.trainable_parameters()))
+        check_fit(str(file), saved, arrays(model.trainable_parameters()))
     model.load_weights(list(saved.items()), strict=False)
     mx.eval(model.parameters())
 
@@ -198,8 +199,8 @@ def _lora_parameters(adapter: AdapterConfig) -> dict[str, Any]:
     return {"rank": adapter.rank, "scale": adapter.scale, "dropout": adapter.dropout, **keys}
 
 
-def _check_fit(file: Path, saved: dict[str, mx.array], wanted: dict[str, mx.array]) -> None:
-    """Raises `UserError` where saved tensors do not fit the trained ones."""
+def check_fit(file: str, saved: Mapping[str, mx.array], wanted: Mapping[str, mx.array]) -> None:
+    """Raises `UserError` where the tensors saved in `file`, a name, do not fit the trained ones."""
     if strangers := sorted(saved.keys() - wanted.keys()):
         raise UserError(
             f"{len(strangers)} of {len(saved)} tensors in '{file}' have no place in the model, "

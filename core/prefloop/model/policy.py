@@ -119,6 +119,12 @@ class Policy:
         finally:
             self._shard = (0, 1)
 
+    def read(
+        self, rows: Sequence[tuple[int, ...]], prompts: Sequence[Prompt], sampling: Sampling
+    ) -> list[Completion]:
+        """The completions whose tokens are these rows, one for each prompt, which were sampled elsewhere."""
+        return self._generators["policy"].read(rows, prompts, sampling)
+
     @property
     def pool_bytes(self) -> int:
         """Most bytes that rows which are sampled together take."""

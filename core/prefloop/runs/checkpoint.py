@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,9 @@ def save_checkpoint(
             "room": loop.room.state(),
         }
         rewrite_json(beside / STATE, state)
-        if loop.rollouts:
-            steps = enumerate(loop.rollouts, loop.steps_taken + 1)
+        # What is being sampled elsewhere is asked for again.
+        if there := list(takewhile(lambda rollout: not rollout.drawing, loop.rollouts)):
+            steps = enumerate(there, loop.steps_taken + 1)
             append_lines(beside / ROLLOUTS, [_rollout_to_json(*step) for step in steps])
         (beside / SUMS).write_text(_sums(beside), encoding="utf-8")
     return folder
@@ -124,7 +126,6 @@ def _rollout_to_json(step: int, rollout: Rollout) -> dict[str, Any]:
     verdicts = rollout.verdicts
     return {
         "step": step,
-        "sampled_after": rollout.sampled_after,
         "pairs": [[completion_to_json(c) for c in (pair.first, pair.second)] for pair in rollout.pairs],
         "verdicts": None if verdicts is None else [verdict_to_json(verdict) for verdict in verdicts],
     }
@@ -133,9 +134,11 @@ def _rollout_to_json(step: int, rollout: Rollout) -> dict[str, Any]:
 def _rollout_from_json(line: Mapping[str, Any], prompts: Sequence[Prompt]) -> Rollout:
     drawn = ([completion_from_json(c, "completion") for c in pair] for pair in line["pairs"])
     pairs = [Pair(prompt, *two) for prompt, two in zip(prompts, drawn, strict=True)]
+    if (version := line.get("sampled_after")) is not None:  # of the first release, for all of them
+        pairs = [pair.of_version(int(version)) for pair in pairs]
     verdicts = line["verdicts"]
     known = None if verdicts is None else [verdict_from_json(verdict) for verdict in verdicts]
-    return Rollout(int(line["sampled_after"]), pairs, known)
+    return Rollout(pairs, verdicts=known)
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

@@ -149,6 +149,7 @@ def completion_to_json(completion: Completion) -> dict[str, Any]:
         "tokens": list(completion.tokens),
         "stopped": completion.stopped,
         "source": completion.source,
+        **({} if completion.version is None else {"version": completion.version}),
         **_thought_to_json(completion),
     }
 
@@ -174,7 +175,11 @@ def completion_from_json(found: Any, side: str) -> Completion:
     if source not in get_args(Source):
         raise RowError(f"has the source {source!r} of its '{side}', none of {', '.join(get_args(Source))}")
     stopped = bool(found.get("stopped", True))
-    return Completion(tuple(tokens), found["text"], stopped, source, *_thought_from_json(found))
+    version = found.get("version")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
+        raise RowError(f"has the version {version!r} of its '{side}', not a number of steps")
+    thought = _thought_from_json(found)
+    return Completion(tuple(tokens), found["text"], stopped, source, *thought, version=version)
 
 
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:

@@ -67,8 +67,12 @@ class Generator:
         self.model.eval()
         stops = Stops.of(self.tokenizer, sampling.stop)
         rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed, told=told, first=first)
-        said = (Completion(row, stops.text(row), stops.ends(row), source) for row in rows)
-        return [with_answer_read(one, p.tokens, stops) for one, p in zip(said, prompts, strict=True)]
+        return [_said(row, prompt, stops, source) for row, prompt in zip(rows, prompts, strict=True)]
+
+    def read(self, rows: Sequence[Tokens], prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        """The completions whose tokens are these rows, one for each prompt, sampled elsewhere."""
+        stops = Stops.of(self.tokenizer, sampling.stop)
+        return [_said(row, prompt, stops, "policy") for row, prompt in zip(rows, prompts, strict=True)]
 
     def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
         """Raises `UserError` for prompts, completions and tokens to stop at that the model cannot read."""
@@ -120,6 +124,11 @@ class Generator:
                 if len(self._engines) == 1:
                     raise
                 self._engines.pop(0)
+
+
+def _said(row: Tokens, prompt: Prompt, stops: Stops, source: Source) -> Completion:
+    said = Completion(row, stops.text(row), stops.ends(row), source)
+    return with_answer_read(said, prompt.tokens, stops)
 
 
 class _Recorder(TokenSampler):
