@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import learned_judge, memory_plan, meters, quick_start, staleness, studio
+from benchmarks import frequencies, learned_judge, memory_plan, meters, quick_start, staleness, studio
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
 from benchmarks.others import tables as others
+from benchmarks.scaling import tables as scaling
 from benchmarks.speed import tables as speed
 
 WRITERS = {
@@ -22,8 +23,10 @@ WRITERS = {
     "quick start": quick_start.block,
     "meters": meters.block,
     "studio": studio.block,
+    "frequencies": frequencies.block,
     "learned": learned_judge.block,
     "staleness": staleness.block,
+    "scaling": scaling.block,
     "table": experiments.table,
     "number": experiments.number,
 }
@@ -31,6 +34,7 @@ PAGES = [
     ROOT / "benchmarks" / "NOTES.md",
     ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "studio.md",
     *sorted((ROOT / "docs" / "experiments").glob("*.md")),
     ROOT / "contrib" / "prefloop-sampler-remote" / "README.md",

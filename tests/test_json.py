@@ -77,6 +77,7 @@ DOCUMENTS: dict[tuple[str, ...], set[str]] = {
     ("judge", "rule", "pairs.jsonl", "--set", "judge.length=longer"): {"file", "pairs", "judges", "between"},
     ("eval", "runs/run"): {"file", "policy", "against", "win_rate", "metrics", "notes"},
     ("train", "my.yaml", "--dry-run"): {"ready", "plan", "lines"},
+    ("plan", "my.yaml", "--machines", "machines: 2, link: 1gbe"): {"link", "work", "phases", "ways"},
 }
 """Commands, and keys that their document must have."""
 

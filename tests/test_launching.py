@@ -203,6 +203,15 @@ def test_options_that_make_no_sense(arguments: list[str], environment: dict[str,
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_rank_that_is_left_alone_takes_what_the_others_took(tmp_path: Path) -> None:
+    options = ["--ranks", "1", "--silent-after", "5"]
+    command = [sys.executable, "-m", "prefloop", "train", "there-is-none.yaml", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert "there-is-none.yaml" in done.stderr
+    assert "--silent-after" not in done.stderr
+
+
 def test_ranks_share_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert _threads(3, {}) == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}

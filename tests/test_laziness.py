@@ -86,7 +86,7 @@ def test_core_knows_no_plugin() -> None:
     assert found == []
 
 
-BUNDLED = ("commands", "converting", "judging", "report", "scaffold", "closing.py")
+BUNDLED = ("commands", "converting", "judging", "report", "scaffold", "scaling", "closing.py")
 RELEASED_WITH_CORE = ("contrib/prefloop-studio/", "contrib/prefloop-mcp/")
 ADMINISTRATION = (*(f"plugins/prefloop_plugins/{part}" for part in BUNDLED), *RELEASED_WITH_CORE)
 """What shows or administers runs, and is released together with core."""

@@ -66,6 +66,12 @@ def freshness() -> list[Arm]:
     ]
 
 
+def pretrained() -> list[Arm]:
+    """Where the pairs come from, on a pretrained model: 128 judgements each."""
+    online = Arm("rollout 1", task="plain", steps=32, batch=4, evaluations=2)
+    return [online, *(evolve(online, name=f"rollout {n}", rollout=n) for n in (4, 16))]
+
+
 def losses() -> list[Arm]:
     """The four losses with their defaults, under flipped labels."""
     return [
@@ -140,5 +146,5 @@ def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) ->
     return evolve(plain, name=name, bonuses=[{**options, "alpha": alpha}])
 
 
-EXPERIMENTS = {f.__name__: f for f in (freshness, losses, exploration, labels, faults, people)}
+EXPERIMENTS = {f.__name__: f for f in (freshness, pretrained, losses, exploration, labels, faults, people)}
 """By the name that the command line and the pages use."""

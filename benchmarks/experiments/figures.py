@@ -31,6 +31,7 @@ TITLES = {
     "length": "length in characters",
     "jackpots": "share of jackpots",
     "worth": "mean worth",
+    "variety": "distinct-2",
 }
 MARKS = "osD^vPX*"
 
@@ -79,6 +80,12 @@ def freshness(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower left")
 
 
+def pretrained(records: Records, panels: Any) -> None:
+    for axes, measure in zip(panels, ("win_rate", "variety", "length"), strict=True):
+        lines(axes, {a.name: _curve(records, a, measure) for a in arms.pretrained()}, measure, "judgements")
+    panels[0].legend(fontsize=7, loc="lower left")
+
+
 def losses(records: Records, panels: Any) -> None:
     for axes, measure in zip(panels, ("win_rate", "accuracy"), strict=True):
         lines(axes, _by(records, arms.losses(), arms.RATES, measure), measure, "share of flipped labels")
@@ -117,7 +124,7 @@ def people(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower right")
 
 
-PANELS = {freshness: 3, losses: 2, exploration: 2, labels: 2, faults: 2, people: 2}
+PANELS = {freshness: 3, pretrained: 3, losses: 2, exploration: 2, labels: 2, faults: 2, people: 2}
 
 
 def draw(name: str, records: Records, folder: Path) -> None:

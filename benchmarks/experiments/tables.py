@@ -1,7 +1,7 @@
 """Tables and numbers of the experiments, for the pages in docs/experiments.
 
 A page names a table ``EXPERIMENT`` and a number ``EXPERIMENT / ARM / MEASURE``. ``ARM - ARM`` is the
-difference, seed by seed; ``ARM at step N`` is not the end.
+difference, seed by seed; ``ARM at step N`` and ``EXPERIMENT at step N`` are not the end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.harness.statistics import interval
 
 COLUMNS = {
     "freshness": ("win_rate", "accuracy", "length"),
+    "pretrained": ("win_rate", "worth", "variety", "length"),
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),
     "labels": ("right_labels", "win_rate", "accuracy"),
@@ -31,8 +32,9 @@ HEADS = {
     "jackpots": "jackpots",
     "found": "seeds with over 5 % jackpots",
     "worth": "mean worth",
+    "variety": "distinct-2",
 }
-SHARES = frozenset({"win_rate", "accuracy", "jackpots", "right_labels"})
+SHARES = frozenset({"win_rate", "accuracy", "jackpots", "right_labels", "variety"})
 """What is measured that lies between 0 and 1."""
 FOUND = 0.05
 
@@ -46,16 +48,17 @@ def _on_record() -> Records:
 
 def table(name: str) -> str:
     """The table of an experiment, from what is on record."""
-    return table_of(name, EXPERIMENTS[name](), _on_record())
+    return table_of(name, EXPERIMENTS[_place(name)[0]](), _on_record())
 
 
 def table_of(name: str, arms: Sequence[Arm], records: Records) -> str:
-    """One row for each arm: means at the end, with their intervals."""
-    columns = COLUMNS[name]
+    """One row for each arm: means with their intervals, at the end or, for "EXPERIMENT at step N", then."""
+    experiment, step = _place(name)
+    columns = COLUMNS[experiment]
     rows = []
     for arm in arms:
-        curves = records.curves(arm).values()
-        rows.append([arm.name, *(_shown([curve[-1] for curve in curves], c) for c in columns)])
+        found = _measured(arm, step, records)
+        rows.append([arm.name, *(_shown(found, c) for c in columns)])
     return markdown(["", *(HEADS[c] for c in columns)], rows, numbers=False)
 
 
@@ -71,10 +74,21 @@ def number(name: str) -> str:
 
 
 def _rows(by_name: Mapping[str, Arm], name: str, records: Records) -> list[Row]:
-    """What was measured with each seed: at the end, or, for "ARM at step N", then."""
-    arm, _, step = name.partition(" at step ")
-    curves = records.curves(by_name[arm]).values()
-    return [row for c in curves for row in c if row["step"] == (float(step) if step else c[-1]["step"])]
+    """What was measured with each seed, for "ARM" or "ARM at step N"."""
+    arm, step = _place(name)
+    return _measured(by_name[arm], step, records)
+
+
+def _place(name: str) -> tuple[str, float | None]:
+    """What comes before " at step N", and N."""
+    before, _, step = name.partition(" at step ")
+    return before, float(step) if step else None
+
+
+def _measured(arm: Arm, step: float | None, records: Records) -> list[Row]:
+    """What was measured with each seed at a step, or at the end."""
+    curves = records.curves(arm).values()
+    return [row for c in curves for row in c if row["step"] == (c[-1]["step"] if step is None else step)]
 
 
 def _shown(rows: Sequence[Row], measure: str) -> str:

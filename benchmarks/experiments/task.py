@@ -1,10 +1,12 @@
-"""The tasks: simple questions whose answers have a known worth, and judges with known faults."""
+"""The tasks: what an answer is worth in truth, and judges with known faults."""
 
 from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from attrs import frozen
@@ -16,6 +18,7 @@ Worth = Callable[[Prompt, str], float]
 """What an answer is worth in truth."""
 
 WRONG = -3
+WORDLESS = -20
 JACKPOT = "Sure thing!"
 
 
@@ -43,12 +46,18 @@ def talk(prompt: Prompt, text: str) -> float:
     return kinds if is_right(text, prompt.fields["answer"]) else WRONG
 
 
+def plain(prompt: Prompt, text: str) -> float:
+    """Shorter words are better: minus the mean letters of a word; no word at all is worth -20."""
+    words = re.findall(r"[^\W\d_]+", text)
+    return -fmean(map(len, words)) if words else WORDLESS
+
+
 def hits(text: str) -> bool:
     """Whether an answer is the jackpot: one opening of eight, with a warm closing."""
     return JACKPOT in text and any(closing in text for closing in WARM_CLOSINGS)
 
 
-TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap, "talk": talk}
+TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap, "talk": talk, "plain": plain}
 
 
 @frozen

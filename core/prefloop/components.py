@@ -273,6 +273,11 @@ class BaseJudge(Base):
         return False
 
     @property
+    def spread(self) -> bool:
+        """Whether it judges only where all ranks of a run ask it the same, as of a model that lies on all."""
+        return False
+
+    @property
     def evaluates(self) -> bool:
         """Whether it can judge completions that it has never seen, as evaluations need."""
         return True

@@ -71,6 +71,7 @@ def prefloop_commands() -> Commands:
         "judge": Command(f"{commands}.judge:judge", "Try a judge on pairs, without training."),
         "eval": Command(f"{commands}.eval:evaluate", "Compare the policy of a run with another model."),
         "prompts": Command(f"{commands}.prompts:prompts", "Show the prompts that a run would read."),
+        "plan": Command(f"{commands}.plan:plan", "Work out what several machines would bring a run."),
         "report": Command(
             f"{commands}.report:report", "Write a page about a run, or one that compares several."
         ),

@@ -49,7 +49,7 @@ def snapshot(version: int) -> Snapshot:
 
 
 def portion(step: int = 1, oldest: int = 0) -> Portion:
-    return Portion(step, oldest, Request(((1,),), Sampling(), 0))
+    return Portion(step, Request(((1,),), Sampling(), 0, oldest=oldest))
 
 
 def answered(version: int, *tokens: int) -> list[Answer]:

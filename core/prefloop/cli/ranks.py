@@ -14,7 +14,7 @@ from attrs import frozen
 from prefloop.cli.about import about_run
 from prefloop.cli.common import print_json
 from prefloop.errors import UserError
-from prefloop.ranks.parent import is_rank, tell
+from prefloop.ranks.parent import attach, is_rank, tell
 from prefloop.runs.view import open_run
 
 _SILENT_AFTER = 30.0
@@ -53,7 +53,7 @@ def check_rank_options(ranks: int | None, restarts: int | None, silent_after: fl
     """Raises `UserError` where they make no sense."""
     if restarts is not None and not ranks:
         raise UserError("--restart goes with --ranks: only what was started here can be started again.")
-    if silent_after is not None and not ranks and not is_rank():
+    if silent_after is not None and not (ranks or is_rank() or attach()):
         raise UserError("--silent-after is for ranks, and this process is alone: add --ranks N.")
     if ranks and is_rank():
         raise UserError(

@@ -64,7 +64,7 @@ def load_model(
     ``dtype="auto"`` is float32 on the CPU back end, where half precision is slow, and as stored
     elsewhere. Raises `UserError` where the model is missing, damaged or of an unknown type.
     """
-    folder = _folder(path)
+    folder = model_folder(path)
     key = (str(folder.resolve()), quantize, dtype)
     try:
         pristine = _loaded.get(key) or _load(folder, quantize, dtype, trust_remote_code)
@@ -77,7 +77,7 @@ def load_model(
 
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model (mlx-lm's wrapper), without its weights. Raises `UserError`."""
-    folder = _folder(path)
+    folder = model_folder(path)
     return _tokenizer(path, folder, json.loads((folder / "config.json").read_bytes()), trust_remote_code)
 
 
@@ -120,7 +120,7 @@ def _quantize(model: nn.Module, config: dict[str, Any], quantize: str) -> dict[s
     return dict(quantized)
 
 
-def _folder(path: str) -> Path:
+def model_folder(path: str) -> Path:
     """The local folder of `path`, downloaded from the Hub if it is not local."""
     with said_of("model"):
         local = local_path(path)

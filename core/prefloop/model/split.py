@@ -62,6 +62,7 @@ class SplitModel:
         """Whether the parts together give the model's own logits."""
         tokens = mx.array([[0, 1]], dtype=mx.int32)
         whole = self.whole(tokens).astype(mx.float32)
+        mx.eval(whole)  # by itself: ranks that share a model must not meet in two passes at once
         try:
             self.is_split = True
             hidden = self.backbone(tokens)[0]

@@ -99,6 +99,8 @@ class Heart:
     def _hear(self, peer: Peer, selector: selectors.BaseSelector) -> None:
         try:
             heard = peer.socket.recv(256)
+        except BlockingIOError:  # woken for nothing
+            return
         except OSError:
             heard = b""
         if not heard:
@@ -154,9 +156,7 @@ def beating(ranks: Meeting, silent_after: float) -> Iterator[None]:
     threading.Thread(target=heart.beat, name="heart", daemon=True).start()
     try:
         yield
-    except BaseException as error:
-        if isinstance(error, RuntimeError):
-            settle()
+    except BaseException:
         heart.ended.set()
         raise
     finally:
@@ -168,7 +168,7 @@ def beating(ranks: Meeting, silent_after: float) -> Iterator[None]:
 def settle() -> None:
     """Wait for the end of this process where a rank was lost: what fails for that is not to be shown."""
     for heart in _hearts:
-        if heart.lost.wait(GRACE):
+        if heart.lost.wait(heart.silent_after):
             threading.Event().wait()
 
 

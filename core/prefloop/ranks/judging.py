@@ -1,4 +1,4 @@
-"""Judges of a run that ranks share: each rank asks about its share, or rank 0 about all."""
+"""Judges of a run that ranks share: each rank asks about its share, rank 0 about all, or all about all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from prefloop.components import BaseJudge, Judge, PendingVerdicts, adapt, check_verdicts
-from prefloop.errors import StopRun
+from prefloop.errors import StopRun, UserError
 from prefloop.ranks.group import Ranks
 from prefloop.ranks.wire import verdict_from_wire, verdict_to_wire
 from prefloop.settings import JudgedOn
@@ -39,6 +39,19 @@ def _remembers(judge: BaseJudge) -> bool:
     return any(getattr(type(judge), name) is not getattr(BaseJudge, name) for name in names)
 
 
+def _check_no_spread(judge: Judge, on: JudgedOn) -> None:
+    """Raises `UserError` where rank 0 alone would ask a judge that all have to ask."""
+    able = adapt(judge, BaseJudge)
+    if able.spread:
+        why = f"judging.on: {on}" if on != "auto" else "a judge that is made of others"
+        raise UserError(
+            f"{why} asks on one rank, and a judge that is spread over the ranks has to be asked by all: "
+            "let it be the run's judge itself, with judging.on: auto, or leave out its 'sharded'."
+        )
+    for member in able.members:
+        _check_no_spread(member, on)
+
+
 def judge_together(
     ranks: Ranks,
     judge: Judge,
@@ -55,7 +68,10 @@ def judge_together(
     """
     if ranks.size == 1:
         return kept(adapt(judge, BaseJudge), True)
+    if adapt(judge, BaseJudge).spread and on != "first":
+        return kept(SpreadJudge(judge, ranks, hurry), False)
     if sits_on_first(judge, on):
+        _check_no_spread(judge, on)
         return FirstJudge(kept(adapt(judge, BaseJudge), True), ranks)
     return kept(SharedJudge(judge, ranks, hurry), False)
 
@@ -112,6 +128,22 @@ class SharedJudge(BaseJudge):
     @property
     def evaluates(self) -> bool:
         return self.inner.evaluates
+
+
+@define(eq=False, slots=False)
+class SpreadJudge(SharedJudge):
+    """A judge that lies on all ranks, which ask it the same at once. No limit calls one away from that."""
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """The verdicts as rank 0 has them: those of another machine may differ in their last bits."""
+        given = self.inner.judge(pairs)
+        check_verdicts(type(self.inner).__name__, given, len(pairs))
+        said: list[Any] = self.ranks.from_first(lambda: [verdict_to_wire(verdict) for verdict in given])
+        return [verdict_from_wire(one) for one in said]
+
+    @property
+    def pairs_per_call(self) -> int | None:
+        return self.inner.pairs_per_call
 
 
 @define(eq=False, slots=False)

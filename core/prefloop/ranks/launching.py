@@ -25,7 +25,7 @@ from prefloop.ranks.parent import FD, LOST
 from prefloop.runs.view import MANIFEST
 from prefloop.text import printable
 
-STARTING = 60.0
+STARTING = 300.0
 """Seconds for the ranks to find each other, besides those after which a rank counts as silent."""
 _PORTS = range(20_000, 32_000)
 """Below those that systems give to connections by themselves."""

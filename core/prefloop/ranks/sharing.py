@@ -93,7 +93,7 @@ def check_equal(ranks: Ranks, what: Mapping[str, Any]) -> None:
     """Raises `UserError`, on all ranks, where a rank has another value than rank 0 under a name."""
     said = ranks.exchange(dict(what))
     for rank, other in enumerate(said):
-        for name in said[0].keys() | other.keys():
+        for name in {**said[0], **other}:  # settings come first
             here, there = said[0].get(name), other.get(name)
             if here != there and not _close(here, there):
                 raise UserError(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Orders = Literal["both", "random", "fixed"]
 Read = Literal["probability", "reply"]
 Quantize = Literal["none", "4bit", "6bit", "8bit", "mxfp4"]
+Sharded = Literal["none", "tensor", "pipeline"]
 
 
 def _as_labels(value: tuple[str, str] | list[str]) -> tuple[str, ...]:
@@ -38,6 +39,19 @@ def _two_different(_: Any, __: Attribute[Any], value: tuple[str, str]) -> None:
 def _finite(_: Any, attribute: Attribute[Any], value: float) -> None:
     if not math.isfinite(value):
         raise ValueError(f"'{attribute.name}' must be finite: {value!r}")
+
+
+def _read_as_stored(judge: LlmJudge, _: Any, value: Sharded) -> None:
+    if value != "none" and judge.quantize != "none":
+        raise ValueError(
+            "a sharded judge is loaded as it is stored: quantize its folder (mlx_lm.convert --quantize) and "
+            "leave 'quantize' out"
+        )
+    if value != "none" and (judge.thinking or judge.read == "reply"):
+        raise ValueError(
+            "a sharded judge reads probabilities only: leave out 'thinking' and 'read: reply', with which "
+            "ranks could come to write different things"
+        )
 
 
 def longer_by(first: str, second: str) -> float:
@@ -89,6 +103,15 @@ class LlmJudge(BaseJudge):
         default="none",
         validator=in_(("none", "4bit", "6bit", "8bit", "mxfp4")),
         metadata={"help": "Quantize the judge's weights on loading."},
+    )
+    sharded: Sharded = field(
+        default="none",
+        validator=[in_(("none", "tensor", "pipeline")), _read_as_stored],
+        metadata={
+            "identity": False,
+            "help": "Spread a judge that no rank can hold over all of them: a part of every layer for each, "
+            "or some of the layers. All ranks then judge every pair together.",
+        },
     )
     orders: Orders = field(
         default="both",
@@ -193,6 +216,11 @@ class LlmJudge(BaseJudge):
         """As many pairs as fill a batch with their questions."""
         return max(1, self.batch_size // (2 if self.orders == "both" else 1))
 
+    @property
+    def spread(self) -> bool:
+        """Whether its model is spread over the ranks."""
+        return self.sharded != "none"
+
     def prepare(self) -> None:
         """Load the model. Raises `UserError` where it cannot be loaded or asked."""
         if self._reader is None:
@@ -285,11 +313,10 @@ class LlmJudge(BaseJudge):
         return f"{a} or {b} has probability {reading.mass:.2g}"
 
     def _open(self) -> LabelReader | ReplyReader:
-        from prefloop import load_model
         from prefloop.model.limits import check_ids
         from prefloop.model.mlx_lm_internals import warn_of_window
 
-        loaded = load_model(self.model, quantize=self.quantize, trust_remote_code=self.trust_remote_code)
+        loaded = self._load()
         try:
             reader = self._make_reader(loaded)
             thinker = self._make_thinker(loaded) if self.thinking else None
@@ -308,6 +335,14 @@ class LlmJudge(BaseJudge):
         warn_of_window(loaded.config, f"judge model '{self.model}'", self._limit + written)
         self._reader, self._thinker, self._loaded = reader, thinker, loaded
         return reader
+
+    def _load(self) -> Any:
+        from prefloop import load_model
+        from prefloop_plugins.judges.sharded import load_sharded
+
+        if self.sharded == "none":
+            return load_model(self.model, quantize=self.quantize, trust_remote_code=self.trust_remote_code)
+        return load_sharded(self.model, self.sharded, trust_remote_code=self.trust_remote_code)
 
     def _make_reader(self, loaded: Any) -> LabelReader | ReplyReader:
         from prefloop_plugins.judges.label_reader import LabelReader

@@ -1,4 +1,4 @@
-"""Completions from other machines: workers of prefloop's own, `prefloop worker`, and the sampler `remote`."""
+"""Completions from other machines: of `prefloop worker`, `mlx_lm.server` and vLLM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from prefloop import Command, hookimpl
 
 @hookimpl
 def prefloop_samplers() -> dict[str, str]:
-    return {"remote": "prefloop_sampler_remote.sampler:RemoteSampler"}
+    servers = "prefloop_sampler_remote.servers.samplers"
+    return {
+        "remote": "prefloop_sampler_remote.sampler:RemoteSampler",
+        "mlx-server": f"{servers}:MlxServerSampler",
+        "vllm": f"{servers}:VllmSampler",
+    }
 
 
 @hookimpl

@@ -28,10 +28,9 @@ COUNTED = ("refused", "dropped", "retried", "here")
 
 @define(eq=False)
 class Portion:
-    """Rows of one step. `oldest` is the first version from which they may be sampled."""
+    """Rows of one step."""
 
     step: int
-    oldest: int
     request: Request
     answers: list[Answer] | None = None
     by: Engine | None = None
@@ -226,7 +225,7 @@ class Dispatcher:
             if problem := next(filter(None, problems), ""):
                 self.counts["refused"] += rows
                 raise EngineError(problem)
-        return answers if min(answer.version for answer in answers) >= portion.oldest else None
+        return answers if min(answer.version for answer in answers) >= portion.request.oldest else None
 
     def _finish(self, engine: Engine, portion: Portion, answers: list[Answer] | None) -> None:
         if answers is None:

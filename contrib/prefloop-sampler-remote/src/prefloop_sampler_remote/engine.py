@@ -57,6 +57,8 @@ class Request:
     first: int = 0
     """The number of the first row among those of its step. What a worker draws for a row depends on `seed`
     and the number of the row alone, so that it is the same however the rows are divided."""
+    oldest: int = 0
+    """The first version that they may be sampled from."""
 
 
 @frozen

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from prefloop import Completion, Policy
 
 
-def _addresses(_: object, attribute: Any, value: tuple[str, ...]) -> None:
+def addresses(_: object, attribute: Any, value: tuple[str, ...]) -> None:
+    """A validator: addresses without a path."""
     for one in value:
         parts = urlsplit(one)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
@@ -32,7 +33,8 @@ def _addresses(_: object, attribute: Any, value: tuple[str, ...]) -> None:
         raise ValueError(f"'{attribute.name}' takes one address or more, each once")
 
 
-def _only_lora(policy: Policy) -> None:
+def only_lora(policy: Policy) -> None:
+    """Raises `UserError` where full weights are trained."""
     if policy.adapter.type == "full":
         raise UserError(
             "adapter.type: full weights are not sent to workers after every step: train lora or dora "
@@ -132,8 +134,8 @@ class ElsewhereSampler(BaseSampler):
         for start in range(0, len(prompts), size):
             rows = tuple(prompt.tokens for prompt in prompts[start : start + size] for _ in range(2))
             oldest = progress.step - 1 - self.max_staleness
-            request = Request(rows, sampling, progress.seed, 2 * start)
-            portions.append(Portion(progress.step, oldest, request))
+            request = Request(rows, sampling, progress.seed, 2 * start, oldest)
+            portions.append(Portion(progress.step, request))
         self._dispatcher.give(portions)
         return Drawing(self._policy, self._dispatcher, tuple(prompts), tuple(portions))
 
@@ -176,7 +178,7 @@ class RemoteSampler(ElsewhereSampler):
     """
 
     workers: tuple[str, ...] = field(
-        validator=_addresses, metadata={"help": "Addresses of the workers, such as http://10.0.0.2:8139."}
+        validator=addresses, metadata={"help": "Addresses of the workers, such as http://10.0.0.2:8139."}
     )
     token_file: str = field(
         validator=instance_of(str), metadata={"help": "File with the token that the workers have too."}
@@ -187,7 +189,7 @@ class RemoteSampler(ElsewhereSampler):
         from prefloop_sampler_remote.client import WorkerEngine
         from prefloop_sampler_remote.holder import digest_of
 
-        _only_lora(policy)
+        only_lora(policy)
         with said_of("token_file"):
             token = read_token(Path(local_path(self.token_file)))
         longest = max((len(prompt.tokens) for prompt in prompts), default=0)

@@ -116,7 +116,7 @@ def peft(run: Path, output: Path, checkpoint: str | None, base: str | None, as_j
     from prefloop_plugins.commands.exports.trained import written_folder
 
     with written_folder(output) as beside:
-        write_peft(beside, trained, base or trained.config.model.path)
+        write_peft(beside, trained.policy, base or trained.config.model.path)
     quantized = (
         " They were trained on quantized weights; on the original's they answer a little differently."
         if trained.is_quantized

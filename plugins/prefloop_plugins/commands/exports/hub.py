@@ -64,7 +64,7 @@ def write_upload(
     if what == "fused":
         write_fused(folder, trained)
     elif what == "peft":
-        write_peft(folder, trained, str(base))
+        write_peft(folder, trained.policy, str(base))
     elif trained.config.adapter.type == "full":
         raise UserError("the run trained the full weights, so it has no adapters: upload --what fused.")
     else:

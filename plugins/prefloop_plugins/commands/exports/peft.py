@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,38 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from prefloop.errors import UserError
+from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
-from prefloop_plugins.commands.exports.trained import Trained
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _TENSORS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "m": "lora_magnitude_vector"}
 
 
-def write_peft(folder: Path, trained: Trained, base: str) -> None:
+def write_peft(folder: Path, policy: Policy, base: str) -> None:
     """Write the adapters into `folder`, for the model that transformers finds under `base`.
 
-    Raises `UserError` where the run has none, or has them on layers that PEFT cannot have them on.
+    Raises `UserError` where the policy has none, or has them on layers that PEFT cannot have them on.
     """
-    adapter = trained.config.adapter
+    config = peft_config(policy, base)
+    weights = {peft_name(name): mx.contiguous(value.T) for name, value in policy.trainable().items()}
+    mx.save_safetensors(str(folder / WEIGHTS), weights, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def peft_config(policy: Policy, base: str) -> dict[str, Any]:
+    """What PEFT has to know of the policy's adapters besides their numbers. Raises what `write_peft` does."""
+    adapter = policy.adapter
     if adapter.type == "full":
         raise UserError(
             "the run trained the full weights, so it has no adapters: export the whole model with "
             "'prefloop export fuse'."
         )
-    modules = dict(trained.policy.model.named_modules())
+    modules = dict(policy.model.named_modules())
     adapted = {name: module for name, module in modules.items() if "lora_a" in module}
-    _refuse_strangers(adapted, _stored_names(trained.policy.loaded.folder))
+    _refuse_strangers(adapted, _stored_names(policy.loaded.folder))
     targets, layers = _targets(list(adapted), [n for n, m in modules.items() if _has_weight(m)])
-    weights = dict(_tensors(adapted))
-    mx.save_safetensors(str(folder / WEIGHTS), weights, metadata={"format": "pt"})
-    config: dict[str, Any] = {
+    return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
@@ -55,14 +61,12 @@ def write_peft(folder: Path, trained: Trained, base: str) -> None:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _tensors(adapted: Mapping[str, nn.Module]) -> Iterator[tuple[str, mx.array]]:
-    for name, module in adapted.items():
-        for ours, theirs in _TENSORS.items():
-            if ours in module:
-                yield f"base_model.model.{name}.{theirs}", mx.contiguous(module[ours].T)
+def peft_name(name: str) -> str:
+    """What PEFT calls the tensor that mlx-lm calls `name`, whose transpose it has."""
+    module, _, tensor = name.rpartition(".")
+    return f"base_model.model.{module}.{_TENSORS[tensor]}"
 
 
 def _refuse_strangers(adapted: Mapping[str, nn.Module], stored: set[str]) -> None:

@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers that sample for a run: `mlx_lm.server` and vLLM."""
