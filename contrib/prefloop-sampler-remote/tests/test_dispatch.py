@@ -26,12 +26,12 @@ class Scripted:
     loaded: list[str] = field(factory=list)
     asked: int = 0
     greeted: int = 0
-    gone: bool = False
+    gone: bool | str = False
 
     def greet(self) -> None:
         self.greeted += 1
         if self.gone:
-            raise EngineError("gone")
+            raise EngineError(str(self.gone), mistaken=self.gone is not True)
 
     def load(self, snapshot: Snapshot) -> None:
         self.loaded.append(snapshot.digest)
@@ -68,8 +68,8 @@ def begin() -> Iterator[Begin]:
     """``begin(engine, …)``: a dispatcher at work, whose policy is of version 5, and was of 3 before."""
     begun: list[Dispatcher] = []
 
-    def make(*engines: Scripted, fallback: bool = False) -> Dispatcher:
-        made = Dispatcher(engines, FIT, pause=0.01, fallback=fallback)
+    def make(*engines: Scripted, fallback: bool = False, pause: float = 0.01) -> Dispatcher:
+        made = Dispatcher(engines, FIT, pause=pause, fallback=fallback)
         begun.append(made)
         for version in (3, 5):
             made.publish(snapshot(version))
@@ -175,6 +175,40 @@ def test_the_learner_samples_where_nobody_does(begin: Begin) -> None:
     dispatcher.wait([asked], lambda request: answered(5, 9))
     assert asked.answers == answered(5, 9)
     assert dispatcher.measures()["remote_here"] == 1
+
+
+def test_one_that_fails_though_it_can_be_greeted_has_its_pause(begin: Begin) -> None:
+    def fail(number: int, held: Snapshot) -> list[Answer]:
+        raise EngineError("has a fault")
+
+    engine = Scripted(fail)
+    begin(engine, pause=60).give([portion()])
+    time.sleep(0.3)
+    assert (engine.asked, engine.greeted) == (1, 0)
+
+
+def test_one_whose_answers_are_refused_later_gets_no_work_before_its_pause(begin: Begin) -> None:
+    engine = Scripted(lambda number, held: answered(held.version))
+    dispatcher, asked = begin(engine, pause=60), portion()
+    through(dispatcher, asked)
+    time.sleep(0.1)  # until it waits for the next
+    dispatcher.refuse(asked, "reads them otherwise")
+    time.sleep(0.3)
+    assert (engine.asked, asked.answers) == (1, None)
+
+
+def test_that_a_lost_one_came_back_as_the_wrong_one_is_said_once(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(number: int, held: Snapshot) -> list[Answer]:
+        raise EngineError("is away")
+
+    engine = Scripted(fail, gone="holds another base model")
+    begin(engine).give([portion()])
+    while engine.greeted < 3:
+        time.sleep(0.01)
+    said = [record.message for record in caplog.records if "another base model" in record.message]
+    assert len(said) == 1
 
 
 def test_what_ends_the_run_is_raised_where_it_is_waited(begin: Begin) -> None:

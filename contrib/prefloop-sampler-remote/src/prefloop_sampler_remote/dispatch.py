@@ -57,7 +57,8 @@ class Fit:
 class Dispatcher:
     """The queue of portions, the engines that work on it, and the policy's newest version.
 
-    An engine that fails is greeted again every `pause` seconds. `lost` are those that failed, with why.
+    An engine that fails is greeted `pause` seconds later, again and again until it answers. `lost` are those
+    that failed, with why.
     """
 
     def __init__(self, engines: Sequence[Engine], fit: Fit, *, pause: float, fallback: bool) -> None:
@@ -78,7 +79,7 @@ class Dispatcher:
         self._said_alone = False
 
     def open(self) -> None:
-        """Begin. Engines that are in `lost` already are greeted first."""
+        """Begin. Engines that are in `lost` already have to answer a greeting first."""
         for engine in self.engines:
             threading.Thread(target=self._serve, args=(engine,), daemon=True, name=engine.where).start()
 
@@ -170,10 +171,9 @@ class Dispatcher:
         loaded = ""
         while not self._closed.is_set():
             if engine in self.lost and not self._found_again(engine):
-                self._closed.wait(self.pause)
                 continue
-            if (work := self._take()) is None:
-                return
+            if (work := self._take(engine)) is None:
+                continue
             portion, snapshot = work
             try:
                 if loaded != snapshot.digest:
@@ -196,11 +196,12 @@ class Dispatcher:
                     self._under_way.remove(portion.step)
                     self._changed.notify_all()
 
-    def _take(self) -> tuple[Portion, Snapshot] | None:
+    def _take(self, engine: Engine) -> tuple[Portion, Snapshot] | None:
+        """The next portion, waited for; None where all is closed, or what the engine has answered was wrong."""
         with self._changed:
-            while not (self._closed.is_set() or self._due()):
+            while not (self._closed.is_set() or engine in self.lost or self._due()):
                 self._changed.wait()
-            if self._closed.is_set() or not self._snapshot:
+            if self._closed.is_set() or engine in self.lost or not self._snapshot:
                 return None
             portion = heapq.heappop(self._waiting)[2]
             self._under_way.append(portion.step)
@@ -253,9 +254,14 @@ class Dispatcher:
             self._changed.notify_all()
 
     def _found_again(self, engine: Engine) -> bool:
+        """Whether a lost engine answers, after a pause. That it is the wrong one is said."""
+        if self._closed.wait(self.pause):
+            return False
         try:
             engine.greet()
-        except EngineError:
+        except EngineError as error:
+            if error.mistaken and error.reason != self.lost[engine]:
+                self.say_lost(engine, error.reason)
             return False
         with self._changed:
             del self.lost[engine]
