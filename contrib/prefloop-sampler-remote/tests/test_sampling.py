@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Process
-from prefloop import Loop, Policy
+from prefloop import BaseJudge, Loop, Pair, Policy, Verdict
 from prefloop.config import AdapterConfig, TrainingConfig
 from prefloop_plugins.judges.rule import RuleJudge
 from prefloop_plugins.samplers import PolicySampler
@@ -18,6 +18,13 @@ from prefloop_testing import SamplerSuite
 
 QUESTIONS = [f"What does a {animal} say?" for animal in ("cow", "dog", "cat", "duck")]
 RULE = RuleJudge(prefer=["Sure", "hope"], length="longer")
+
+
+class UndecidedJudge(BaseJudge):
+    """One that abstains from everything."""
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [Verdict(0.5, status="abstain") for _ in pairs]
 
 
 def sampler(worker: Process | list[str], token_file: Path, **options: Any) -> RemoteSampler:
@@ -57,6 +64,16 @@ def test_where_no_worker_answers_the_learner_draws_the_same(token_file: Path) ->
     remote.close()
     assert [step.pairs for step in steps] == expected
     assert all(step.metrics["remote_here"] == 8 for step in steps)
+
+
+def test_a_step_that_changes_nothing_has_a_version_all_the_same(worker: Process, token_file: Path) -> None:
+    remote = sampler(worker, token_file, max_staleness=0)
+    trained = loop(remote)
+    trained.judge = UndecidedJudge()
+    steps = list(trained)
+    remote.close()
+    assert [step.metrics["remote_retried"] for step in steps] == [0.0] * 4
+    assert [pair.first.version for step in steps for pair in step.pairs[:1]] == [0, 1, 2, 3]
 
 
 class TestRemote(SamplerSuite):

@@ -168,7 +168,7 @@ class Dispatcher:
 
     def _serve(self, engine: Engine) -> None:
         """Work on the queue with one engine, until all is closed."""
-        loaded = ""
+        loaded: Snapshot | None = None
         while not self._closed.is_set():
             if engine in self.lost and not self._found_again(engine):
                 continue
@@ -176,18 +176,18 @@ class Dispatcher:
                 continue
             portion, snapshot = work
             try:
-                if loaded != snapshot.digest:
+                if loaded is not snapshot:  # the version is another even where a step has changed nothing
                     engine.load(snapshot)
                 answers = self._checked(portion, engine.sample(portion.request, snapshot))
-                loaded = snapshot.digest
+                loaded = snapshot
             except StopRun as stop:
                 self._fail(stop)
                 return
             except EngineError as error:
-                loaded = ""
+                loaded = None
                 self._lose(engine, portion, error.reason)
             except Exception as error:  # of an engine that has a fault: the run goes on without it
-                loaded = ""
+                loaded = None
                 self._lose(engine, portion, f"{type(error).__name__}: {error}")
             else:
                 self._finish(engine, portion, answers)
