@@ -17,6 +17,12 @@ from prefloop_sampler_remote.limits import MB, Asked, Limits
 MAX_ANSWER = 256 * MB
 """Bytes of an answer that are read."""
 NEEDS_NEW_ADAPTERS = 409
+NEEDED = (
+    ("rows", "{} completions of a request", "sampler.portion, of which each prompt has two"),
+    ("prompt", "a prompt of {} tokens", "prompts.max_length"),
+    ("completion", "a completion of {} tokens", "sampler.max_completion_length"),
+)
+"""Limits of which a run is told at its start that it exceeds them."""
 
 
 @define(eq=False)
@@ -56,11 +62,13 @@ class WorkerEngine:
                 mistaken=True,
             )
         offered: Any = about.get("limits")
-        for name, key in (("prompt", "prompts.max_length"), ("completion", "sampler.max_completion_length")):
-            if getattr(self.needs, name) > int(offered[name]):
+        for name, takes, key in NEEDED:
+            most, needed = offered.get(name) if isinstance(offered, dict) else None, getattr(self.needs, name)
+            if type(most) is not int:
+                raise EngineError(f"does not say the limit of its {name}", mistaken=True)
+            if needed > most:
                 raise EngineError(
-                    f"takes a {name} of {offered[name]:,} tokens at most, and this run has "
-                    f"{getattr(self.needs, name):,}: lower {key}",
+                    f"takes {takes.format(f'{most:,}')} at most, and this run has {needed:,}: lower {key}",
                     mistaken=True,
                 )
 
@@ -73,6 +81,8 @@ class WorkerEngine:
     def sample(self, request: Request, snapshot: Snapshot) -> list[Answer]:
         asked = Asked(self.model, snapshot.digest, snapshot.version, request)
         found = self._asked("POST", "/v1/sample", json=asked.to_json())
+        if "stop" in found:
+            raise StopRun(str(found["stop"]), failed=True, resumable=False)
         if found.get("policy") != snapshot.digest:
             raise EngineError("it sampled from other adapters than it was asked to")
         try:
@@ -84,7 +94,7 @@ class WorkerEngine:
         self._client.close()
 
     def _asked(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        """The JSON object that it answers. Raises `EngineError`, and `StopRun` where it says so."""
+        """The JSON object that it answers. Raises `EngineError`."""
         try:
             with self._client.stream(method, path, **more) as response:
                 body = bytearray()
@@ -101,18 +111,17 @@ class WorkerEngine:
     def _read(self, status: int, body: bytes) -> dict[str, Any]:
         try:
             found = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise EngineError(f"is no prefloop worker: it answers {status} without JSON", mistaken=True)
-        status = int(found.get("status") or status)
+        if "error" in found and type(found.get("status")) is int:  # said after the answer was begun
+            status = found["status"]
         if status == 401:
             raise EngineError("does not take the token in sampler.token_file", mistaken=True)
         if "error" in found or status >= 400:
             said = one_line(str(found.get("error", "")))
             raise EngineError(f"refuses ({status}): {said}", mistaken=status != NEEDS_NEW_ADAPTERS)
-        if "stop" in found:
-            raise StopRun(str(found["stop"]), failed=True, resumable=False)
         return found
 
 

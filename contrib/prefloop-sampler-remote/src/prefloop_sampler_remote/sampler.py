@@ -193,7 +193,7 @@ class RemoteSampler(ElsewhereSampler):
         with said_of("token_file"):
             token = read_token(Path(local_path(self.token_file)))
         longest = max((len(prompt.tokens) for prompt in prompts), default=0)
-        needs = Limits(prompt=longest, completion=self.max_completion_length)
+        needs = Limits(rows=2 * self.portion, prompt=longest, completion=self.max_completion_length)
         digest = digest_of(policy.loaded)
         return [WorkerEngine(where, token, digest, needs, self.timeout) for where in self.workers]
 
