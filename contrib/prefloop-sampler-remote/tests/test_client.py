@@ -89,3 +89,10 @@ def test_a_run_that_asks_more_than_a_worker_takes_is_told_so(
 def test_completions_that_are_nonsense_are_an_engines_error(answering: Answering, answer: Any) -> None:
     with pytest.raises(EngineError):
         answering(answer).sample(Request(((1,),), Sampling(), 0), SNAPSHOT)
+
+
+def test_a_name_that_no_host_can_have_is_an_engines_error() -> None:
+    engine = WorkerEngine(f"http://{'a' * 70}.example", "token", "model", Limits(), 1.0)
+    with pytest.raises(EngineError, match="cannot be reached"):
+        engine.greet()
+    engine.close()

@@ -19,6 +19,7 @@ from prefloop_sampler_remote.app import CONFIG, VERSION, application
 from prefloop_sampler_remote.engine import Request, Snapshot
 from prefloop_sampler_remote.holder import Holder
 from prefloop_sampler_remote.limits import MB, Asked, Limits
+from prefloop_sampler_remote.sampler import RemoteSampler
 
 TOKEN = "a-token-of-the-tests"
 LIMITS = Limits(rows=4, prompt=20, completion=8, body=5000, adapters=2 * MB)
@@ -190,3 +191,27 @@ def test_adapters_that_do_not_fit_change_nothing(
         assert (wrong, answer.status_code) == (wrong, 422)
     assert (holder.policy, holder.version) == (snapshot.digest, 3)
     assert client.post("/v1/sample", json=asked(holder)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.2:8139",
+        "http://10.0.0.2:8139/v1",
+        "http://10.0.0.2:81390",
+        "http://10.0.0.2:port",
+        "http://user:secret@10.0.0.2:8139",
+        "http://10.0.0.2:8139?x=1",
+        "http://10.0.0.2:8139#x",
+        "http://[::1",
+    ],
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="takes addresses such as"):
+        RemoteSampler(workers=(address,), token_file="token")
+
+
+def test_an_address_that_stands_there_twice_is_refused() -> None:
+    for twice in (("http://a:1", "http://a:1/"), ("http://a:1", "http://A:1")):
+        with pytest.raises(ValueError, match="each once"):
+            RemoteSampler(workers=twice, token_file="token")

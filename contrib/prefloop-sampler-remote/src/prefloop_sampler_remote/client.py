@@ -104,7 +104,7 @@ class WorkerEngine:
                         raise EngineError("its answer is too large")
         except httpx.TimeoutException:
             raise EngineError("gives no sign of life") from None
-        except (httpx.HTTPError, RuntimeError) as error:  # a client that was closed raises the latter
+        except (httpx.HTTPError, UnicodeError, RuntimeError) as error:  # of a host's name; of a closed client
             raise EngineError(f"cannot be reached: {one_line(str(error)) or type(error).__name__}") from error
         return self._read(response.status_code, bytes(body))
 

@@ -24,13 +24,23 @@ if TYPE_CHECKING:
 
 
 def addresses(_: object, attribute: Any, value: tuple[str, ...]) -> None:
-    """A validator: addresses without a path."""
+    """A validator: addresses of a scheme, a host and a port alone, since the secret has a file of its own."""
     for one in value:
-        parts = urlsplit(one)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        if not _is_address(one):
             raise ValueError(f"'{attribute.name}' takes addresses such as http://10.0.0.2:8139, not '{one}'")
-    if not value or len(set(value)) < len(value):
+    if not value or len({one.lower().rstrip("/") for one in value}) < len(value):
         raise ValueError(f"'{attribute.name}' takes one address or more, each once")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    plain = f"[{host}]" if host and ":" in host else host
+    alone = parts.netloc.lower() in (plain, f"{plain}:{port}") and not (parts.query or parts.fragment)
+    return parts.scheme in ("http", "https") and bool(host) and parts.path in ("", "/") and alone
 
 
 def only_lora(policy: Policy) -> None:
