@@ -116,6 +116,8 @@ def test_what_does_not_fit_is_refused(
         ("temperature", -1, 422),
         ("top_p", 0, 422),
         ("top_p", True, 422),
+        pytest.param("temperature", 10**400, 422, id="more than a float"),
+        ("stop", ["\ud800"], 422),
         ("min_p", 2, 422),
         ("top_k", 1.5, 422),
         ("stop", "x", 422),
@@ -126,7 +128,7 @@ def test_sampling_has_its_ranges(
     client: TestClient, holder: Holder, name: str, value: Any, status: int
 ) -> None:
     sampling = asked(holder)["sampling"] | {name: value}
-    answer = client.post("/v1/sample", json=asked(holder, sampling=sampling))
+    answer = client.post("/v1/sample", content=json.dumps(asked(holder, sampling=sampling)))
     assert (answer.status_code, name in answer.json()["error"]) == (status, True)
 
 
@@ -141,6 +143,9 @@ def test_a_body_without_a_length_is_counted(client: TestClient) -> None:
     assert client.post("/v1/sample", content=b"{").status_code == 400
     assert client.post("/v1/sample", content=b"[]").status_code == 400
     assert client.put("/v1/policy", content=b"").status_code == 400
+    deep = "[" * 30_000
+    assert client.post("/v1/sample", content=deep[:4000]).status_code == 400
+    assert client.put("/v1/policy", headers={VERSION: "1", CONFIG: deep}).status_code == 400
 
 
 def broken_files(whole: bytes) -> dict[str, bytes]:
@@ -186,11 +191,36 @@ def test_adapters_that_do_not_fit_change_nothing(
     whole = Snapshot.of(Policy.load("embedded:policy", AdapterConfig(type="full", layers=1)), 1)
     assert "full" in put(client, snapshot, config=whole.config).json()["error"]
     lora = snapshot.config["lora_parameters"]
-    for wrong in ({"rank": 10**9}, {"rank": "8"}, {"scale": -1.0}, {"keys": ["no.such"]}, {"more": 1}):
+    for wrong in (
+        {"rank": 10**9},
+        {"rank": "8"},
+        {"rank": 8.5},
+        {"scale": -1.0},
+        {"scale": 1e400},
+        {"keys": ["no.such"]},
+        {"more": 1},
+    ):
         answer = put(client, snapshot, config={**snapshot.config, "lora_parameters": {**lora, **wrong}})
         assert (wrong, answer.status_code) == (wrong, 422)
+    for layers in (1.5, 1e400, 10**400):
+        assert put(client, snapshot, config={**snapshot.config, "num_layers": layers}).status_code == 422
     assert (holder.policy, holder.version) == (snapshot.digest, 3)
     assert client.post("/v1/sample", json=asked(holder)).status_code == 200
+
+
+def test_a_fault_of_the_worker_is_said(
+    client: TestClient, holder: Holder, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("[metal::malloc] out of memory")
+
+    put(client, snapshot)
+    monkeypatch.setattr(Policy, "generate", fail)
+    answer = client.post("/v1/sample", json=asked(holder)).json()
+    assert answer["status"] == 500 and "out of memory" in answer["error"]
+    monkeypatch.setattr("prefloop_sampler_remote.holder.check_fit", fail)
+    answer = put(client, snapshot)
+    assert answer.status_code == 500 and "out of memory" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class UndecidedJudge(BaseJudge):
     """One that abstains from everything."""
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        return [Verdict(0.5, status="abstain") for _ in pairs]
+        return [Verdict(0.5, status="abstained") for _ in pairs]
 
 
 def sampler(worker: Process | list[str], token_file: Path, **options: Any) -> RemoteSampler:

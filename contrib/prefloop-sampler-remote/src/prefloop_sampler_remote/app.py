@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from hmac import compare_digest
@@ -20,14 +21,16 @@ from typing import Any
 from attrs import asdict, field, frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from prefloop.text import one_line
 from prefloop_sampler_remote.holder import Holder, Work
-from prefloop_sampler_remote.limits import MB, Asked, Limits, RefusedError
+from prefloop_sampler_remote.limits import MB, Asked, Limits, RefusedError, read_json
 
+LOG = logging.getLogger("prefloop")
 PROTOCOL = 1
 BEAT = 1.0
 """Seconds between signs of life while completions are sampled."""
@@ -89,7 +92,7 @@ class _Service:
         if not (version.isascii() and version.isdecimal() and len(version) < 18):
             raise RefusedError(400, f"the header {VERSION} takes the number of steps that were taken")
         try:
-            config = dict(json.loads(request.headers.get(CONFIG, "")))
+            config = dict(read_json(request.headers.get(CONFIG, "")))
         except (TypeError, ValueError):
             raise RefusedError(400, f"the header {CONFIG} takes an adapter_config.json") from None
         body = await _body(request, self.limits.adapters)
@@ -109,8 +112,18 @@ def _refusing(handler: Handler) -> Handler:
             return await handler(request)
         except RefusedError as refused:
             return JSONResponse({"error": refused.text}, refused.status)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as error:
+            return JSONResponse({"error": _fault(error)}, 500)
 
     return handle
+
+
+def _fault(error: Exception) -> str:
+    """A sentence for the learner about what went wrong here, such as memory that ran out."""
+    LOG.error("A request failed.", exc_info=error)
+    return f"the worker has a fault: {type(error).__name__}: {one_line(str(error))}"
 
 
 async def _as_json(_: Request, error: Exception) -> Response:
@@ -142,5 +155,7 @@ async def _alive(work: Work) -> AsyncIterator[str]:
             yield json.dumps(waited.result())
         except RefusedError as refused:
             yield json.dumps({"error": refused.text, "status": refused.status})
+        except Exception as error:
+            yield json.dumps({"error": _fault(error), "status": 500})
     finally:
         work.give_up()

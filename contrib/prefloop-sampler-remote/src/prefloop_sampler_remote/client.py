@@ -12,7 +12,7 @@ from prefloop.errors import StopRun
 from prefloop.text import one_line
 from prefloop_sampler_remote.app import CONFIG, PROTOCOL, VERSION
 from prefloop_sampler_remote.engine import Answer, EngineError, Request, Snapshot
-from prefloop_sampler_remote.limits import MB, Asked, Limits
+from prefloop_sampler_remote.limits import MB, Asked, Limits, read_json
 
 MAX_ANSWER = 256 * MB
 """Bytes of an answer that are read."""
@@ -110,8 +110,8 @@ class WorkerEngine:
 
     def _read(self, status: int, body: bytes) -> dict[str, Any]:
         try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
+            found = read_json(body)
+        except ValueError:
             found = None
         if not isinstance(found, dict):
             raise EngineError(f"is no prefloop worker: it answers {status} without JSON", mistaken=True)

@@ -197,7 +197,7 @@ class Dispatcher:
                     self._changed.notify_all()
 
     def _take(self, engine: Engine) -> tuple[Portion, Snapshot] | None:
-        """The next portion, waited for; None where all is closed, or what the engine has answered was wrong."""
+        """The next portion, waited for; None where all is closed or the engine counts as lost."""
         with self._changed:
             while not (self._closed.is_set() or engine in self.lost or self._due()):
                 self._changed.wait()

@@ -24,7 +24,7 @@ from prefloop.model.limits import embedded_ids
 from prefloop.model.loading import LoadedModel
 from prefloop.model.weight_sharing import arrays
 from prefloop.runs.dependencies import content_digest
-from prefloop_sampler_remote.limits import Asked, RefusedError
+from prefloop_sampler_remote.limits import Asked, RefusedError, is_number
 
 if TYPE_CHECKING:
     from prefloop import Completion
@@ -162,12 +162,13 @@ def _adapter_of(config: Mapping[str, Any]) -> AdapterConfig:
         keys = given.pop("keys", None)
         numbers = {name: given.pop(name) for name in ("rank", "scale", "dropout")}
         layers = config["num_layers"]
-        if given or not all(type(n) in (int, float) for n in (*numbers.values(), layers)):
+        whole = type(numbers["rank"]) is type(layers) is int
+        if given or not whole or not all(map(is_number, (*numbers.values(), layers))):
             raise ValueError("it says more than rank, scale, dropout and keys, or no numbers")
         if keys is not None and not all(isinstance(key, str) for key in keys):
             raise ValueError("keys are names")
-        made = AdapterConfig(type=config["fine_tune_type"], layers=int(layers), **numbers)
-        return evolve(made, rank=int(made.rank), keys=None if keys is None else tuple(keys))
+        made = AdapterConfig(type=config["fine_tune_type"], layers=layers, **numbers)
+        return evolve(made, keys=None if keys is None else tuple(keys))
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(422, f"policy: its adapter configuration will not do: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +67,7 @@ class Asked:
     def read(cls, body: bytes, limits: Limits) -> Asked:
         """What `body` asks. Raises `RefusedError`."""
         try:
-            found = json.loads(body)
+            found = read_json(body)
         except ValueError:
             raise RefusedError(400, "the request is no JSON") from None
         if not isinstance(found, dict):
@@ -76,6 +76,19 @@ class Asked:
         version, seed, first = (_whole(found, key) for key in ("version", "seed", "first"))
         prompts, sampling = _prompts(found, limits), _sampling(found, limits)
         return cls(model, policy, version, Request(prompts, sampling, seed, first))
+
+
+def read_json(text: str | bytes) -> Any:
+    """What `text` says. Raises `ValueError`, where it is nested too deeply, too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite number, of the size that a float has."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def _prompts(found: Mapping[str, Any], limits: Limits) -> tuple[tuple[int, ...], ...]:
@@ -108,6 +121,7 @@ def _sampling(found: Mapping[str, Any], limits: Limits) -> Sampling:
     if not isinstance(stop, list) or not all(type(one) in (int, str) for one in stop):
         raise RefusedError(422, "sampling: stop takes texts and token ids")
     try:
+        "".join(one for one in stop if isinstance(one, str)).encode()  # half a surrogate is no text
         return Sampling(numbers[0], numbers[1], top_k, numbers[2], length, tuple(stop))
     except ValueError as error:
         raise RefusedError(422, f"sampling: stop {error}") from error
@@ -128,6 +142,6 @@ def _whole(found: Mapping[str, Any], key: str) -> int:
 
 def _number(found: Mapping[str, Any], key: str) -> float:
     value = found[key]
-    if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
+    if not (is_number(value) and value >= 0):
         raise RefusedError(422, f"sampling: {key} takes a number from 0")
     return float(value)

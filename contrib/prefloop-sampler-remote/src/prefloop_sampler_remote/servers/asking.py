@@ -62,7 +62,11 @@ class Asker:
                 break
             except httpx.TimeoutException:
                 raise EngineError(f"did not answer within {self.timeout:g} seconds") from None
-            except (httpx.HTTPError, UnicodeError, RuntimeError) as error:  # of a host's name; once it is closed
+            except (
+                httpx.HTTPError,
+                UnicodeError,
+                RuntimeError,
+            ) as error:  # the latter once it is closed
                 broke = isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
                 if not broke or pause is None:
                     said = in_a_line(str(error)) or type(error).__name__
