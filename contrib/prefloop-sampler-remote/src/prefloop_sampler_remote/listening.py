@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -10,19 +11,23 @@ from prefloop import UserError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+PORT = "Take another --port; 0 is a free one"
+HOST = "--host takes an address or name of this machine; 0.0.0.0 is all of its addresses"
+
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, and accepts once it is served. Raises `UserError`."""
+    """A socket that lets connections wait until they are served. Raises `UserError`."""
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-    except OSError as error:
+        listening.listen()
+    except (OSError, UnicodeError) as error:  # the latter of what is no host's name
         listening.close()
-        raise UserError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. Another program may listen "
-            f"there: try --port {port + 1}."
-        ) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None)
+        advice = PORT if number in (errno.EADDRINUSE, errno.EACCES) else HOST
+        raise UserError(f"cannot listen on {host}:{port}: {reason}. {advice}.") from error
     return listening
 
 
@@ -30,6 +35,5 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
     """Answer what comes in, until the process is ended."""
     import uvicorn
 
-    listening.listen()
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
