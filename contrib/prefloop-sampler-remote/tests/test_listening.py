@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 
+import httpx
 import pytest
 
+from conftest import Process
 from prefloop import UserError
 from prefloop_sampler_remote.listening import listen
 
@@ -24,3 +26,13 @@ def test_a_host_that_is_elsewhere_or_nowhere_is_no_matter_of_the_port(host: str)
     with pytest.raises(UserError, match="--host takes") as refused:
         listen(host, 0)
     assert "--port" not in str(refused.value)
+
+
+def test_a_websocket_is_let_in_no_more_than_any_other(worker: Process) -> None:
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "sec-websocket-version": "13",
+    }
+    assert httpx.get(f"{worker.url}/v1/worker", headers=upgrade, trust_env=False).status_code == 401

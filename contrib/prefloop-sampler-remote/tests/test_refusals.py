@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from starlette.testclient import TestClient
 
 from prefloop import Policy, Sampling
 from prefloop.config import AdapterConfig, ModelConfig
-from prefloop_sampler_remote.app import CONFIG, VERSION, application
+from prefloop_sampler_remote.app import CONFIG, VERSION, _alive, application
 from prefloop_sampler_remote.engine import Request, Snapshot
 from prefloop_sampler_remote.holder import Holder
 from prefloop_sampler_remote.limits import MB, Asked, Limits
@@ -206,6 +209,36 @@ def test_adapters_that_do_not_fit_change_nothing(
         assert put(client, snapshot, config={**snapshot.config, "num_layers": layers}).status_code == 422
     assert (holder.policy, holder.version) == (snapshot.digest, 3)
     assert client.post("/v1/sample", json=asked(holder)).status_code == 200
+
+
+def test_what_nobody_waits_for_is_given_up_without_a_word(
+    client: TestClient,
+    holder: Holder,
+    snapshot: Snapshot,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def endless(*_: Any, told: Any, **__: Any) -> None:
+        while True:
+            told(0)
+            time.sleep(0.01)
+
+    put(client, snapshot)
+    monkeypatch.setattr(Policy, "generate", endless)
+    monkeypatch.setattr("prefloop_sampler_remote.app.BEAT", 0.05)
+    request = Request(((5, 6, 7),), Sampling(), 1)
+
+    async def leave() -> None:
+        work = holder.sample(Asked(holder.digest, holder.policy, 3, request))
+        answer = _alive(work)
+        assert await anext(answer) == "\n"
+        await answer.aclose()  # as where the learner hangs up
+        while not work.future.done():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(leave())
+    gc.collect()
+    assert not caplog.records
 
 
 def test_a_fault_of_the_worker_is_said(

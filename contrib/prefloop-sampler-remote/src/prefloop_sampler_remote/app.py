@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from hmac import compare_digest
 from typing import Any
@@ -145,7 +145,7 @@ async def _body(request: Request, limit: int) -> bytes:
     raise RefusedError(413, f"the request is too large: this worker takes {limit // MB} MB here")
 
 
-async def _alive(work: Work) -> AsyncIterator[str]:
+async def _alive(work: Work) -> AsyncGenerator[str, None]:
     """The result as JSON, after a line break for every second; given up where nobody listens any more."""
     waited = asyncio.wrap_future(work.future)
     try:

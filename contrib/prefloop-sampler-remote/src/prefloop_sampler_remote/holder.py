@@ -131,6 +131,8 @@ class Holder:
             raise RefusedError(422, str(error).rstrip(".")) from error
         except StopRun as stop:
             return {"stop": stop.reason}
+        except _GivenUpError:
+            return {"error": "the worker ends", "status": 503}
         mx.clear_cache()
         return {
             "policy": asked.policy,

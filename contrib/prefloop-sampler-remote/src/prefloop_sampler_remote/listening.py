@@ -35,5 +35,5 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
     """Answer what comes in, until the process is ended."""
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
