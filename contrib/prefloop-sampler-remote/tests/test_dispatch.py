@@ -235,6 +235,36 @@ def test_nobody_works_further_ahead_than_it_takes(begin: Begin) -> None:
     assert [p.answers for p in portions[2:]] == [answered(6), None]
 
 
+def test_two_engines_do_not_draw_each_other_ahead(begin: Begin) -> None:
+    """That step 8 is under way is no reason to begin step 9, while 6 and 7 lie ready."""
+    sixth, eighth = threading.Event(), threading.Event()
+
+    def held_up(number: int, held: Snapshot, at: int, until: threading.Event) -> list[Answer]:
+        if number == at:
+            until.wait(10)
+        return answered(held.version)
+
+    one = Scripted(lambda number, held: held_up(number, held, 0, sixth))
+    two = Scripted(lambda number, held: held_up(number, held, 1, eighth))
+    dispatcher = begin(one)
+    portions = [portion(step) for step in (6, 7, 8, 9)]
+    dispatcher.give(portions[:1])
+    while not one.asked:
+        time.sleep(0.01)
+    dispatcher.engines += (two,)
+    threading.Thread(target=dispatcher._serve, args=(two,), daemon=True).start()
+    dispatcher.give(portions[1:])
+    while two.asked < 2:
+        time.sleep(0.01)
+    sixth.set()
+    dispatcher.wait(portions[:2], nobody)
+    time.sleep(0.1)
+    assert (one.asked, two.asked) == (1, 2)
+    eighth.set()
+    dispatcher.publish(snapshot(7))
+    dispatcher.wait(portions, nobody)
+
+
 def test_while_a_step_is_late_the_next_is_begun(begin: Begin) -> None:
     release = threading.Event()
 

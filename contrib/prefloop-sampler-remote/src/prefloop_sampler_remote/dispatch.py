@@ -4,8 +4,9 @@ A thread for each engine. A portion is with one engine at a time; where that fai
 not do, the portion goes back in front of the queue, and the engine is asked again only once it answers a
 greeting. Versions are checked here: no answer comes through that is of an unknown policy or too old.
 
-Nobody works further ahead than it takes. While a whole step's pairs lie ready, those of the step after it are
-not begun: they would only get old. So the age of pairs goes by how fast the engines are, up to its bound.
+Nobody works further ahead than it takes. While the pairs of the step that is taken and of the one after it
+lie ready, no others are begun: they would only get old. So the age of pairs goes by how fast the engines are,
+and how many for the portions of a step, up to its bound.
 """
 
 from __future__ import annotations
@@ -209,11 +210,11 @@ class Dispatcher:
 
     def _due(self) -> bool:
         """Whether the next portion is to be begun: it is of the step that is taken or the one after it, or
-        an earlier one's are still under way."""
+        of these two some are still under way."""
         if not (self._waiting and self._snapshot):
             return False
-        step = self._waiting[0][0]
-        return step <= self._snapshot.version + 2 or any(earlier < step for earlier in self._under_way)
+        soon = self._snapshot.version + 2
+        return self._waiting[0][0] <= soon or any(step <= soon for step in self._under_way)
 
     def _checked(self, portion: Portion, answers: list[Answer]) -> list[Answer] | None:
         """The answers; None where they are too old. Raises `EngineError` where they do not answer this."""
