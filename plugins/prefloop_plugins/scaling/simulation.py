@@ -108,7 +108,7 @@ class _Workers:
 
     def _give(self) -> None:
         """Give portions to whoever is free, as far ahead as samples may be old."""
-        while self._free and self.following[0] - self.taken <= self.staleness:
+        while self._free and self._due(self.following[0]):
             worker, (step, pairs) = self._free.pop(0), self.following
             self.following = next(self.portions)
             adapters = 0 if self._has.get(worker) == self.taken else self.work.adapter_bytes
@@ -118,6 +118,11 @@ class _Workers:
             )
             seconds = self._drawn(self.phases[worker].sampling(pairs), worker)
             self._at(begins + seconds, partial(self._sampled, worker, step, pairs))
+
+    def _due(self, step: int) -> bool:
+        """Whether a step is begun: one after the next only while the next, or the one taken, is not whole."""
+        late = any(len(self._arrived[soon]) < len(self.parts) for soon in (self.taken, self.taken + 1))
+        return step - self.taken <= (self.staleness if late else min(1, self.staleness))
 
     def _sampled(self, worker: int, step: int, pairs: int) -> None:
         arrives = self.back.send(self.now, self.work.answer_bytes(pairs))
