@@ -48,6 +48,11 @@ def of_vllm(choice: dict[str, Any]) -> dict[str, Any]:
     return {"choices": [whole | {"logprobs": logprobs} | choice]}
 
 
+def test_an_answer_that_is_nested_too_deeply_is_no_json() -> None:
+    asker = answering(lambda _: httpx.Response(200, content=b"[" * 200_000))
+    assert isinstance(asker.post("/v1/completions", {}), str)
+
+
 def test_ids_are_read_as_they_were_sampled() -> None:
     said = Said((35, 2), (-0.1, -0.2), True)
     assert MlxServer("m", None).read(of_mlx(), PROMPT) == said
@@ -62,6 +67,9 @@ def test_ids_are_read_as_they_were_sampled() -> None:
         (of_mlx({"logprobs": {"content": [{"token": "A", "logprob": -1.0}]}}), "no token ids"),
         (of_mlx({"logprobs": {"content": [{"id": "35", "logprob": -1.0}]}}), "no token ids"),
         (of_mlx({"logprobs": {"content": [{"id": 35}]}}), "no token ids"),
+        (of_mlx({"logprobs": "none"}), "no token ids"),
+        (of_mlx({"logprobs": {"content": [{"id": 35, "logprob": 10**400}]}}), "no token ids"),
+        (of_mlx({"logprobs": {"content": [{"id": 35, "logprob": float("nan")}]}}), "no token ids"),
         (of_mlx(usage={"prompt_tokens": 5}), "did not read the 4 tokens of a prompt"),
         (of_mlx(usage=None), "did not read the 4 tokens of a prompt"),
         (of_mlx(choices=[]), "without a completion in 'choices'"),
@@ -82,6 +90,8 @@ def test_a_reply_of_mlx_server_without_ids_is_refused(reply: dict[str, Any], rea
         ({"prompt_token_ids": None}, "returns no token ids"),
         ({"prompt_token_ids": [1, 339, 201]}, "did not read a prompt as it was sent"),
         ({"logprobs": None}, "no log-probability for each token"),
+        ({"logprobs": [-0.1, -0.2]}, "no log-probability for each token"),
+        ({"logprobs": {"token_logprobs": [-0.1, 10**400]}}, "no log-probability for each token"),
         ({"logprobs": {"token_logprobs": [-0.1]}}, "no log-probability for each token"),
     ],
 )

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from prefloop.text import in_a_line
 from prefloop_sampler_remote.engine import EngineError
+from prefloop_sampler_remote.limits import read_json
 
 CONNECT_SECONDS = 10.0
 MOST_BYTES = 64 << 20
@@ -88,7 +89,7 @@ class Asker:
 
 def _parsed(content: bytes) -> Any:
     try:
-        return json.loads(content)
+        return read_json(content)
     except ValueError:
         return content.decode(errors="replace")
 

@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from prefloop.runs.files import new_folder
 from prefloop.sampling.stops import Stops
 from prefloop_sampler_remote.engine import Answer, EngineError, Request, Snapshot, Tokens
+from prefloop_sampler_remote.limits import is_number
 from prefloop_sampler_remote.servers.asking import Asker
 from prefloop_sampler_remote.servers.trial import GREEDY, Trial
 
@@ -174,6 +175,12 @@ def one_choice(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def logprobs_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object in ``logprobs``; an empty one where there is none."""
+    found = choice.get("logprobs")
+    return found if isinstance(found, dict) else {}
+
+
 def as_ids(value: object) -> Tokens | None:
     """`value` where it is a list of token ids."""
     if isinstance(value, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in value):
@@ -183,6 +190,6 @@ def as_ids(value: object) -> Tokens | None:
 
 def as_logprobs(value: object, count: int) -> tuple[float, ...] | None:
     """`value` where it is a list of so many log-probabilities."""
-    if isinstance(value, list) and len(value) == count and all(isinstance(one, int | float) for one in value):
+    if isinstance(value, list) and len(value) == count and all(map(is_number, value)):
         return tuple(map(float, value))
     return None

@@ -13,7 +13,7 @@ from prefloop.errors import UserError
 from prefloop.model.adapters import ADAPTER_CONFIG, ADAPTERS
 from prefloop_sampler_remote.engine import EngineError, Snapshot, Tokens
 from prefloop_sampler_remote.servers.asking import Asker
-from prefloop_sampler_remote.servers.engine import Said, as_ids, as_logprobs, one_choice
+from prefloop_sampler_remote.servers.engine import Said, as_ids, as_logprobs, logprobs_of, one_choice
 
 if TYPE_CHECKING:
     from prefloop import Policy, Prompt, Sampling
@@ -74,7 +74,7 @@ class MlxServer:
     def read(self, reply: Mapping[str, Any], prompt: Tokens) -> Said:
         """The ids in ``logprobs.content``. Raises `EngineError` where the server read another prompt."""
         choice, usage = one_choice(reply), reply.get("usage")
-        content = (choice.get("logprobs") or {}).get("content")
+        content = logprobs_of(choice).get("content")
         rows = content if isinstance(content, list) and all(isinstance(r, dict) for r in content) else []
         ids = as_ids([row.get("id") for row in rows])
         logprobs = as_logprobs([row.get("logprob") for row in rows], len(rows))

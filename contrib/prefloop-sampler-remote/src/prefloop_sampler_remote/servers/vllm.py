@@ -16,7 +16,7 @@ from prefloop.sampling.stops import Stops
 from prefloop_plugins.commands.exports.peft import CONFIG, WEIGHTS, peft_config, peft_name
 from prefloop_sampler_remote.engine import EngineError, Snapshot, Tokens
 from prefloop_sampler_remote.servers.asking import Asker
-from prefloop_sampler_remote.servers.engine import Said, as_ids, as_logprobs, one_choice
+from prefloop_sampler_remote.servers.engine import Said, as_ids, as_logprobs, logprobs_of, one_choice
 
 if TYPE_CHECKING:
     from prefloop import Policy, Prompt, Sampling
@@ -94,7 +94,7 @@ class Vllm:
             )
         if asked != prompt:
             raise EngineError("did not read a prompt as it was sent", mistaken=True)
-        logprobs = as_logprobs((choice.get("logprobs") or {}).get("token_logprobs"), len(ids))
+        logprobs = as_logprobs(logprobs_of(choice).get("token_logprobs"), len(ids))
         if logprobs is None:
             raise EngineError("gives no log-probability for each token", mistaken=True)
         return Said(ids, logprobs, choice.get("finish_reason") == "stop")
