@@ -19,6 +19,7 @@ from prefloop_sampler_remote.servers import asking
 from prefloop_sampler_remote.servers.asking import Asker
 from prefloop_sampler_remote.servers.engine import Said, as_answer
 from prefloop_sampler_remote.servers.mlx_server import MlxServer
+from prefloop_sampler_remote.servers.samplers import VllmSampler
 from prefloop_sampler_remote.servers.vllm import Vllm
 
 PROMPT = (1, 339, 201, 42)
@@ -214,9 +215,24 @@ def test_what_mlx_server_reads_is_what_prefloop_saves(tmp_path: Path) -> None:
 
     policy = Policy.load("embedded:policy")
     saved, written = tmp_path / "saved", tmp_path / "written"
-    saved.mkdir(), written.mkdir()
+    for folder in (saved, written):
+        folder.mkdir()
     policy.save(saved)
     MlxServer("m", None).write(written, Snapshot.of(policy, 0))
     for file in saved.iterdir():
         other = (written / file.name).read_bytes()
-        assert json.loads(other) == json.loads(file.read_bytes()) if file.suffix == ".json" else other
+        read = json.loads if file.suffix == ".json" else bytes
+        assert read(other) == read(file.read_bytes())
+
+
+def test_a_run_that_does_not_begin_leaves_no_adapters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise EngineError("wants another key", mistaken=True)
+
+    monkeypatch.setattr(Asker, "post", refuse)
+    sampler = VllmSampler(urls=("http://127.0.0.1:1",), adapters=str(tmp_path))
+    with pytest.raises(UserError, match="another key"):
+        sampler.check_policy(Policy.load("embedded:policy"), [])
+    assert not list(tmp_path.iterdir())

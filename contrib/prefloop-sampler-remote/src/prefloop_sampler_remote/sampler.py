@@ -172,6 +172,7 @@ class ElsewhereSampler(BaseSampler):
                     engine.greet()
                 except EngineError as error:
                     if error.mistaken:
+                        dispatcher.close()
                         raise UserError(f"{engine.where} {error.reason.rstrip('.')}.") from error
                     dispatcher.say_lost(engine, error.reason)
         dispatcher.open()
