@@ -10,7 +10,7 @@ import pytest
 
 from prefloop import Sampling
 from prefloop_sampler_remote.client import WorkerEngine
-from prefloop_sampler_remote.engine import EngineError, Request, Snapshot
+from prefloop_sampler_remote.engine import Answer, EngineError, Request, Snapshot
 from prefloop_sampler_remote.limits import Limits
 
 SNAPSHOT = Snapshot(0, b"", {}, "digest")
@@ -96,3 +96,21 @@ def test_a_name_that_no_host_can_have_is_an_engines_error() -> None:
     with pytest.raises(EngineError, match="cannot be reached"):
         engine.greet()
     engine.close()
+
+
+def test_a_worker_that_holds_other_adapters_is_sent_them_again() -> None:
+    """It was started again, or another run uses it, too."""
+    asked: list[str] = []
+    completions = [{"tokens": [1], "text": "a", "stopped": True}]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        if asked == ["POST"]:
+            return httpx.Response(409, json={"error": "holds none"})
+        return httpx.Response(200, json={"policy": "digest", "version": 0, "completions": completions})
+
+    engine = WorkerEngine("http://worker", "token", "model", Limits(), 1.0)
+    engine.close()
+    engine._client = httpx.Client(base_url="http://worker", transport=httpx.MockTransport(answer))
+    assert engine.sample(Request(((1,),), Sampling(), 0), SNAPSHOT) == [Answer((1,), True, 0, "a")]
+    assert asked == ["POST", "PUT", "POST"]

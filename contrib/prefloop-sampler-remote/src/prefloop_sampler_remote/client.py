@@ -25,6 +25,10 @@ NEEDED = (
 """Limits of which a run is told at its start that it exceeds them."""
 
 
+class _OtherAdaptersError(EngineError):
+    """The worker does not hold the adapters that it was asked to sample from."""
+
+
 @define(eq=False)
 class WorkerEngine:
     """The worker at `where`, which has to hold the base model with the digest `model`.
@@ -79,8 +83,12 @@ class WorkerEngine:
             raise EngineError("the adapters did not arrive as they were sent")
 
     def sample(self, request: Request, snapshot: Snapshot) -> list[Answer]:
-        asked = Asked(self.model, snapshot.digest, snapshot.version, request)
-        found = self._asked("POST", "/v1/sample", json=asked.to_json())
+        asked = Asked(self.model, snapshot.digest, snapshot.version, request).to_json()
+        try:
+            found = self._asked("POST", "/v1/sample", json=asked)
+        except _OtherAdaptersError:  # it was started again, or another run uses it, too
+            self.load(snapshot)
+            found = self._asked("POST", "/v1/sample", json=asked)
         if "stop" in found:
             raise StopRun(str(found["stop"]), failed=True, resumable=False)
         if found.get("policy") != snapshot.digest:
@@ -121,7 +129,9 @@ class WorkerEngine:
             raise EngineError("does not take the token in sampler.token_file", mistaken=True)
         if "error" in found or status >= 400:
             said = one_line(str(found.get("error", "")))
-            raise EngineError(f"refuses ({status}): {said}", mistaken=status != NEEDS_NEW_ADAPTERS)
+            if status == NEEDS_NEW_ADAPTERS:
+                raise _OtherAdaptersError(f"refuses ({status}): {said}")
+            raise EngineError(f"refuses ({status}): {said}", mistaken=True)
         return found
 
 
