@@ -43,10 +43,10 @@ def _check_no_spread(judge: Judge, on: JudgedOn) -> None:
     """Raises `UserError` where rank 0 alone would ask a judge that all have to ask."""
     able = adapt(judge, BaseJudge)
     if able.spread:
-        why = f"judging.on: {on}" if on != "auto" else "a judge that is made of others"
+        why = f"judging.ranks: {on}" if on != "auto" else "a judge that is made of others"
         raise UserError(
             f"{why} asks on one rank, and a judge that is spread over the ranks has to be asked by all: "
-            "let it be the run's judge itself, with judging.on: auto, or leave out its 'sharded'."
+            "let it be the run's judge itself, with judging.ranks: auto, or leave out its 'sharded'."
         )
     for member in able.members:
         _check_no_spread(member, on)
