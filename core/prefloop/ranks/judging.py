@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -25,10 +26,18 @@ Hurry = Callable[[int], AbstractContextManager[None]]
 
 
 def sits_on_first(judge: Judge, on: JudgedOn = "auto") -> bool:
-    """Whether only rank 0 asks: a person or a server, what remembers something, and what has such members."""
+    """Whether only rank 0 asks: a person or a server, what remembers something, and what has such members.
+
+    Raises `UserError` where every rank is to ask a person, who sits at one.
+    """
+    able = adapt(judge, BaseJudge)
+    if on == "every" and able.interactive:
+        raise UserError(
+            "judging.on: every rank would ask a person, who sits at one of them: leave it at auto, or write "
+            "first."
+        )
     if on != "auto":
         return on == "first"
-    able = adapt(judge, BaseJudge)
     if able.members:
         return any(sits_on_first(member) for member in able.members) or _remembers(able)
     return able.interactive or able.submit is not None or able.answers is not None or _remembers(able)
@@ -104,6 +113,9 @@ class SharedJudge(BaseJudge):
         said = self.ranks.exchange([verdict_to_wire(verdict) for verdict in given])
         return [verdict_from_wire(one) for part in said for one in part]
 
+    def attach(self, folder: Path) -> None:
+        self.inner.attach(folder)
+
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         self.inner.learn(pairs, verdicts)
 
@@ -169,6 +181,10 @@ class FirstJudge(BaseJudge):
     def _given(self, ask: Callable[[], Sequence[Verdict]]) -> list[Verdict]:
         said: list[Any] = self.ranks.from_first(lambda: [verdict_to_wire(verdict) for verdict in ask()])
         return [verdict_from_wire(one) for one in said]
+
+    def attach(self, folder: Path) -> None:
+        if self.ranks.first:
+            self.inner.attach(folder)
 
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         if self.ranks.first:
