@@ -206,6 +206,8 @@ class _Session:
         try:
             with disk_errors_as_user_errors(run.path):
                 if last:
+                    # Restored is the judge of every rank that asks one.
+                    loop.judge = judge_together(loop.ranks, judge_of(config), config.judging.on)
                     self.evaluations = load_checkpoint(last, loop)
                     self.guard.restore(read_state(last).get("guard", {}))
                 run.begin(loop.steps_taken, {e.step for e in self.evaluations})
