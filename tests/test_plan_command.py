@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,10 @@ def test_seconds_come_from_the_runs_that_are_named(folder: Path) -> None:
     found = document(folder, "--machines", TWO, "--measured", "run", "--measured", "single")
     assert found["phases"][0]["sizes"] == [1, 3]
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    steps = [row for row in rows if row.get("step", 0) > 1 and "seconds_update" in row]
+    steps = [row for row in rows if row.get("step", 0) > 1 and "seconds_scoring" in row]
     other = [json.loads(line) for line in (folder / "single" / "metrics.jsonl").read_text().splitlines()]
-    steps += [row for row in other if row.get("step", 0) > 1 and "seconds_update" in row]
-    updates = [row["seconds_update"] for row in steps]
+    steps += [row for row in other if row.get("step", 0) > 1 and "seconds_scoring" in row]
+    updates = [row.get("seconds_update", 0.0) for row in steps]  # a step without a label makes none
     assert found["phases"][0]["update"] == pytest.approx(sum(updates) / len(updates))
     one, ranks, workers = found["ways"]
     assert min(one["seconds"], ranks["seconds"], workers["seconds"]) > 0
@@ -161,4 +162,10 @@ def test_mistakes_in_what_is_measured_are_said(folder: Path) -> None:
     other = refused(folder, "--machines", TWO, "--measured", "run", "--set", "adapter.rank=3")
     assert "measure with the same model and adapter" in other
     assert "nowhere" in refused(folder, "--machines", TWO, "--measured", "nowhere")
+    shared = folder / "shared"
+    shutil.copytree(folder / "run", shared)
+    manifest = json.loads((shared / "run.json").read_text())
+    assert manifest["ranks"] == 1
+    (shared / "run.json").write_text(json.dumps(manifest | {"ranks": 2}))
+    assert "2 ranks shared its run" in refused(folder, "--machines", TWO, "--measured", "shared")
     assert "--machines" in refused(folder)

@@ -57,6 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_shared_run_has_the_files_of_one_process(whole: Path, tmp_path: Path) -> None:
     run = configure(tmp_path / "shared")
     train(run, 2)
+    assert json.loads((run / "run.json").read_text())["ranks"] == 2
     assert apart(whole, run) < 1e-5
     assert judged(run) == judged(whole)
     assert len(lines(run / "metrics.jsonl")) == len(lines(whole / "metrics.jsonl"))
