@@ -97,3 +97,10 @@ def test_a_judge_that_fails_on_one_rank_ends_all_at_the_same_step(tmp_path: Path
         assert [one["end"] for one in ranks] == ["enough of it"] * 2
         assert [one["taken"] for one in ranks] == [2, 2]
         assert ranks[0]["trained"] == ranks[1]["trained"]
+
+
+def test_ranks_with_other_prompts_are_told(tmp_path: Path) -> None:
+    found = outcomes(tmp_path, 2, "unequal")["unequal"]
+    for one in found:
+        assert one["end"].startswith("rank 1 has other prompts than rank 0 in step 1")
+        assert one["steps"] == []

@@ -95,6 +95,8 @@ def scenario(name: str, ranks: Ranks) -> Loop:
         training |= {"batch_size": 3}
     policy = Policy.load("embedded:policy", AdapterConfig(rank=2, layers=2))
     prompts = [policy.encode(question) for question in QUESTIONS]
+    if name == "unequal" and ranks.rank == 1:
+        prompts.reverse()
     if name in ("mixture", "routed"):
         prompts = [evolve(p, source="ab"[i % 3 == 0]) for i, p in enumerate(prompts)]
         options |= {"weights": {"a": 1.0, "b": 2.0}}
