@@ -39,3 +39,10 @@ def test_a_person_cannot_be_asked_by_every_rank() -> None:
     assert sits_on_first(person) and sits_on_first(person, "first")
     with pytest.raises(UserError, match=r"judging\.on: every rank would ask a person"):
         sits_on_first(person, "every")
+
+
+def test_what_is_made_of_others_is_asked_on_one_rank_unless_told_otherwise() -> None:
+    rule = component("judge", "rule")
+    committee = component("judge", "committee")(members=(rule(length="longer"), rule(prefer=["Sure"])))
+    assert not sits_on_first(rule(length="longer"))
+    assert sits_on_first(committee) and not sits_on_first(committee, "every")
