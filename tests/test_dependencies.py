@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -223,6 +224,18 @@ def test_a_project_that_was_moved_is_found_from_where_one_stands(
         UserError, match=r"model './policy': there is no such folder.* looked for in .* and in .*moved0"
     ):
         resume(moved / "run", overrides=["training.iters=4"])
+
+
+def test_a_run_of_a_release_that_lacked_a_key_is_as_complete_as_it_was(project: Path) -> None:
+    run = train(load_config(settings())).path
+    title, settings_then = (run / "config.yaml").read_text().split("\n", 1)
+    assert "  ranks: auto\n" in settings_then
+    older = settings_then.replace("  ranks: auto\n", "")
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in (settings_then, older)]
+    (run / "config.yaml").write_text(title.replace(*digests) + "\n" + older)
+    done = CliRunner().invoke(main, ["runs", "resume", "run"])
+    assert (done.exit_code, "nothing is left to do" in done.stdout) == (0, True)
+    assert resume(run, overrides=["training.iters=4"]).summary["steps"] == 4
 
 
 def test_a_finished_run_has_nothing_left_to_do(project: Path) -> None:

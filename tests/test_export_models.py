@@ -91,9 +91,10 @@ def test_a_fused_model_answers_as_the_policy(
     assert ("rounding them again would lose what they learnt" in said) == (quantize != "none")
     policy = policy_of(run)
     model, tokenizer = mlx_lm_load(str(tmp_path / "whole"))
-    apart = np.abs(logits_of(model, policy) - logits_of(policy.model, policy)).max()
+    wanted = logits_of(policy.model, policy)
+    apart = np.abs(logits_of(model, policy) - wanted).max()
     if quantize == "mxfp4":  # mlx gives its weights in bfloat16, whatever type the rest is in
-        assert apart < 0.02
+        assert apart < 0.02 * np.abs(wanted).max()
         return
     assert apart < 1e-3
     prompts = [*map(policy.encode, QUESTIONS)]

@@ -19,6 +19,7 @@ WITHOUT = {
     "label": "a person answers it at a terminal",
     "mcp": "it serves, until it is ended",
     "studio": "it serves, until it is ended",
+    "worker": "it serves, until it is ended",
 }
 """Commands that have no `--json`, and why; those of packages in contrib/ too, where they are installed."""
 

@@ -29,7 +29,13 @@ PUBLIC_MODULES = {
     "prefloop.types",
 }
 """What plugins may import besides the names of `prefloop` itself."""
-OF_MODELS = {"prefloop.model.limits", "prefloop.model.mlx_lm_internals", "prefloop.prompts.chat"}
+OF_MODELS = {
+    "prefloop.model.limits",
+    "prefloop.model.loading",
+    "prefloop.model.mlx_lm_internals",
+    "prefloop.prompts.chat",
+    "prefloop.ranks.group",
+}
 """What the bundled judges that are models share with the policy."""
 
 QUICK = {
@@ -87,9 +93,9 @@ def test_core_knows_no_plugin() -> None:
 
 
 BUNDLED = ("commands", "converting", "judging", "report", "scaffold", "scaling", "closing.py")
-RELEASED_WITH_CORE = ("contrib/prefloop-studio/", "contrib/prefloop-mcp/")
+RELEASED_WITH_CORE = tuple(f"contrib/prefloop-{name}/" for name in ("studio", "mcp", "sampler-remote"))
 ADMINISTRATION = (*(f"plugins/prefloop_plugins/{part}" for part in BUNDLED), *RELEASED_WITH_CORE)
-"""What shows or administers runs, and is released together with core."""
+"""What shows or administers runs, or holds a policy as they do, and is released together with core."""
 
 
 @pytest.mark.parametrize("package", [PLUGINS, *CONTRIB], ids=lambda folder: folder.name)

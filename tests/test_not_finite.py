@@ -73,8 +73,8 @@ def run_poisoned(
     loops: list[Any] = []
     real = training.prepare
 
-    def prepare(config: Any) -> Any:
-        prepared = real(config)
+    def prepare(*arguments: Any) -> Any:
+        prepared = real(*arguments)
         loops.append(prepared.loop)
         observer.loop = prepared.loop
         return prepared

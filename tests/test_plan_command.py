@@ -79,9 +79,9 @@ def test_seconds_come_from_the_runs_that_are_named(folder: Path) -> None:
     found = document(folder, "--machines", TWO, "--measured", "run", "--measured", "single")
     assert found["phases"][0]["sizes"] == [1, 3]
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    steps = [row for row in rows if row.get("step", 0) > 1 and "seconds_scoring" in row]
+    steps = [row for row in rows if row.get("step", 0) > 1 and "seconds_sampling" in row]
     other = [json.loads(line) for line in (folder / "single" / "metrics.jsonl").read_text().splitlines()]
-    steps += [row for row in other if row.get("step", 0) > 1 and "seconds_scoring" in row]
+    steps += [row for row in other if row.get("step", 0) > 1 and "seconds_sampling" in row]
     updates = [row.get("seconds_update", 0.0) for row in steps]  # a step without a label makes none
     assert found["phases"][0]["update"] == pytest.approx(sum(updates) / len(updates))
     one, ranks, workers = found["ways"]

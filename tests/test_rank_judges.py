@@ -37,7 +37,7 @@ def test_a_judge_hears_where_the_run_is(on: JudgedOn, tmp_path: Path) -> None:
 def test_a_person_cannot_be_asked_by_every_rank() -> None:
     person = component("judge", "human")()
     assert sits_on_first(person) and sits_on_first(person, "first")
-    with pytest.raises(UserError, match=r"judging\.on: every rank would ask a person"):
+    with pytest.raises(UserError, match=r"judging\.ranks: every rank would ask a person"):
         sits_on_first(person, "every")
 
 

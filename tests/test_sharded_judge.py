@@ -95,7 +95,7 @@ def test_a_judge_that_all_ranks_have_to_ask_is_not_asked_on_one() -> None:
     two = Ranks(0, 2)
     assert isinstance(judge_together(two, spread), SpreadJudge)
     assert isinstance(judge_together(two, whole, "first"), FirstJudge)
-    with pytest.raises(UserError, match=r"judging.on: first asks on one rank"):
+    with pytest.raises(UserError, match=r"judging.ranks: first asks on one rank"):
         judge_together(two, spread, "first")
     committee = component("judge", "committee")(members=(whole, spread))
     with pytest.raises(UserError, match="a judge that is made of others asks on one rank"):

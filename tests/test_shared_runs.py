@@ -141,7 +141,7 @@ def test_a_judge_that_every_rank_asks_is_restored_on_each(tmp_path: Path) -> Non
         run = configure(tmp_path / str(ranks), iters=1, save_every=1, evaluate_every=0)
         (run.parent / "own.py").write_text(LEARNING)
         config = json.loads((run.parent / "c.yaml").read_text())
-        own = {"judge": "learning", "judging": {"on": "every"}, "plugins": {"files": ["own.py"]}}
+        own = {"judge": "learning", "judging": {"ranks": "every"}, "plugins": {"files": ["own.py"]}}
         (run.parent / "c.yaml").write_text(json.dumps(config | own | {"evaluation": {"held_out": 0}}))
         train(run, ranks)
         train(run, ranks, "--resume", str(run), "--set", "training.iters=2")

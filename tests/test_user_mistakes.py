@@ -133,7 +133,9 @@ def test_the_configuration_without_a_mistake_trains(here: Path) -> None:
 
 def test_braces_in_a_rubric_are_only_text(here: Path) -> None:
     rubric = "Prefer {prompt} over {} and {0}, {{first}} and {% if x %}, at 100 %s."
-    judge = json.dumps({"use": "llm", "model": "model", "system": rubric, "min_label_mass": 0})
+    judge = json.dumps(
+        {"use": "llm", "model": "model", "system": rubric, "min_label_mass": 0, "tie_margin": 0}
+    )
     (here / FILE).write_text(RIGHT.replace("judge: {use: rule, length: shorter}", f"judge: {judge}"))
     assert run("train", FILE) == 0
     judgements = [json.loads(line) for line in (here / "run" / "judgements.jsonl").read_text().splitlines()]

@@ -280,7 +280,7 @@ class JudgingConfig:
         "What judges read of a thinking model's completion: the answer alone (hide), or the thought before "
         "it too (show).",
     )
-    on: JudgedOn = setting(
+    ranks: JudgedOn = setting(
         "auto",
         "Where several ranks share the run, which of them ask the judge: every rank about its share of the "
         "pairs, or the first one about all; auto is the first for a person, a server, what remembers "

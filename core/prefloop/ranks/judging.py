@@ -33,7 +33,7 @@ def sits_on_first(judge: Judge, on: JudgedOn = "auto") -> bool:
     able = adapt(judge, BaseJudge)
     if on == "every" and able.interactive:
         raise UserError(
-            "judging.on: every rank would ask a person, who sits at one of them: leave it at auto, or write "
+            "judging.ranks: every rank would ask a person, who sits at one of them: leave it at auto, or write "
             "first."
         )
     if on != "auto":
@@ -52,10 +52,10 @@ def _check_no_spread(judge: Judge, on: JudgedOn) -> None:
     """Raises `UserError` where rank 0 alone would ask a judge that all have to ask."""
     able = adapt(judge, BaseJudge)
     if able.spread:
-        why = f"judging.on: {on}" if on != "auto" else "a judge that is made of others"
+        why = f"judging.ranks: {on}" if on != "auto" else "a judge that is made of others"
         raise UserError(
             f"{why} asks on one rank, and a judge that is spread over the ranks has to be asked by all: "
-            "let it be the run's judge itself, with judging.on: auto, or leave out its 'sharded'."
+            "let it be the run's judge itself, with judging.ranks: auto, or leave out its 'sharded'."
         )
     for member in able.members:
         _check_no_spread(member, on)

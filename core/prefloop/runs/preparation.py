@@ -118,7 +118,7 @@ def close_components(config: Config, ranks: Ranks = ALONE) -> None:
 
 def components_of(config: Config, ranks: Ranks) -> list[tuple[str, Base]]:
     """The sampler, and the judges that this rank asks."""
-    judges, on = config.judges | config.evaluation.named_judges, config.judging.on
+    judges, on = config.judges | config.evaluation.named_judges, config.judging.ranks
     own = {key: judge for key, judge in judges.items() if ranks.first or not sits_on_first(judge, on)}
     asked = ((key, adapt(judge, BaseJudge)) for key, judge in own.items())
     return [("sampler", adapt(config.sampler, BaseSampler)), *asked]

@@ -140,8 +140,12 @@ def _check_ranks(prepared: Prepared, depends_on: Mapping[str, str], last: Path |
 
 
 def is_complete(run: RunView, config: Config) -> bool:
-    """Whether nothing is left to do of a run, as it is finished and `config` is what it ran with."""
-    return run.status == "finished" and flat(to_plain(config, config.origins)) == flat(run.settings)
+    """Whether nothing is left to do of a run, as it is finished and `config` is what it ran with.
+
+    A key that the run's file lacks came with a later release, with the default that is what was done before.
+    """
+    now, then = flat(to_plain(config, config.origins)), flat(run.settings)
+    return run.status == "finished" and then.keys() <= now.keys() and now | then == now
 
 
 def _last_checkpoint(run: RunView, save_every: int) -> Path | None:
@@ -207,7 +211,7 @@ class _Session:
             with disk_errors_as_user_errors(run.path):
                 if last:
                     # Restored is the judge of every rank that asks one.
-                    loop.judge = judge_together(loop.ranks, judge_of(config), config.judging.on)
+                    loop.judge = judge_together(loop.ranks, judge_of(config), config.judging.ranks)
                     self.evaluations = load_checkpoint(last, loop)
                     self.guard.restore(read_state(last).get("guard", {}))
                 run.manifest["ranks"] = max(loop.ranks.size, run.manifest.get("ranks", 1))
@@ -254,7 +258,7 @@ class _Session:
         def hurry(pairs: int) -> AbstractContextManager[None]:
             return asked(name, judging.timeout and judging.timeout * pairs)
 
-        return judge_together(self.loop.ranks, judge, judging.on, kept=kept, hurry=hurry)
+        return judge_together(self.loop.ranks, judge, judging.ranks, kept=kept, hurry=hurry)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""

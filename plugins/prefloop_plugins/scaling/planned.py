@@ -11,6 +11,7 @@ from attrs import asdict, evolve, frozen
 from prefloop.components import BaseJudge, adapt
 from prefloop.config import Config
 from prefloop.errors import UserError
+from prefloop.ranks.judging import sits_on_first
 from prefloop.runs.plan import Memory, Plan
 from prefloop.runs.planning import make_plan
 from prefloop.runs.preparation import Prepared, close_components, prepare
@@ -84,7 +85,7 @@ def _planned(prepared: Prepared, machines: Machines, runs: Sequence[Path], steps
         tokens=loop.sampler.sampling.max_tokens,
         token_bytes=token_bytes,
         prompt_bytes=prompt_bytes,
-        one_judge=loop.judge.interactive or bool(loop.judge.submit or loop.judge.answers),
+        one_judge=sits_on_first(loop.judge, prepared.config.judging.ranks),
         adapters=loop.policy.adapter.type != "full",
     )
     found = ways(work, None, len(machines.each), machines.link)
@@ -177,7 +178,7 @@ def _notes(work: Work, judge: BaseJudge, phases: Sequence[Phases] | None, no_per
     if judge.interactive:
         notes.append("a person judges: the first machine asks, and the others wait")
     elif work.one_judge:
-        notes.append("the judge answers elsewhere: the first machine asks for all")
+        notes.append("the judge answers elsewhere, or remembers something: the first machine asks for all")
     if no_person:
         notes.append("seconds are without the time of the person who judges")
     return notes

@@ -22,6 +22,7 @@ class Tally(BaseJudge):
     symmetric = True
     interactive = False
     evaluates = True
+    spread = False
 
     letter: str = field(default="e", metadata={"help": "The letter that is counted."})
     temperature: float = field(
