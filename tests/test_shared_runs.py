@@ -92,7 +92,7 @@ def test_a_signal_to_one_rank_ends_all_and_the_run_is_saved(told: int, tmp_path:
     assert [code for code, _, _ in ended(processes)] == [130, 130]
     manifest, last = json.loads((run / "run.json").read_text()), lines(metrics)[-1]["step"]
     assert (manifest["status"], manifest["reason"]) == ("stopped", "stopped by SIGINT")
-    assert [p.name for p in (run / "checkpoints").iterdir()] == [f"{last:07d}"]
+    assert max(p.name for p in (run / "checkpoints").iterdir()) == f"{last:07d}"  # the best has one, too
     train(run, 1, "--resume", str(run), "--set", f"training.iters={last + 1}")
 
 

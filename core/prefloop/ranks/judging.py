@@ -33,8 +33,8 @@ def sits_on_first(judge: Judge, on: JudgedOn = "auto") -> bool:
     able = adapt(judge, BaseJudge)
     if on == "every" and able.interactive:
         raise UserError(
-            "judging.ranks: every rank would ask a person, who sits at one of them: leave it at auto, or write "
-            "first."
+            "judging.ranks: every rank would ask a person, who sits at one of them: leave it at auto, or "
+            "write first."
         )
     if on != "auto":
         return on == "first"
