@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -161,4 +162,10 @@ def test_mistakes_in_what_is_measured_are_said(folder: Path) -> None:
     other = refused(folder, "--machines", TWO, "--measured", "run", "--set", "adapter.rank=3")
     assert "measure with the same model and adapter" in other
     assert "nowhere" in refused(folder, "--machines", TWO, "--measured", "nowhere")
+    shared = folder / "shared"
+    shutil.copytree(folder / "run", shared)
+    manifest = json.loads((shared / "run.json").read_text())
+    assert manifest["ranks"] == 1
+    (shared / "run.json").write_text(json.dumps(manifest | {"ranks": 2}))
+    assert "2 ranks shared its run" in refused(folder, "--machines", TWO, "--measured", "shared")
     assert "--machines" in refused(folder)

@@ -91,7 +91,16 @@ def test_every_prompt_comes_once_an_epoch(alone: Any) -> None:
 
 
 def test_a_judge_that_fails_on_one_rank_ends_all_at_the_same_step(tmp_path: Path) -> None:
-    found = outcomes(tmp_path, 2, "failing")["failing"]
-    assert [one["end"] for one in found] == ["enough of it"] * 2
-    assert [one["taken"] for one in found] == [2, 2]
-    assert found[0]["trained"] == found[1]["trained"]
+    """It may answer at once or later, alone or beside another, and stop one rank or the first."""
+    found = outcomes(tmp_path, 2, "failing", "elsewhere", "routed")
+    for ranks in found.values():
+        assert [one["end"] for one in ranks] == ["enough of it"] * 2
+        assert [one["taken"] for one in ranks] == [2, 2]
+        assert ranks[0]["trained"] == ranks[1]["trained"]
+
+
+def test_ranks_with_other_prompts_are_told(tmp_path: Path) -> None:
+    found = outcomes(tmp_path, 2, "unequal")["unequal"]
+    for one in found:
+        assert one["end"].startswith("rank 1 has other prompts than rank 0 in step 1")
+        assert one["steps"] == []

@@ -57,6 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_shared_run_has_the_files_of_one_process(whole: Path, tmp_path: Path) -> None:
     run = configure(tmp_path / "shared")
     train(run, 2)
+    assert json.loads((run / "run.json").read_text())["ranks"] == 2
     assert apart(whole, run) < 1e-5
     assert judged(run) == judged(whole)
     assert len(lines(run / "metrics.jsonl")) == len(lines(whole / "metrics.jsonl"))
@@ -91,7 +92,7 @@ def test_a_signal_to_one_rank_ends_all_and_the_run_is_saved(told: int, tmp_path:
     assert [code for code, _, _ in ended(processes)] == [130, 130]
     manifest, last = json.loads((run / "run.json").read_text()), lines(metrics)[-1]["step"]
     assert (manifest["status"], manifest["reason"]) == ("stopped", "stopped by SIGINT")
-    assert [p.name for p in (run / "checkpoints").iterdir()] == [f"{last:07d}"]
+    assert max(p.name for p in (run / "checkpoints").iterdir()) == f"{last:07d}"  # the best has one, too
     train(run, 1, "--resume", str(run), "--set", f"training.iters={last + 1}")
 
 
@@ -106,3 +107,43 @@ def test_ranks_with_other_settings_do_not_begin(tmp_path: Path) -> None:
         assert code == 2
         assert "rank 1 has another value than rank 0 of adapter.rank" in errors and "Traceback" not in errors
     assert not run.exists()
+
+
+LEARNING = """
+import mlx.core as mx
+from prefloop import BaseJudge, Verdict, hookimpl
+
+class Learning(BaseJudge):
+    def __init__(self):
+        self.steps = 0
+
+    def judge(self, pairs):
+        return [Verdict(0.9 if (sum(p.first.tokens) + self.steps) % 2 else 0.2) for p in pairs]
+
+    def learn(self, pairs, verdicts):
+        self.steps += 1
+
+    def state(self):
+        return {"steps": mx.array([self.steps])}
+
+    def restore(self, state):
+        self.steps = state["steps"].item()
+
+@hookimpl
+def prefloop_judges():
+    return {"learning": Learning}
+"""
+
+
+def test_a_judge_that_every_rank_asks_is_restored_on_each(tmp_path: Path) -> None:
+    ledgers = []
+    for ranks in (1, 2):
+        run = configure(tmp_path / str(ranks), iters=1, save_every=1, evaluate_every=0)
+        (run.parent / "own.py").write_text(LEARNING)
+        config = json.loads((run.parent / "c.yaml").read_text())
+        own = {"judge": "learning", "judging": {"ranks": "every"}, "plugins": {"files": ["own.py"]}}
+        (run.parent / "c.yaml").write_text(json.dumps(config | own | {"evaluation": {"held_out": 0}}))
+        train(run, ranks)
+        train(run, ranks, "--resume", str(run), "--set", "training.iters=2")
+        ledgers.append(judged(run))
+    assert ledgers[0] == ledgers[1]

@@ -283,8 +283,8 @@ class JudgingConfig:
     ranks: JudgedOn = setting(
         "auto",
         "Where several ranks share the run, which of them ask the judge: every rank about its share of the "
-        "pairs, or the first one about all; auto is the first for a person, a server and what remembers "
-        "something, else every.",
+        "pairs, or the first one about all; auto is the first for a person, a server, what remembers "
+        "something and what is made of others, else every.",
     )
 
 

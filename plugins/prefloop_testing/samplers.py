@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import mlx.core as mx
 from attrs import evolve
 
+from prefloop.components import BaseSampler, adapt
 from prefloop.types import Completion, Pair, Progress, Prompt
 from prefloop_testing.suite import ComponentSuite
 
@@ -93,6 +94,18 @@ class SamplerSuite(ComponentSuite):
                 f"a completion's text is {completion.whole!r}, but its tokens read {text!r}: the judge would "
                 "see another answer than the one that is trained on."
             )
+
+    def test_a_share_is_part_of_the_whole(self) -> None:
+        able = adapt(self.component, BaseSampler)
+        if type(able).state is not BaseSampler.state or able.submit is not None:
+            return  # one process samples for all
+        prompts, whole, before = self.prompts, self.sample(), len(self.prompts) // 2
+        with self.policy.shard(before, len(prompts) - before):
+            share = self.component.sample(self.policy, prompts[before:], self.progress(7))
+        assert list(share) == whole[before:], (
+            "asked about some of the prompts, as ranks that share a run ask, it gives other pairs than for "
+            "all. Draw by a prompt's place in the step, which is policy.prompts_before and its place here."
+        )
 
     def test_says_where_completions_come_from(self) -> None:
         claimed = self.claims("reference_samples")

@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
 from prefloop import Loop, Pair, Policy, StopRun, UserError, Verdict, component
+from prefloop.components import PendingVerdicts
 from prefloop.config import AdapterConfig, TrainingConfig
 from prefloop.ranks.group import Ranks, joined
+from prefloop.ranks.judging import judge_together
+from prefloop.routing import RoutingJudge
 from prefloop.settings import OptimizerConfig
 
 STEPS = 20
@@ -52,6 +56,22 @@ class Failing(Undecided):
         return super().judge(pairs)
 
 
+@frozen
+class Elsewhere(Undecided):
+    """Answers elsewhere, and stops at the first half of one step."""
+
+    asked: list[int]
+
+    def submit(self, pairs: Sequence[Pair]) -> PendingVerdicts:
+        self.asked.append(len(pairs))
+        return PendingVerdicts(partial(self._answer, len(self.asked), pairs))
+
+    def _answer(self, number: int, pairs: Sequence[Pair]) -> list[Verdict]:
+        if number == 5:
+            raise StopRun("enough of it", failed=True)
+        return self.judge(pairs)
+
+
 def scenario(name: str, ranks: Ranks) -> Loop:
     """A loop that is shared. The same one for one rank and for several."""
     options: dict[str, Any] = {"judge": Undecided(), "ranks": ranks}
@@ -70,13 +90,23 @@ def scenario(name: str, ranks: Ranks) -> Loop:
         training |= {"batch_size": 1}
     if name == "failing":
         options["judge"] = Failing(ranks.size - 1, [])
+    if name == "elsewhere":  # the second half is answered once the first has stopped
+        options["judge"] = Elsewhere([])
+        training |= {"batch_size": 3}
     policy = Policy.load("embedded:policy", AdapterConfig(rank=2, layers=2))
     prompts = [policy.encode(question) for question in QUESTIONS]
-    if name == "mixture":
+    if name == "unequal" and ranks.rank == 1:
+        prompts.reverse()
+    if name in ("mixture", "routed"):
         prompts = [evolve(p, source="ab"[i % 3 == 0]) for i, p in enumerate(prompts)]
         options |= {"weights": {"a": 1.0, "b": 2.0}}
     drawn = component("sampler", sampler)(max_completion_length=6, temperature=1.0, top_p=0.95)
-    return Loop(policy, prompts, sampler=drawn, training=TrainingConfig(**training), **options)
+    loop = Loop(policy, prompts, sampler=drawn, training=TrainingConfig(**training), **options)
+    if name == "routed":  # as a run has them: one on every rank, which stops on the last, and one elsewhere
+        judges = {"every": Failing(ranks.size - 1, []), "first": Elsewhere([])}
+        shared = {key: judge_together(ranks, judge) for key, judge in judges.items()}
+        loop.judge = RoutingJudge(shared, {"a": "every", "b": "first"})
+    return loop
 
 
 def outcome(loop: Loop) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Draws:
 
     texts: Sequence[str]
     seen: list[Any] = field(factory=list)
+    prompts_before: int = 0
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int) -> list[Completion]:
         self.seen.append((tuple(prompts), sampling, seed))

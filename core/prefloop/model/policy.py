@@ -119,6 +119,14 @@ class Policy:
         finally:
             self._shard = (0, 1)
 
+    @property
+    def prompts_before(self) -> int:
+        """How many prompts of the step come before those that are sampled for, as other processes have them.
+
+        A sampler with a chance of its own draws by a prompt's place in the step.
+        """
+        return self._shard[0]
+
     def read(
         self, rows: Sequence[tuple[int, ...]], prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[Completion]:

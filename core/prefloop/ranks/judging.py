@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -25,10 +26,18 @@ Hurry = Callable[[int], AbstractContextManager[None]]
 
 
 def sits_on_first(judge: Judge, on: JudgedOn = "auto") -> bool:
-    """Whether only rank 0 asks: a person or a server, what remembers something, and what has such members."""
+    """Whether only rank 0 asks: a person or a server, what remembers something, and what has such members.
+
+    Raises `UserError` where every rank is to ask a person, who sits at one.
+    """
+    able = adapt(judge, BaseJudge)
+    if on == "every" and able.interactive:
+        raise UserError(
+            "judging.ranks: every rank would ask a person, who sits at one of them: leave it at auto, or "
+            "write first."
+        )
     if on != "auto":
         return on == "first"
-    able = adapt(judge, BaseJudge)
     if able.members:
         return any(sits_on_first(member) for member in able.members) or _remembers(able)
     return able.interactive or able.submit is not None or able.answers is not None or _remembers(able)
@@ -76,6 +85,29 @@ def judge_together(
     return kept(SharedJudge(judge, ranks, hurry), False)
 
 
+def _said(judge: BaseJudge, pairs: int, ask: Callable[[], Sequence[Verdict]]) -> dict[str, Any]:
+    """What `ask` gives, and a stop that it raises: all ranks hear of it here, where all wait for verdicts."""
+    stop: dict[str, Any] | None = None
+    given: Sequence[Verdict]
+    try:
+        given = ask()
+        check_verdicts(type(judge).__name__, given, pairs)
+    except StopRun as raised:
+        given = raised.verdicts
+        stop = {"reason": raised.reason, "failed": raised.failed, "resumable": raised.resumable}
+    return {"verdicts": [verdict_to_wire(verdict) for verdict in given], "stop": stop}
+
+
+def _heard(said: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """The verdicts of all shares, in their order. Raises a stop, with the verdicts before it."""
+    verdicts: list[Verdict] = []
+    for part in said:
+        verdicts += map(verdict_from_wire, part["verdicts"])
+        if part["stop"]:
+            raise StopRun(verdicts=verdicts, **part["stop"])
+    return verdicts
+
+
 def _as_base(judge: Judge) -> BaseJudge:
     return adapt(judge, BaseJudge)
 
@@ -90,19 +122,16 @@ class SharedJudge(BaseJudge):
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """The verdicts of all ranks. Raises what a rank's own judge raises."""
-        name, share = type(self.inner).__name__, self.ranks.share(len(pairs))
-        own = [pairs[i] for i in share]
-        given: Sequence[Verdict] = ()
-        try:
+        own = [pairs[i] for i in self.ranks.share(len(pairs))]
+
+        def ask() -> Sequence[Verdict]:
             with self.hurry(len(own)):
-                given = self.inner.judge(own) if own else ()
-        except StopRun as stop:
-            if share.start:  # its verdicts are not on the first of `pairs`
-                stop.verdicts = ()
-            raise
-        check_verdicts(name, given, len(own))
-        said = self.ranks.exchange([verdict_to_wire(verdict) for verdict in given])
-        return [verdict_from_wire(one) for part in said for one in part]
+                return self.inner.judge(own) if own else ()
+
+        return _heard(self.ranks.exchange(_said(self.inner, len(own), ask)))
+
+    def attach(self, folder: Path) -> None:
+        self.inner.attach(folder)
 
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         self.inner.learn(pairs, verdicts)
@@ -158,17 +187,20 @@ class FirstJudge(BaseJudge):
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """The verdicts of rank 0. Raises what its judge raises."""
-        return self._given(partial(self.inner.judge, pairs))
+        return self._given(len(pairs), partial(self.inner.judge, pairs))
 
     def _submit(self, pairs: Sequence[Pair]) -> PendingVerdicts:
         submit = self.inner.submit
         if not self.ranks.first or submit is None:
-            return PendingVerdicts(partial(self._given, list))
-        return PendingVerdicts(partial(self._given, submit(pairs).result))
+            return PendingVerdicts(partial(self._given, len(pairs), list))
+        return PendingVerdicts(partial(self._given, len(pairs), submit(pairs).result))
 
-    def _given(self, ask: Callable[[], Sequence[Verdict]]) -> list[Verdict]:
-        said: list[Any] = self.ranks.from_first(lambda: [verdict_to_wire(verdict) for verdict in ask()])
-        return [verdict_from_wire(one) for one in said]
+    def _given(self, pairs: int, ask: Callable[[], Sequence[Verdict]]) -> list[Verdict]:
+        return _heard([self.ranks.from_first(lambda: _said(self.inner, pairs, ask))])
+
+    def attach(self, folder: Path) -> None:
+        if self.ranks.first:
+            self.inner.attach(folder)
 
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         if self.ranks.first:

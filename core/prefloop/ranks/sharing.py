@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -27,7 +28,8 @@ def sample_together(
 ) -> list[Pair]:
     """The pairs of all `prompts`, of which each rank samples its share.
 
-    A sampler that remembers something samples for all on rank 0.
+    A sampler that remembers something samples for all on rank 0. Raises `UserError`, on all ranks, where one
+    has other prompts.
     """
     if ranks.size == 1:
         return sampler.sample(policy, prompts, progress)
@@ -38,8 +40,16 @@ def sample_together(
         with policy.shard(share.start, len(share)):
             own = sampler.sample(policy, [prompts[i] for i in share], progress)
     check_pairs(type(sampler).__name__, own, len(share))
-    said = ranks.exchange([[completion_to_wire(c) for c in (pair.first, pair.second)] for pair in own])
-    drawn = ((completion_from_wire(c) for c in pair) for part in said for pair in part)
+    asked = sha256(repr([prompt.tokens for prompt in prompts]).encode()).hexdigest()[:16]
+    completions = [[completion_to_wire(c) for c in (pair.first, pair.second)] for pair in own]
+    said = ranks.exchange({"asked": asked, "drawn": completions})
+    for rank, other in enumerate(said):
+        if other["asked"] != said[0]["asked"]:
+            raise UserError(
+                f"rank {rank} has other prompts than rank 0 in step {progress.step}, and ranks share each "
+                "step: give all the same prompts, in the same order, and the same training settings."
+            )
+    drawn = ((completion_from_wire(c) for c in pair) for part in said for pair in part["drawn"])
     return [Pair(prompt, *two) for prompt, two in zip(prompts, drawn, strict=True)]
 
 

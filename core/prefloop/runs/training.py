@@ -210,8 +210,11 @@ class _Session:
         try:
             with disk_errors_as_user_errors(run.path):
                 if last:
+                    # Restored is the judge of every rank that asks one.
+                    loop.judge = judge_together(loop.ranks, judge_of(config), config.judging.ranks)
                     self.evaluations = load_checkpoint(last, loop)
                     self.guard.restore(read_state(last).get("guard", {}))
+                run.manifest["ranks"] = max(loop.ranks.size, run.manifest.get("ranks", 1))
                 run.begin(loop.steps_taken, {e.step for e in self.evaluations})
                 run.ledger.share(loop.ranks)
                 self._cache_judgements()

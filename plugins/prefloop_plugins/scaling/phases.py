@@ -124,9 +124,15 @@ def _mean(rows: Rows, phase: str) -> float:
 def rows_of_run(path: Path, trained: int) -> list[Mapping[str, float]]:
     """What was measured in the steps of a run, but for the first.
 
-    Raises `UserError` where it trained other than `trained` parameters: it is of another model or adapter.
+    Raises `UserError` where it trained other than `trained` parameters, as it is of another model or adapter,
+    and where several ranks shared it, as a share's seconds are not those of its pairs.
     """
     run = open_run(path)
+    if (ranks := run.manifest.get("ranks", 1)) != 1:
+        raise UserError(
+            f"{path}: {ranks} ranks shared its run, so its seconds are those of a share and of waiting for "
+            "the others: measure with a run of one process."
+        )
     if run.plan and run.plan.trained_parameters != trained:
         raise UserError(
             f"{path}: its run trained {run.plan.trained_parameters:,} parameters and this configuration "

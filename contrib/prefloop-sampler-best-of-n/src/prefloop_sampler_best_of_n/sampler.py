@@ -133,7 +133,8 @@ class BestOfN(BaseSampler):
         self.prepare()
         repeated = [prompt for prompt in prompts for _ in range(self.n)]
         drawn = policy.generate(repeated, self.sampling, seed=progress.seed)
-        randoms = [Random(f"{progress.seed} {place}") for place in range(len(prompts))]
+        first = policy.prompts_before
+        randoms = [Random(f"{progress.seed} {first + place}") for place in range(len(prompts))]
         entrants = [
             _in_random_order(drawn[i * self.n : (i + 1) * self.n], random) for i, random in enumerate(randoms)
         ]
