@@ -77,7 +77,7 @@ def test_two_ranks_take_the_steps_that_one_process_takes(alone: Any, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [3, *(pytest.param(ranks, marks=pytest.mark.campaign) for ranks in (2, 4))])
 def test_ranks_take_the_steps_that_one_process_takes(ranks: int, alone: Any, tmp_path: Path) -> None:
     """XPO, rollouts, accumulation, ties that teach, steps with fewer prompts than ranks, and mixtures."""
     check_scenarios(SCENARIOS, ranks, alone, tmp_path)

@@ -66,7 +66,10 @@ def test_a_shared_run_has_the_files_of_one_process(whole: Path, tmp_path: Path) 
     )
 
 
-@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (1, 3), (3, 1)])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(4, 2), (2, 4), *(pytest.param(*both, marks=pytest.mark.campaign) for both in ((1, 3), (3, 1)))],
+)
 def test_a_run_goes_on_with_another_number_of_ranks(
     before: int, after: int, whole: Path, tmp_path: Path
 ) -> None:
