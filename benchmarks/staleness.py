@@ -101,8 +101,8 @@ def table(log: records.Log) -> str:
 
 def block(name: str) -> str:
     """What the pages show: the table, or `origin`, what it was measured with."""
-    log = records.Log(RESULTS)
-    return records.origin(list(log.lines.values())) if name == "origin" else table(log)
+    writers = {"table": table, "origin": lambda log: records.origin(list(log.lines.values()))}
+    return writers[name](records.Log(RESULTS))
 
 
 def settings_of(rate: float, staleness: int) -> Found:
