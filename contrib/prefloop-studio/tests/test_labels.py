@@ -273,7 +273,7 @@ def waiting_run(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tupl
         "prompts": {"path": "embedded:prompts", "limit": 30},
         "judge": {"use": "web", "undo_seconds": 0},
         "sampler": {"max_completion_length": 12, "temperature": 1.2},
-        "training": {"batch_size": 4, "iters": 3, "save_every": 1, "rollout": request.param},
+        "training": {"batch_size": 4, "iters": 3, "save_every": 1, "rollout": request.param, "seed": 3},
         "evaluation": {"held_out": 0},
         "output": {"path": str(tmp_path / "runs" / "web"), "report": False},
     }
