@@ -163,7 +163,7 @@ def _read(
             yield row, prefixes[row], own
 
 
-def fit(counts: Mapping[Tokens, int], expected: Mapping[Tokens, float]) -> tuple[int, float]:
+def compare(counts: Mapping[Tokens, int], expected: Mapping[Tokens, float]) -> tuple[int, float]:
     """Cells and chi-square of the counts of one prompt's completions; the rarest join what is not named."""
     draws = sum(counts.values())
     named = sorted(expected, key=lambda row: -expected[row])
@@ -177,14 +177,14 @@ def fit(counts: Mapping[Tokens, int], expected: Mapping[Tokens, float]) -> tuple
 
 def measure(engine: Engine, *, against_reference: bool = False) -> Fit:
     """The fit of an engine's draws, for two prompts together."""
-    policy, prompts = _policy(engine.model)
+    policy, prompts = moved_policy(engine.model)
     ends = Stops.of(policy.tokenizer).ends
     drawn = _draw(engine, policy.reference if engine.reference else policy.model, policy.tokenizer, prompts)
     read = policy.reference if engine.reference or against_reference else policy.model
     found = []
     for prompt in prompts:
         expected = likely(read, prompt, engine.sampling, ends, EXPECTED / engine.draws)
-        found.append(fit(Counter(drawn[prompt.text]), expected))
+        found.append(compare(Counter(drawn[prompt.text]), expected))
     cells = sum(cells for cells, _ in found)
     return Fit(cells, cells - len(prompts), sum(chi_square for _, chi_square in found))
 
@@ -197,7 +197,7 @@ def _draw(
     sampler._engines = [getattr(generator, engine.engine)]
     drawn: dict[str, list[Tokens]] = {prompt.text: [] for prompt in prompts}
     asked = [prompt for prompt in prompts for _ in range(engine.rows)]
-    with _settings(engine):
+    with decided_by(engine):
         for call in range(engine.calls):
             completions = sampler(asked, engine.sampling, seed=SEED * 1_000_003 + 2 * call)
             for prompt, completion in zip(asked, completions, strict=True):
@@ -206,7 +206,7 @@ def _draw(
 
 
 @contextmanager
-def _settings(engine: Engine) -> Iterator[None]:
+def decided_by(engine: Engine) -> Iterator[None]:
     """What prefloop decides by size, decided by the engine."""
     with ExitStack() as stack:
         stack.enter_context(patch.object(pool, "on_cpu", lambda: engine.drawing == "NumPy"))
@@ -216,7 +216,7 @@ def _settings(engine: Engine) -> Iterator[None]:
         yield
 
 
-def _policy(model: str) -> tuple[Policy, list[Prompt]]:
+def moved_policy(model: str) -> tuple[Policy, list[Prompt]]:
     """A policy that has left its start, and its shortest and longest prompt."""
     import mlx.core as mx
     from mlx.utils import tree_map_with_path
@@ -236,18 +236,18 @@ def _policy(model: str) -> tuple[Policy, list[Prompt]]:
 
 
 def row(name: str, found: Mapping[str, Any]) -> list[str]:
-    engine, fit_ = ENGINES.get(name, ENGINES["one pool"]), Fit(**found)
-    adapters_ = "reference" if engine.reference else "adapters " + ("folded" if engine.folded else "apart")
+    engine, fit = ENGINES.get(name, ENGINES["one pool"]), Fit(**found)
+    weights = "reference" if engine.reference else "adapters " + ("folded" if engine.folded else "apart")
     pools = "several pools" if engine.pool_bytes < POOL_BYTES else TITLES[engine.engine]
     return [
         pools + (", held against the reference" if name == CONTROL else ""),
         engine.drawing,
-        f"{engine.model}, {adapters_}",
+        f"{engine.model}, {weights}",
         "filters" if engine.sampling == FILTERED else "plain",
         f"{2 * engine.draws:,}",
-        str(fit_.cells),
-        f"{fit_.chi_square:,.0f}",
-        f"{fit_.p:.2f}" if fit_.p >= 0.01 else "under 0.01",
+        str(fit.cells),
+        f"{fit.chi_square:,.0f}",
+        f"{fit.p:.2f}" if fit.p >= 0.01 else "under 0.01",
     ]
 
 

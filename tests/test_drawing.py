@@ -11,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from benchmarks.frequencies import distribution
 
 from prefloop import Sampling
 from prefloop.cpu import kernels
@@ -31,21 +32,6 @@ SETTINGS = {
     "all the vocabulary": Sampling(1.0, 1.0, 19),
 }
 LOGITS = np.random.default_rng(5).normal(size=(2, 19)).astype(np.float32) * 1.5
-
-
-def distribution(logits: Any, sampling: Sampling) -> Any:
-    """What a token's probability is, ``[V]`` float64."""
-    p = np.exp(logits.astype(np.float64))
-    p /= p.sum()
-    order = np.argsort(-p)
-    above = np.concatenate([[0.0], np.cumsum(p[order])[:-1]])
-    keep = np.zeros(len(p), dtype=bool)
-    keep[order[above < sampling.top_p]] = True
-    keep &= p >= sampling.min_p * p.max()
-    if sampling.top_k:
-        keep[order[sampling.top_k :]] = False
-    weights = np.where(keep, p ** (1 / sampling.temperature), 0.0)
-    return weights / weights.sum()
 
 
 def chi_square(drawn: Any, expected: Any) -> float:

@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 from attrs import evolve
-from benchmarks import frequencies
 from benchmarks.frequencies import (
     CONTROL,
     ENGINES,
@@ -15,9 +14,11 @@ from benchmarks.frequencies import (
     Engine,
     Fit,
     Tokens,
-    fit,
+    compare,
+    decided_by,
     likely,
     measure,
+    moved_policy,
     row,
 )
 from benchmarks.harness.internals import Stops, adapters
@@ -35,13 +36,13 @@ def test_what_is_rare_or_not_named_is_one_cell() -> None:
     """Of 100 draws 60 and 30 are expected, and 10 of all others."""
     expected: dict[Tokens, float] = {(1,): 0.6, (2,): 0.3, (3,): 0.04, (4,): 0.03}
     counts: Counter[Tokens] = Counter({(1,): 54, (2,): 33, (3,): 4, (9,): 9})
-    cells, chi_square = fit(counts, expected)
+    cells, chi_square = compare(counts, expected)
     assert cells == 3
     assert chi_square == pytest.approx(6**2 / 60 + 3**2 / 30 + 3**2 / 10)
 
 
 def test_likely_completions_and_the_rest_make_up_one() -> None:
-    policy, prompts = frequencies._policy("embedded")
+    policy, prompts = moved_policy("embedded")
     ends = Stops.of(policy.tokenizer).ends
     for sampling in (FEW, FILTERED):
         found = likely(policy.model, prompts[0], sampling, ends, 1e-5)
@@ -53,8 +54,8 @@ def test_likely_completions_and_the_rest_make_up_one() -> None:
 @pytest.mark.parametrize("name", [name for name in ENGINES if "SmolLM2" not in name])
 def test_adapters_are_folded_where_the_table_says_so(name: str) -> None:
     engine = ENGINES[name]
-    policy, _ = frequencies._policy(engine.model)
-    with frequencies._settings(engine):
+    policy, _ = moved_policy(engine.model)
+    with decided_by(engine):
         assert (adapters.fuse_adapters(policy.model) is not policy.model) == engine.folded
 
 
