@@ -37,7 +37,7 @@ RESULTS = records.RESULTS / "frequencies.json"
 SEED = 0
 EXPECTED = 5
 """A cell of the test is expected so often at least."""
-READ = 64
+READ = 16
 """Prefixes that the model reads at a time."""
 HEADS = ("sampled by", "tokens drawn by", "model", "settings", "draws", "cells", "chi-square", "p")
 
@@ -78,13 +78,13 @@ ENGINES: Mapping[str, Engine] = {
     "one pool, reference": Engine(reference=True),
     "one pool, 4 bits": Engine(model="embedded, 4 bits", folded=False),
     "pools of equal length": Engine(engine="_by_length"),
-    "one by one": Engine(engine="_one_by_one"),
+    "one by one": Engine(engine="_one_by_one", calls=8),
     "one pool, SmolLM2": Engine(
         drawing="NumPy",
         model="SmolLM2",
         folded=False,
         sampling=evolve(PLAIN, max_tokens=2),
-        calls=20,
+        calls=10,
         rows=100,
     ),
 }
