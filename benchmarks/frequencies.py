@@ -22,7 +22,7 @@ from attrs import asdict, evolve, frozen
 from benchmarks.experiments.ground import QUESTIONS, REQUESTS
 from benchmarks.harness import records
 from benchmarks.harness.environments import installed
-from benchmarks.harness.internals import POOL_BYTES, Generator, Stops, adapters, generator, kernels, pool
+from benchmarks.harness.internals import POOL_BYTES, Generator, Stops, adapters, generator, pool
 from benchmarks.harness.pages import markdown
 from benchmarks.harness.worker import device
 
@@ -210,7 +210,6 @@ def decided_by(engine: Engine) -> Iterator[None]:
     """What prefloop decides by size, decided by the engine."""
     with ExitStack() as stack:
         stack.enter_context(patch.object(pool, "on_cpu", lambda: engine.drawing == "NumPy"))
-        stack.enter_context(patch.object(kernels, "MIN_SAMPLED_LOGITS", 0))
         if not engine.folded:
             stack.enter_context(patch.object(adapters, "FUSE_LIMIT", 0))
         yield

@@ -14,9 +14,9 @@ import pytest
 from benchmarks.frequencies import distribution
 
 from prefloop import Sampling
-from prefloop.cpu import kernels
 from prefloop.cpu.kernels import NumpySampler, lowest_kept
 from prefloop.sampling.pool import TokenSampler
+from prefloop.sampling.row_numbers import RowNumbers
 
 DRAWS = 40_000
 SETTINGS = {
@@ -44,19 +44,50 @@ def chi_square(drawn: Any, expected: Any) -> float:
     return (statistic - freedom) / (2 * freedom) ** 0.5
 
 
+def sampler_of(sampling: Sampling, seed: int, host: bool) -> TokenSampler:
+    """One that draws with NumPy, as on a CPU, or with mlx."""
+    sampler = TokenSampler(sampling, seed)
+    sampler._numpy = NumpySampler(sampling) if host else None
+    return sampler
+
+
 @pytest.mark.parametrize("host", [True, False], ids=["numpy", "mlx"])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_token_frequencies_match_their_probabilities(
-    name: str, host: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sampling = SETTINGS[name]
-    monkeypatch.setattr(kernels, "MIN_SAMPLED_LOGITS", 0 if host else 1 << 40)
-    sampler = TokenSampler(sampling, seed=11)
-    sampler._numpy = NumpySampler(sampling, seed=11) if host else None
-    repeated = mx.array(np.repeat(LOGITS, DRAWS, axis=0))
-    drawn = np.array(sampler(repeated)).reshape(2, DRAWS)
-    for row, logits in zip(drawn, LOGITS, strict=True):
-        assert abs(chi_square(row, distribution(logits, sampling))) < 5
+def test_token_frequencies_match_their_probabilities(name: str, host: bool) -> None:
+    """Over the rows of many pools, whose rows have random numbers of their own, and over their tokens."""
+    sampling, tokens = SETTINGS[name], 40
+    rows = DRAWS // tokens
+    sampler, logits = sampler_of(sampling, 11, host), mx.array(np.repeat(LOGITS, rows, axis=0))
+    drawn = np.array([sampler(logits).tolist() for _ in range(tokens)]).reshape(tokens, 2, rows)
+    for row, logit in zip(drawn.transpose(1, 0, 2).reshape(2, DRAWS), LOGITS, strict=True):
+        assert abs(chi_square(row, distribution(logit, sampling))) < 5
+
+
+@pytest.mark.parametrize("host", [True, False], ids=["numpy", "mlx"])
+def test_a_row_draws_the_same_whatever_is_drawn_beside_it(host: bool) -> None:
+    """In another pool, at another place in it, and with rows beside it that have ended."""
+    sampling, random = Sampling(1.0, 0.9), np.random.default_rng(3)
+    logits = [mx.array(random.normal(size=(6, 300)).astype(np.float32)) for _ in range(5)]
+    whole = sampler_of(sampling, 2, host)
+    expected = np.array([whole(one).tolist() for one in logits])
+    parts = [sampler_of(sampling, 2, host) for _ in range(2)]
+    for token, one in enumerate(logits):
+        rows = [4, 1, 3] if token < 3 else [3, 4]
+        assert parts[0](one[mx.array(rows)], rows).tolist() == expected[token, rows].tolist()
+        rows = [0, 5, 2]
+        assert parts[1](one[mx.array(rows)], rows).tolist() == expected[token, rows].tolist()
+
+
+def test_neighbouring_rows_seeds_and_tokens_are_independent() -> None:
+    """No correlation between the numbers of adjacent rows, of adjacent seeds, or of successive tokens."""
+    drawn = np.array([RowNumbers(seed).uniforms(range(60), 200) for seed in range(10)])
+    for one, other in (
+        (drawn[:, 1:], drawn[:, :-1]),
+        (drawn[1:], drawn[:-1]),
+        (drawn[..., 1:], drawn[..., :-1]),
+    ):
+        correlation = np.corrcoef(one.ravel(), other.ravel())[0, 1]
+        assert abs(correlation) < 5 / one.size**0.5
 
 
 @pytest.mark.parametrize("name", ["nucleus", "nucleus, cooler", "all"])
@@ -74,7 +105,8 @@ def test_filters_keep_the_right_number_of_tokens_of_a_large_vocabulary(name: str
 
 def test_every_token_of_a_partial_block_can_be_drawn() -> None:
     """Each token of a vocabulary that fills no whole block can be drawn, the last one too."""
-    drawn = np.array(NumpySampler(Sampling(1.0, 1.0), seed=0)(mx.zeros((20_000, 301))))
+    uniforms = np.random.default_rng(0).random((20_000, 2))
+    drawn = np.array(NumpySampler(Sampling(1.0, 1.0))(mx.zeros((20_000, 301)), uniforms))
     assert sorted(set(drawn.tolist())) == list(range(301))
     assert abs(drawn.mean() - 150) < 2.5  # four standard errors
 
@@ -85,9 +117,7 @@ def test_a_certain_token_is_always_drawn(host: bool) -> None:
     places = [0, 127, 128, 699]
     logits[range(4), places] = [-3e4, 0.0, 88.0, 3e4]
     sampling = Sampling(0.8, 0.95, 0, 0.1 if host else 0.0)
-    sampler = TokenSampler(sampling, seed=1)
-    sampler._numpy = NumpySampler(sampling, seed=1) if host else None
-    assert sampler(mx.array(logits)).tolist() == places
+    assert sampler_of(sampling, 1, host)(mx.array(logits)).tolist() == places
 
 
 def test_zero_temperature_is_greedy_whatever_else_is_set() -> None:

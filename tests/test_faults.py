@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.parametrize(
     "faults",
     [
-        ("--kills", "15", "--disks", "0", "--damages", "0"),
-        ("--kills", "0", "--disks", "4", "--damages", "42"),
+        ("--kills", "15", "--disks", "0", "--damages", "0", "--ranks-kills", "0"),
+        ("--kills", "0", "--disks", "4", "--damages", "42", "--ranks-kills", "0"),
+        ("--kills", "0", "--disks", "0", "--damages", "0", "--ranks-kills", "4"),
     ],
-    ids=["kills", "files"],
+    ids=["kills", "files", "ranks"],
 )
 def test_no_fault_loses_a_label(faults: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "benchmarks.faults", *faults]

@@ -156,9 +156,11 @@ def test_what_was_measured_goes_into_a_checkpoint_and_back(model_folder: ModelFo
 def test_a_dry_run_says_how_many_pairs_it_takes_at_once_under_a_limit(tmp_path: Path) -> None:
     said: dict[float | None, list[str]] = {}
     for limit in (None, 50.0):
-        training = {"batch_size": 4, "iters": 2, "memory_limit_gb": limit}
+        training = {"batch_size": 4, "iters": 2, "memory_limit_gb": limit, "seed": 1}
         said[limit] = []
-        dry_run(load_config(settings_for(tmp_path / "run", training=training)), echo=said[limit].append)
+        sampler = {"max_completion_length": 8, "temperature": 2.0}  # two equal completions are left out
+        settings = settings_for(tmp_path / "run", training=training, sampler=sampler)
+        dry_run(load_config(settings), echo=said[limit].append)
     (line,) = [text for text in said[50.0] if "training.memory_limit_gb" in text]
     assert line.startswith("scoring  4 pairs at a time took ") and "memory_limit_gb's 50.0 GB" in line
     assert not any("training.memory_limit_gb" in text for text in said[None])

@@ -13,6 +13,7 @@ import click
 from benchmarks.faults.checks import SETTINGS, Outcome, Twin
 from benchmarks.faults.files import can_mount, damage_files, fill_disks
 from benchmarks.faults.kills import kill_runs
+from benchmarks.faults.ranks import RUN, Same, kill_ranks
 from benchmarks.harness.internals import blas
 from benchmarks.harness.pages import markdown
 
@@ -24,6 +25,7 @@ LOSSES = (
     "other metrics",
     "traceback",
     "not resumed",
+    "hung",
 )
 
 
@@ -31,9 +33,12 @@ LOSSES = (
 @click.option("--kills", default=100, show_default=True, help="Signals to send.")
 @click.option("--damages", default=90, show_default=True, help="Files to damage.")
 @click.option("--disks", default=10, show_default=True, help="Disks to fill.")
+@click.option(
+    "--ranks-kills", default=100, show_default=True, help="Ranks to kill of runs that several share."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=2, show_default=True, help="Runs that are killed at once.")
-def main(kills: int, damages: int, disks: int, seed: int, workers: int) -> None:
+def main(kills: int, damages: int, disks: int, ranks_kills: int, seed: int, workers: int) -> None:
     started = time.perf_counter()
     blas.use_fastest()  # before mlx is imported: another BLAS rounds in another way
     from prefloop import load_config, train
@@ -47,6 +52,9 @@ def main(kills: int, damages: int, disks: int, seed: int, workers: int) -> None:
         elif disks:
             click.echo("No disk was filled: that needs root and mount.")
         outcomes += damage_files(folder, twin, damages, seed)
+        if ranks_kills:
+            alone = Same.of(train(load_config({**RUN, "output": str(folder / "alone")})).path)
+            outcomes += kill_ranks(folder, alone, ranks_kills, seed, click.echo)
     click.echo(table(outcomes))
     click.echo(f"seed {seed}, {time.perf_counter() - started:.0f} s")
     sys.exit(any(outcome.losses for outcome in outcomes))

@@ -29,7 +29,6 @@ HOME = {
     "drifts": "prefloop_plugins.report.meters",
     "fence_for": "prefloop_plugins.questions",
     "generator": "prefloop.sampling",
-    "kernels": "prefloop.cpu",
     "lay_out": "prefloop.scoring.scorer",
     "load_adapters": "prefloop.model.adapters",
     "load_prompts": "prefloop.prompts.loading",

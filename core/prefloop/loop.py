@@ -39,6 +39,9 @@ from prefloop.model.mlx_lm_internals import checkpoint_layers, not_finite
 from prefloop.model.policy import Policy
 from prefloop.optim import build_optimizer
 from prefloop.prompts.order import MixtureOrder, PromptOrder, order_of
+from prefloop.ranks.group import ALONE, Ranks
+from prefloop.ranks.judging import judge_together
+from prefloop.ranks.sharing import gradient_together, sample_together
 from prefloop.scoring.room import Room
 from prefloop.scoring.scorer import lay_out_batch, reference_scores, score
 from prefloop.settings import DEFAULT_ITERS, TrainingConfig
@@ -80,6 +83,9 @@ class Loop:
 
     Of what a thinking model writes the judge reads the answer; with `show_thoughts` the thought as well.
 
+    Several processes take the steps together where each has the same loop and its `ranks`: `joined` gives
+    them.
+
     Raises `UserError` where a batch is larger than the set of prompts, and for an iterator where
     ``training.epochs`` asks for passes over it.
     """
@@ -98,11 +104,13 @@ class Loop:
         show_thoughts: bool = False,
         observers: Sequence[Any] = (),
         weights: Mapping[str, float] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.policy = policy
         self.stream = prompts if isinstance(prompts, Iterator) else None
         self.prompts: Sequence[Prompt] = () if isinstance(prompts, Iterator) else prompts
-        self.judge = adapt(judge, BaseJudge)
+        self.judge = judge_together(ranks, adapt(judge, BaseJudge))
         self.sampler = adapt(sampler or _default("sampler"), BaseSampler)
         self.loss = adapt(loss or _default("loss"), BaseLoss)
         self.bonuses = tuple(adapt(bonus, BaseBonus) for bonus in bonuses)
@@ -294,7 +302,8 @@ class Loop:
             with clock("sampling"):
                 # The step's seeds are small numbers: high bits tell its parts apart.
                 seeded = evolve(progress, seed=progress.seed + (place << 48))
-                drawn = self.sampler.sample(self.policy, [prompt for _, prompt in part], seeded)
+                asked = [prompt for _, prompt in part]
+                drawn = sample_together(self.ranks, self.sampler, self.policy, asked, seeded)
             check_pairs(type(self.sampler).__name__, drawn, len(part))
             drawn = [pair.with_thoughts() for pair in drawn] if self.show_thoughts else drawn
             for step, rows in groupby(zip(part, drawn, strict=True), lambda row: row[0][0]):
@@ -344,7 +353,9 @@ class Loop:
         A loss that is not finite moves nothing either, whatever its gradient, and its norm is NaN.
         """
         with clock("scoring"):
-            gradient, sums = self.total_gradient(batch, progress)
+            gradient, sums = gradient_together(
+                self.ranks, batch, lambda part, weight: self.total_gradient(part, progress, weight)
+            )
         if gradient is None:
             return {}, 0.0
         found = {name: number(value) for name, value in sums.items()}
@@ -360,12 +371,18 @@ class Loop:
                 mx.eval(self.policy.model.trainable_parameters(), self.optimizer.state)
         return found, norm
 
-    def total_gradient(self, batch: PreferenceBatch, progress: Progress) -> tuple[Any, dict[str, mx.array]]:
-        """`gradient` of a whole step's batch, in parts that fit the memory; None for an empty one."""
+    def total_gradient(
+        self, batch: PreferenceBatch, progress: Progress, weight: float | None = None
+    ) -> tuple[Any, dict[str, mx.array]]:
+        """`gradient` of a whole step's batch, in parts that fit the memory; None for an empty one.
+
+        Where the batch is a share of the step, `weight` is that of the whole.
+        """
+        weight = sum(batch.weight) if weight is None else weight
         gradient: Any = None
         sums: dict[str, mx.array] = {}
         for part in self._micro_batches(batch):
-            part_gradient, part_sums = self.gradient(part, progress, sum(batch.weight))
+            part_gradient, part_sums = self.gradient(part, progress, weight)
             gradient = _added(gradient, part_gradient)
             sums = _added(sums, part_sums)
             mx.eval(gradient, sums)

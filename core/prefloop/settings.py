@@ -20,6 +20,7 @@ AdapterType = Literal["lora", "dora", "full"]
 Thought = Literal["learn", "mask"]
 JudgedThought = Literal["hide", "show"]
 TooLong = Literal["drop", "truncate_left"]
+JudgedOn = Literal["auto", "every", "first"]
 DEFAULT_ITERS = 1000
 
 Check = Callable[[Any, Any, Any], None]
@@ -278,6 +279,12 @@ class JudgingConfig:
         "hide",
         "What judges read of a thinking model's completion: the answer alone (hide), or the thought before "
         "it too (show).",
+    )
+    on: JudgedOn = setting(
+        "auto",
+        "Where several ranks share the run, which of them ask the judge: every rank about its share of the "
+        "pairs, or the first one about all; auto is the first for a person, a server and what remembers "
+        "something, else every.",
     )
 
 

@@ -19,7 +19,8 @@ from prefloop.cli.common import (
     set_option,
 )
 from prefloop.cli.plugged import PluggedGroup
-from prefloop.cli.train import run_on
+from prefloop.cli.ranks import rank_options
+from prefloop.cli.train import train
 from prefloop.errors import UserError
 from prefloop.runs.holding import ask_to_end, holder_of
 from prefloop.runs.queue import Queue, is_queue, open_queue
@@ -91,12 +92,12 @@ def stop(run: Path, wait: bool, as_json: bool) -> None:
 @set_option
 @retry_option
 @accept_option
+@rank_options
 @json_option
-def resume(
-    run: Path, overrides: tuple[str, ...], retry_failed: bool, accept_change: bool, as_json: bool
-) -> None:
+@click.pass_context
+def resume(ctx: click.Context, /, run: Path, **options: Any) -> None:
     """Go on with RUN from its last checkpoint; the same as `prefloop train --resume RUN`."""
-    run_on(run, overrides, accept_change, retry_failed, as_json)
+    ctx.invoke(train, resume=run, **options)
 
 
 def _of_folder(folder: Path) -> list[dict[str, Any]]:

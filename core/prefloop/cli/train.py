@@ -25,12 +25,14 @@ from prefloop.cli.common import (
 )
 from prefloop.cli.loading import Loader
 from prefloop.cli.queue import go_on, train_several, try_several
+from prefloop.cli.ranks import Given, as_rank, check_rank_options, rank_options, start_ranks
 from prefloop.cli.reporting import report_option
 from prefloop.components import Observer
 from prefloop.config.grid import members_of
 from prefloop.cpu import blas
 from prefloop.embedded import resolve
 from prefloop.errors import StopRun, UserError
+from prefloop.ranks.parent import attach, is_rank, tell
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
 from prefloop.runs.queue import is_queue
 from prefloop.runs.view import open_run
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from prefloop.config.grid import Member
     from prefloop.runs.run import Run
 
+_ONE_RUN = "ranks share one run, and this is a queue of several: train them one by one, or without ranks."
 _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {blas.REMEDY}."
 
 
@@ -63,6 +66,7 @@ _SLOW = f"mlx's own on this CPU, which is slow. To be several times faster: {bla
 @retry_option
 @accept_option
 @report_option
+@rank_options
 @json_option
 def train(
     configs: tuple[Path, ...],
@@ -75,6 +79,9 @@ def train(
     retry_failed: bool,
     accept_change: bool,
     report_to: str,
+    ranks: int | None,
+    restarts: int | None,
+    silent_after: float | None,
     as_json: bool,
 ) -> None:
     """Train with CONFIG, or run the quick start where none is given.
@@ -98,14 +105,25 @@ def train(
         raise UserError("--retry-failed goes with --resume: a new queue has nothing that could have failed.")
     if report_to and resume:
         raise UserError("--report-to goes with a new run: one that goes on has the observers it began with.")
+    check_rank_options(ranks, restarts, silent_after)
+    attach()
+    if ranks:
+        if len(configs) > 1 or grids or seeds or output or (resume and is_queue(resume)):
+            raise UserError(_ONE_RUN)
+        if dry_run:
+            raise UserError("--dry-run tries a run in one process: leave out --ranks.")
+        given = Given(configs, resume, overrides, accept_change, report_to, silent_after, as_json)
+        start_ranks(given, ranks, restarts or 0)
     if resume:
-        run_on(resume, overrides, accept_change, retry_failed, as_json)
+        run_on(resume, overrides, accept_change, retry_failed, as_json, silent_after)
         return
     sources = configs or (Path(resolve("embedded:quickstart")),)
     with words_aside(as_json):
         library = configure_process()
         members = members_of(sources, overrides, grids, seeds, Loader(report_to))
     if len(members) > 1:
+        if is_rank():
+            raise UserError(_ONE_RUN)
         asked = {"configs": list(map(str, sources)), "set": overrides, "grid": grids, "seeds": seeds}
         _several(members, output, asked, dry_run, as_json)
     if output:
@@ -118,7 +136,8 @@ def train(
         _say_blas(library)
         from prefloop.runs.training import train as train_from_start
 
-        run = train_from_start(settings, observers=_observers(settings))
+        with as_rank(silent_after):
+            run = train_from_start(settings, observers=_observers(settings))
     _end(run, as_json)
 
 
@@ -126,8 +145,9 @@ def run_on(
     path: Path,
     overrides: Sequence[str],
     accept_change: bool,
-    retry_failed: bool = False,
-    as_json: bool = False,
+    retry_failed: bool,
+    as_json: bool,
+    silent_after: float | None,
 ) -> None:
     """Go on with the run or the queue in `path`."""
     if is_queue(path):
@@ -137,14 +157,16 @@ def run_on(
     if retry_failed:
         raise UserError(f"--retry-failed is for a queue, and '{path}' is none: a run goes on in any case.")
     with words_aside(as_json):
-        run = _gone_on(path, overrides, accept_change)
+        run = _gone_on(path, overrides, accept_change, silent_after)
     if run:
         _end(run, as_json)
     elif as_json:
         print_json(about_run(open_run(path)))
 
 
-def _gone_on(path: Path, overrides: Sequence[str], accept_change: bool) -> Run | None:
+def _gone_on(
+    path: Path, overrides: Sequence[str], accept_change: bool, silent_after: float | None
+) -> Run | None:
     """The run in `path` once it has ended; None where nothing was left to do."""
     library = configure_process()
     from prefloop.runs.training import is_complete, resume, saved_config
@@ -154,7 +176,8 @@ def _gone_on(path: Path, overrides: Sequence[str], accept_change: bool) -> Run |
         click.echo(f"'{path}' is finished: nothing is left to do. --set training.iters=N makes it longer.")
         return None
     _say_blas(library)
-    return resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
+    with as_rank(silent_after):
+        return resume(path, config=settings, observers=_observers(settings), accept_change=accept_change)
 
 
 def _several(
@@ -189,10 +212,13 @@ def _try_out(settings: Config, library: str | None, as_json: bool) -> None:
 def _observers(settings: Config) -> list[object]:
     """What shows the run on the terminal, unless the bundled plugins are left out, and `Interrupts`.
 
-    These come last: they stop the run, and the other one is to hear of its last step.
+    These come last: they stop the run, and the other one is to hear of its last step. Of several ranks the
+    first one shows the run.
     """
+    from prefloop.ranks.group import joined
+
     registry = Registry(settings.plugins.disable)
-    if BUNDLED in registry.disabled:
+    if BUNDLED in registry.disabled or not joined().first:
         return [Interrupts()]
     return [registry.component("observer", DEFAULTS["display"])(), Interrupts()]
 
@@ -246,6 +272,7 @@ class Interrupts(Observer):
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+        tell(stopping=self.received)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         click.echo("Stopping after this step, or in this evaluation. Once more to leave at once.", err=True)

@@ -33,8 +33,6 @@ NumPy looks into the pass while its gradient is traced, and mlx then keeps all t
 99 such logits that saved a quarter of scoring's time and took no more memory. With 16 to 23 it took up to 2.2
 times the memory, and saved a quarter at best, in most cases next to nothing.
 """
-MIN_SAMPLED_LOGITS = 1 << 18
-"""Logits of a step of sampling from which on waiting for NumPy is worth it."""
 BLOCK = 128
 """Block size of the two-level cumulative sum (limits float32 rounding)."""
 CANDIDATES = 1024
@@ -98,15 +96,11 @@ class NumpySampler:
     token of it, each by inverting its cumulative distribution.
     """
 
-    def __init__(self, sampling: Sampling, seed: int) -> None:
+    def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
-        self._random = np.random.default_rng(seed)
 
-    def is_faster(self, logits: mx.array, *, filtered: bool) -> bool:
-        """Whether NumPy is faster: where there is much to sort or to weigh."""
-        return filtered or logits.size >= MIN_SAMPLED_LOGITS
-
-    def __call__(self, logits: mx.array) -> mx.array:
+    def __call__(self, logits: mx.array, uniforms: NDArray[np.float64]) -> mx.array:
+        """A token for each row; `uniforms` are two numbers for each, from 0 to below 1, ``[R, 2]``."""
         z = np.asarray(logits)
         below_top = z - z.max(axis=-1, keepdims=True)
         rows, vocabulary = z.shape
@@ -116,16 +110,16 @@ class NumpySampler:
         for lowest in lowest_kept(below_top, self.sampling):
             kept[below_top < lowest] = 0
         blocks = weights.reshape(rows, -1, BLOCK)
-        block = self._pick(blocks.sum(axis=-1))
-        tokens = block * BLOCK + self._pick(blocks[np.arange(rows), block])
+        block = _pick(blocks.sum(axis=-1), uniforms[:, :1])
+        tokens = block * BLOCK + _pick(blocks[np.arange(rows), block], uniforms[:, 1:])
         return mx.array(np.asarray(tokens, dtype=np.int32))
 
-    def _pick(self, weights: Floats) -> NDArray[Any]:
-        """An index for each row of weights ``[R, N]``, sampled in proportion to them."""
-        mass = np.cumsum(weights, axis=-1, dtype=np.float64)
-        wanted = self._random.random((len(weights), 1)) * mass[:, -1:]
-        index: NDArray[Any] = (mass <= wanted).sum(axis=-1)
-        return index
+
+def _pick(weights: Floats, uniforms: NDArray[np.float64]) -> NDArray[Any]:
+    """An index for each row of weights ``[R, N]``, in proportion to them; `uniforms` are ``[R, 1]``."""
+    mass = np.cumsum(weights, axis=-1, dtype=np.float64)
+    index: NDArray[Any] = (mass <= uniforms * mass[:, -1:]).sum(axis=-1)
+    return index
 
 
 def lowest_kept(below_top: Floats, sampling: Sampling) -> list[Floats]:

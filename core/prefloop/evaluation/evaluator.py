@@ -12,6 +12,8 @@ from prefloop.components import BaseJudge, BaseSampler, Judge, Sampler, adapt
 from prefloop.errors import StopRun
 from prefloop.evaluation import stats
 from prefloop.model.policy import Policy
+from prefloop.ranks.group import ALONE, Ranks
+from prefloop.ranks.sharing import complete_together
 from prefloop.routing import RoutingJudge
 from prefloop.sampling import Generator
 from prefloop.sampling.pool import Told, ignore
@@ -63,7 +65,8 @@ class Evaluator:
     `answer` names the column whose text a right completion contains; its share becomes ``accuracy``.
     `judge_name` is the judge's qualified name, and `batch_size` that of scoring. `others` are judges by name
     that are asked about the same pairs; `teacher` is whichever of all these names taught. `tell` hears how
-    far it is: what `Observer.evaluating` does. Judges read thoughts where it `show_thoughts`.
+    far it is: what `Observer.evaluating` does. Judges read thoughts where it `show_thoughts`. Each of `ranks`
+    samples its share.
     """
 
     policy: Policy
@@ -79,6 +82,7 @@ class Evaluator:
     others: Mapping[str, Judge] = Factory(dict)
     teacher: str = ""
     show_thoughts: bool = False
+    ranks: Ranks = ALONE
 
     def __attrs_post_init__(self) -> None:
         """Raises `UserError` where one of both sides cannot read the prompts."""
@@ -97,9 +101,18 @@ class Evaluator:
     def sample(self) -> list[Pair]:
         """The policy's completion of each prompt, and the other side's; the same ones for the same seed."""
         other, seed = self._against(), _SEED + 2 * self.seed
-        told = _Count(self.tell, "sampled", len(self.prompts) + len(other.prompts)).add
-        ours = self.policy.generate(self.prompts, self.sampling, seed=seed, told=told)
-        theirs = other.generator(other.prompts, self.sampling, seed=seed + 1, told=told)
+        share = len(self.ranks.share(len(self.prompts)))
+        told = _Count(self.tell, "sampled", 2 * share).add
+
+        def complete(prompts: Sequence[Prompt], first: int) -> list[Completion]:
+            with self.policy.shard(first, max(1, len(prompts))):
+                return self.policy.generate(prompts, self.sampling, seed=seed, told=told)
+
+        def complete_other(prompts: Sequence[Prompt], first: int) -> list[Completion]:
+            return other.generator(prompts, self.sampling, seed=seed + 1, told=told, first=first)
+
+        ours = complete_together(self.ranks, self.prompts, complete)
+        theirs = complete_together(self.ranks, other.prompts, complete_other)
         return [Pair(*row) for row in zip(self.prompts, ours, theirs, strict=True)]
 
     def ask(self, pairs: Sequence[Pair], judge: Judge | None = None) -> list[Verdict]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Policy:
         self.adapter = adapter
         self.start = view(self.model)
         self.reference = self._reference(reference)
+        self._shard = (0, 1)
         self._generators: dict[Source, Generator] = {
             "policy": Generator(self.model, self.tokenizer),
             "reference": Generator(self.reference, self.tokenizer),
@@ -98,9 +100,24 @@ class Policy:
     ) -> list[Completion]:
         """One completion per prompt from the live policy or its reference.
 
-        `told` hears at every token how many completions have just ended.
+        What is drawn for one depends on `seed` and its place among `prompts`, not on the others. `told`
+        hears at every token how many completions have just ended.
         """
-        return self._generators[source](prompts, sampling, seed=seed, source=source, told=told)
+        before, of = self._shard
+        first = before * (len(prompts) // of)
+        return self._generators[source](prompts, sampling, seed=seed, source=source, told=told, first=first)
+
+    @contextmanager
+    def shard(self, before: int, prompts: int) -> Iterator[None]:
+        """Within, so many `prompts` are sampled for, which follow so many others that another process has.
+
+        Whoever draws the completions of a prompt one after the other draws what would be drawn for all.
+        """
+        self._shard = (before, prompts)
+        try:
+            yield
+        finally:
+            self._shard = (0, 1)
 
     @property
     def pool_bytes(self) -> int:

@@ -19,6 +19,7 @@ from attrs import define, field
 
 from prefloop.components import BaseJudge, Judge, PendingVerdicts, adapt, check_verdicts
 from prefloop.errors import StopRun, UserError
+from prefloop.ranks.wire import verdict_from_wire, verdict_to_wire
 from prefloop.runs.asking import asked, each, in_background
 from prefloop.runs.files import append_lines, read_lines
 from prefloop.runs.records import (
@@ -33,22 +34,29 @@ from prefloop.types import Pair, Verdict
 if TYPE_CHECKING:
     import mlx.core as mx
 
+    from prefloop.ranks.group import Ranks
+
 
 class Ledger:
     """The lines of one run's ledger and the verdicts in them. Raises `UserError` for a damaged line.
 
-    Several threads may write.
+    Several threads may write. Without a `path` they are only kept in mind.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._writing = threading.Lock()
-        self._verdicts = {j.key: j.verdict for j in read_lines(path, judgement_from_json)}
+        self._verdicts = {j.key: j.verdict for j in read_lines(path, judgement_from_json)} if path else {}
 
     def find(self, judge: JudgeIdentity, pair: Pair) -> Verdict | None:
         """What `judge` said of `pair`, or None where it has to be asked."""
         verdict = self._verdicts.get(judgement_key(judge, pair))
         return None if verdict is None or verdict.status == "error" else verdict
+
+    def share(self, ranks: Ranks) -> None:
+        """Let all ranks know what the ledger of rank 0 has."""
+        said = ranks.from_first(lambda: {key: verdict_to_wire(v) for key, v in self._verdicts.items()})
+        self._verdicts = {key: verdict_from_wire(one) for key, one in said.items()}
 
     def append(
         self,
@@ -62,7 +70,8 @@ class Ledger:
         """Write verdicts down, each of which took so many seconds."""
         judgements = [Judgement(step, *row, judge, evaluation, seconds) for row in judged]
         with self._writing:
-            append_lines(self.path, [judgement_to_json(judgement) for judgement in judgements])
+            if self.path:
+                append_lines(self.path, [judgement_to_json(judgement) for judgement in judgements])
             self._verdicts |= {judgement.key: judgement.verdict for judgement in judgements}
 
 

@@ -18,6 +18,8 @@ from prefloop.model.mlx_lm_internals import not_finite
 from prefloop.model.policy import Policy
 from prefloop.model.weight_sharing import arrays
 from prefloop.prompts.loading import PromptSet
+from prefloop.ranks.group import ALONE, Ranks
+from prefloop.ranks.judging import sits_on_first
 from prefloop.runs.asking import asked
 from prefloop.runs.dependencies import dependencies
 from prefloop.runs.guards import kind_of
@@ -46,15 +48,16 @@ class Prepared:
         A run that goes on gives the `division` it had. Without `people`, nobody is asked for a terminal.
         """
         before = mx.get_active_memory()
-        for key, component in _components(self.config):
+        components = components_of(self.config, self.loop.ranks)
+        for key, component in components:
             with said_of(key):
                 _make_ready(component, people)
-        for place, observer in enumerate(self.config.observers):
+        for place, observer in enumerate(self.config.observers if self.loop.ranks.first else ()):
             with said_of(f"observers.{place}"):
                 adapt(observer, Observer).prepare()
         held = max(0, mx.get_active_memory() - before)
         held_out = self.evaluator.prompts if self.evaluator else ()
-        judges = [component for _, component in _components(self.config) if isinstance(component, BaseJudge)]
+        judges = [component for _, component in components if isinstance(component, BaseJudge)]
         plan = make_plan(self.loop, self.prompts, held_out, judge=held, judges=judges, division=division)
         self.loop.micro_batch = plan.division.micro_batch
         self.loop.policy.limit_pools(plan.division.pool_bytes)
@@ -78,7 +81,7 @@ def _make_ready(component: Base, people: bool) -> None:
             _make_ready(adapt(member, BaseJudge), people)
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, ranks: Ranks = ALONE) -> Prepared:
     """Load the model, the prompts and what evaluates them. Raises `UserError` where that fails."""
     policy = Policy.load(config.model, config.adapter, config.reference, seed=config.training.seed)
     prompts = load_training(config, policy.tokenizer)
@@ -99,26 +102,29 @@ def prepare(config: Config) -> Prepared:
         ties=config.judging.ties,
         show_thoughts=config.judging.thought == "show",
         weights=weights_of(config),
+        ranks=ranks,
     )
     loop.sampler.check_policy(policy, training)
-    evaluator = _evaluator(config, policy, held_out)
+    evaluator = _evaluator(config, policy, held_out, ranks)
     plan = make_plan(loop, prompts, held_out)
     return Prepared(config, prompts, loop, evaluator, plan)
 
 
-def close_components(config: Config) -> None:
+def close_components(config: Config, ranks: Ranks = ALONE) -> None:
     """Let judges and sampler give back what they hold."""
-    for _, component in _components(config):
+    for _, component in components_of(config, ranks):
         component.close()
 
 
-def _components(config: Config) -> list[tuple[str, Base]]:
-    judges = config.judges | config.evaluation.named_judges
-    asked = ((key, adapt(judge, BaseJudge)) for key, judge in judges.items())
+def components_of(config: Config, ranks: Ranks) -> list[tuple[str, Base]]:
+    """The sampler, and the judges that this rank asks."""
+    judges, on = config.judges | config.evaluation.named_judges, config.judging.on
+    own = {key: judge for key, judge in judges.items() if ranks.first or not sits_on_first(judge, on)}
+    asked = ((key, adapt(judge, BaseJudge)) for key, judge in own.items())
     return [("sampler", adapt(config.sampler, BaseSampler)), *asked]
 
 
-def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Evaluator | None:
+def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt], ranks: Ranks) -> Evaluator | None:
     """What evaluates the run, if anything does. Raises `UserError` where the run is to go by evaluations."""
     judges, training = judges_of(config), config.training
     if not judges or not held_out:
@@ -139,6 +145,7 @@ def _evaluator(config: Config, policy: Policy, held_out: Sequence[Prompt]) -> Ev
         answer,
         training.seed,
         show_thoughts=config.judging.thought == "show",
+        ranks=ranks,
     )
     return panel(evaluator, judges, lambda judge, _: judge)
 

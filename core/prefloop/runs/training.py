@@ -6,15 +6,16 @@ import logging
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 from attrs import asdict, define, evolve, field
 
 from prefloop.beginning import beginning, beginning_of, begun
-from prefloop.components import BaseJudge, Observer, adapt
+from prefloop.components import BaseJudge, Judge, Observer, adapt
 from prefloop.config import Config, load_config
 from prefloop.config.dump import to_plain
 from prefloop.errors import StopRun, UserError
@@ -22,7 +23,13 @@ from prefloop.evaluation import Evaluator
 from prefloop.loop import LOWER_RATE, Loop
 from prefloop.metrics import number
 from prefloop.model.adapters import load_adapters
+from prefloop.ranks.following import FollowedRun
+from prefloop.ranks.group import joined
+from prefloop.ranks.judging import judge_together
+from prefloop.ranks.parent import tell
+from prefloop.ranks.sharing import check_equal
 from prefloop.registry import BUNDLED, DEFAULTS, Registry
+from prefloop.runs.asking import asked
 from prefloop.runs.checkpoint import load_checkpoint, not_sound, prune, ranked, read_state, save_checkpoint
 from prefloop.runs.dependencies import Change, changed, machine, recorded
 from prefloop.runs.files import disk_errors_as_user_errors
@@ -31,8 +38,8 @@ from prefloop.runs.judges import each_identified, judge_of, judges_of, panel
 from prefloop.runs.ledger import CachedJudge
 from prefloop.runs.plan import Division
 from prefloop.runs.planning import check_memory
-from prefloop.runs.preparation import close_components, prepare
-from prefloop.runs.records import EXAMPLES, finite
+from prefloop.runs.preparation import Prepared, close_components, prepare
+from prefloop.runs.records import EXAMPLES, JudgeIdentity, finite
 from prefloop.runs.run import Recorder, Run, check_config, choose_path, refuse_taken
 from prefloop.runs.view import CONFIG, RunView, flat, open_run
 from prefloop.sampling.generator import POOL_BYTES
@@ -57,14 +64,21 @@ def train(config: Config, *, observers: Sequence[Any] = ()) -> Run:
     goes on with it, as it does after anything else that broke the run. Raises `UserError` for what is the
     user's to mend.
     """
-    path = choose_path(config)
-    refuse_taken(path)
-    with begun(beginning()):
-        prepared = prepare(config)
+    ranks = joined()
+    with begun(beginning()), ranks.ending_together():
+        path = choose_path(config)
+        if ranks.first:
+            refuse_taken(path)
+            tell(run=str(path.absolute()))
+        prepared = prepare(config, ranks)
         check_memory(prepared.plan, config.training.memory_limit_gb)
         prepared = prepared.with_components()
         check_memory(prepared.plan, config.training.memory_limit_gb)
-        with Run.create(path, config, prepared.plan, prepared.dependencies()) as run:
+        depends_on = prepared.dependencies()
+        _check_ranks(prepared, depends_on)
+        with (
+            Run.create(path, config, prepared.plan, depends_on) if ranks.first else FollowedRun(path, config)
+        ) as run:
             return _Session(config, prepared.loop, prepared.evaluator, run).drive(observers)
 
 
@@ -87,8 +101,9 @@ def resume(
     `path` holds no run, where another process holds it, where `overrides` change more than that, and where
     its checkpoints are gone.
     """
-    view = open_run(path)
-    with begun(beginning_of(view.manifest)):
+    view, ranks = open_run(path), joined()
+    tell(run=str(view.path.absolute()))
+    with begun(beginning_of(view.manifest)), ranks.ending_together():
         config = config or saved_config(view.path, overrides)
         if is_complete(view, config):
             return Run(view.path, config, view.manifest)
@@ -96,14 +111,32 @@ def resume(
         for damage in view.check():
             logging.getLogger("prefloop").warning(damage.text)
         written = view.manifest.get("plan", {}).get("division")
-        prepared = prepare(config)
+        prepared = prepare(config, ranks)
         depends_on = prepared.dependencies()
         changes = _changes(view, depends_on, accept_change)
         # A run from before that was written down divided no step.
         division = Division(**written) if written else Division(prepared.loop.micro_batch, POOL_BYTES)
         prepared = prepared.with_components(division)
-        with Run.open(view.path, config, prepared.plan, depends_on, changes) as run:
+        _check_ranks(prepared, depends_on, last)
+        with (
+            Run.open(view.path, config, prepared.plan, depends_on, changes)
+            if ranks.first
+            else FollowedRun(view.path, config)
+        ) as run:
             return _Session(config, prepared.loop, prepared.evaluator, run).drive(observers, last)
+
+
+def _check_ranks(prepared: Prepared, depends_on: Mapping[str, str], last: Path | None = None) -> None:
+    """Raises `UserError` where the ranks that are to share the run are not about to do the same."""
+    ranks, config = prepared.loop.ranks, prepared.config
+    if ranks.size == 1:
+        return
+    settings = flat(to_plain(config, config.origins))
+    trained = prepared.loop.policy.trainable().values()
+    size = sum(number(mx.abs(value).sum().astype(mx.float32)) for value in trained)
+    own = {key: repr(value) for key, value in settings.items() if not key.startswith("output.")}
+    last_step = {"the last checkpoint": last.name if last else "none"}
+    check_equal(ranks, {**own, **depends_on, **last_step, "the size of what is trained": size})
 
 
 def is_complete(run: RunView, config: Config) -> bool:
@@ -176,8 +209,10 @@ class _Session:
                     self.evaluations = load_checkpoint(last, loop)
                     self.guard.restore(read_state(last).get("guard", {}))
                 run.begin(loop.steps_taken, {e.step for e in self.evaluations})
+                run.ledger.share(loop.ranks)
                 self._cache_judgements()
-                everyone = (Recorder(run), *_report(config), *config.observers, *observers, self.guard)
+                writers = (Recorder(run), *_report(config), *config.observers) if loop.ranks.first else ()
+                everyone = (*writers, *observers, self.guard)
                 loop.observers = tuple(adapt(observer, Observer) for observer in everyone)
                 status = self._steps()
                 final = self._choose(status)
@@ -188,40 +223,50 @@ class _Session:
             run.fail(error)
             raise
         finally:
-            close_components(config)
+            close_components(config, loop.ranks)
         with suppress(StopRun):  # it has ended
             loop.notify("run_finished", run)
         return run
 
     def _cache_judgements(self) -> None:
         """Put the ledger in front of the judges."""
-        loop, ledger = self.loop, self.run.ledger
-        loop.judge.attach(self.run.path)
-        timeout = self.config.judging.timeout
-        teaching = partial(CachedJudge, ledger=ledger, step=lambda: loop.steps_taken + 1, timeout=timeout)
+        loop = self.loop
+        if loop.ranks.first:
+            loop.judge.attach(self.run.path)
+        teaching = partial(self._kept, step=lambda: loop.steps_taken + 1)
         loop.judge = adapt(each_identified(judge_of(self.config), self.config, teaching), BaseJudge)
         if self.evaluator:
             evaluator = evolve(self.evaluator, tell=partial(loop.notify, "evaluating"))
-            cached = partial(
-                CachedJudge,
-                ledger=ledger,
-                step=lambda: loop.steps_taken,
-                evaluation=True,
-                timeout=timeout,
-            )
-            self.evaluator = panel(evaluator, judges_of(self.config), cached)
+            evaluating = partial(self._kept, step=lambda: loop.steps_taken, evaluation=True)
+            self.evaluator = panel(evaluator, judges_of(self.config), evaluating)
+
+    def _kept(self, judge: Judge, identity: JudgeIdentity, **options: Any) -> BaseJudge:
+        """A judge with the ledger in front of it, as the ranks ask it together."""
+        judging, name = self.config.judging, identity.name
+
+        def kept(judge: BaseJudge, hurried: bool) -> BaseJudge:
+            timeout = judging.timeout if hurried else None
+            return CachedJudge(judge, identity, self.run.ledger, timeout=timeout, **options)
+
+        def hurry(pairs: int) -> AbstractContextManager[None]:
+            return asked(name, judging.timeout and judging.timeout * pairs)
+
+        return judge_together(self.loop.ranks, judge, judging.on, kept=kept, hurry=hurry)
 
     def _steps(self) -> str:
         """Take the steps that are left; returns the status that the run ends with."""
         try:
-            self.loop.notify("run_started", self.run)
-            self._between_steps()
-            steps = iter(self.loop)
-            while not self.stop and not self._out_of_patience() and next(steps, None):
+            with self.loop.ranks.ending_together():
+                self.loop.notify("run_started", self.run)
                 self._between_steps()
-            if not self.stop:
-                self.guard.check_end()
-                self._check_learnt()
+                steps = iter(self.loop)
+                while not self.stop and not self._out_of_patience() and next(steps, None):
+                    self._between_steps()
+                if self.stop:
+                    self.loop.ranks.tell(self.stop)
+                else:
+                    self.guard.check_end()
+                    self._check_learnt()
         except StopRun as stop:
             self.stop = stop
             if not not_sound(self.loop):
@@ -273,6 +318,8 @@ class _Session:
                 failed=True,
                 resumable=False,
             )
+        if not self.loop.ranks.first:
+            return
         folder = save_checkpoint(self.run.path, self.loop, self.evaluations, self.guard.state())
         self.run.count_lines()
         prune(self.run.path, self.config.training, self.loop.steps, self.evaluations)

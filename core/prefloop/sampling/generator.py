@@ -8,11 +8,11 @@ The first failure decides, and the generator remembers it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from attrs import evolve
 from mlx_lm.generate import generate_step
 
 from prefloop.errors import StopRun, UserError
@@ -54,17 +54,19 @@ class Generator:
         seed: int,
         source: Source = "policy",
         told: Told = ignore,
+        first: int = 0,
     ) -> list[Completion]:
-        """One completion per prompt, with the stop token where one was sampled. Seeded by `seed`.
+        """One completion per prompt, with the stop token where one was sampled.
 
-        Equal prompts pass through the model once. `told` hears at every token how many have just ended.
+        What is drawn for a row depends on `seed` and the row's number, its place after `first`. Equal prompts
+        pass through the model once. `told` hears at every token how many have just ended.
         Raises `StopRun` where logits are not finite.
         """
         if not prompts:
             return []
         self.model.eval()
         stops = Stops.of(self.tokenizer, sampling.stop)
-        rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed, told=told)
+        rows = self._sample([p.tokens for p in prompts], sampling, stops.ends, seed, told=told, first=first)
         said = (Completion(row, stops.text(row), stops.ends(row), source) for row in rows)
         return [with_answer_read(one, p.tokens, stops) for one, p in zip(said, prompts, strict=True)]
 
@@ -101,11 +103,13 @@ class Generator:
         seed: int,
         make_sampler: Callable[[Sampling, int], TokenSampler] = TokenSampler,
         told: Told = ignore,
+        first: int = 0,
     ) -> list[Tokens]:
+        numbers = range(first, first + len(prompts))
         model = fuse_adapters(self.model)
         while True:
             sampler = make_sampler(sampling, seed)
-            request = Request(prompts, sampler, ends, self.pool_bytes, told)
+            request = Request(prompts, sampler, ends, self.pool_bytes, told, numbers=numbers)
             try:
                 rows = self._engines[0](model, request)
                 if not sampler.sound.item():
@@ -125,9 +129,9 @@ class _Recorder(TokenSampler):
         self.logits: list[mx.array] = []
         return self
 
-    def __call__(self, logits: mx.array) -> mx.array:
+    def __call__(self, logits: mx.array, rows: Sequence[int] | None = None) -> mx.array:
         self.logits.append(logits)
-        return super().__call__(logits)
+        return super().__call__(logits, rows)
 
 
 def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
@@ -136,17 +140,18 @@ def _by_length(model: nn.Module, request: Request) -> list[Tokens]:
     rows: dict[int, Tokens] = {}
     for length in dict.fromkeys(map(len, prompts)):
         group = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
-        pool = sample_pool(model, evolve(request, prompts=[prompts[i] for i in group]))
+        pool = sample_pool(model, request.part(group))
         rows |= zip(group, pool, strict=True)
     return [rows[i] for i in range(len(prompts))]
 
 
 def _one_by_one(model: nn.Module, request: Request) -> list[Tokens]:
     rows = []
-    for prompt in request.prompts:
+    for number, prompt in zip(request.numbers, request.prompts, strict=True):
         row: list[int] = []
+        sampler = partial(request.sampler, rows=[number])
         for token, _ in generate_step(
-            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=request.sampler
+            mx.array(prompt), model, max_tokens=request.max_tokens, sampler=sampler
         ):
             row.append(int(token))
             request.told(0)

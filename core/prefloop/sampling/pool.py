@@ -14,16 +14,17 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from attrs import evolve, frozen
+from attrs import Factory, evolve, field, frozen
 from mlx_lm.generate import wired_limit
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.sample_utils import make_sampler
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from prefloop.cpu import on_cpu
 from prefloop.cpu.attention import inference_attention
 from prefloop.cpu.kernels import NumpySampler, limit_threads
 from prefloop.model import mlx_lm_internals as internals
 from prefloop.model.mlx_lm_internals import CACHE_BLOCK, Caches
+from prefloop.sampling.row_numbers import RowNumbers
 from prefloop.types import Sampling
 
 Tokens = tuple[int, ...]
@@ -37,37 +38,53 @@ LOGIT_COPIES = 4
 
 
 class TokenSampler:
-    """Samples tokens ``[R]`` from logits ``[R, V]``, the same ones for the same seed and calls.
+    """Samples tokens ``[R]`` from logits ``[R, V]``. What is kept and how it is weighted is mlx-lm's way.
 
-    What is kept and how it is weighted is mlx-lm's ``make_sampler``.
+    A row's tokens depend on the seed and the row's number alone, whatever else is sampled beside it.
     """
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self.sampling = sampling
         self.sound = mx.array(True)
         """Whether all logits so far gave every row a distribution; NaN and infinity give none."""
-        self._numpy = NumpySampler(sampling, seed) if on_cpu() else None
-        mx.random.seed(seed)
+        self._numpy = NumpySampler(sampling) if on_cpu() else None
+        self._numbers = RowNumbers(seed)
 
-    def __call__(self, logits: mx.array) -> mx.array:
+    def __call__(self, logits: mx.array, rows: Sequence[int] | None = None) -> mx.array:
+        """The next token of each row; `rows` are their numbers, by default those of their places."""
         self.sound = self.sound & mx.isfinite(logits.max(axis=-1)).all()
         mx.async_eval(self.sound)  # or it would hold the logits of every step
-        return self._sample(logits)
+        return self._sample(logits, range(len(logits)) if rows is None else rows)
 
-    def _sample(self, logits: mx.array) -> mx.array:
-        s = self.sampling
-        if s.temperature == 0:
+    def _sample(self, logits: mx.array, rows: Sequence[int]) -> mx.array:
+        temperature = self.sampling.temperature
+        if temperature == 0:
             return mx.argmax(logits, axis=-1)
-        top_k = s.top_k if s.top_k < logits.shape[-1] else 0  # mlx-lm refuses to keep all of them
-        filtered = s.top_p < 1 or top_k > 0 or s.min_p > 0
         logits = logits.astype(mx.float32)
-        if self._numpy and self._numpy.is_faster(logits, filtered=filtered):
-            return self._numpy(logits)
-        if not filtered:
-            return mx.random.categorical(logits / s.temperature)
-        sample = make_sampler(s.temperature, top_p=s.top_p, min_p=s.min_p, top_k=top_k)
-        tokens: mx.array = sample(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-        return tokens
+        if self._numpy:
+            return self._numpy(logits, self._numbers.uniforms(rows, 2))
+        kept = self._filtered(logits) / temperature
+        return _draw(kept, self._numbers.keys(rows))
+
+    def _filtered(self, logits: mx.array) -> mx.array:
+        """The logits that the filters keep, in mlx-lm's order; the others are minus infinity."""
+        s, vocabulary = self.sampling, logits.shape[-1]
+        if not (s.top_p < 1 or s.min_p > 0 or 0 < s.top_k < vocabulary):
+            return logits
+        logits = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        if s.top_p < 1:
+            logits = apply_top_p(logits, s.top_p)
+        if s.min_p > 0:
+            logits = apply_min_p(logits, s.min_p)
+        if 0 < s.top_k < vocabulary:  # mlx-lm refuses to keep all of them
+            logits = apply_top_k(logits, s.top_k)
+        return logits
+
+
+@mx.vmap
+def _draw(logits: mx.array, key: mx.array) -> mx.array:
+    """A token for each row of logits ``[R, V]``, with a key for each ``[R, 2]``."""
+    return mx.random.categorical(logits, key=key)
 
 
 def ignore(ended: int) -> None:
@@ -88,6 +105,15 @@ class Request:
     ends: Ends
     pool_bytes: int
     told: Told = ignore
+    numbers: Sequence[int] = field(
+        default=Factory(lambda self: range(len(self.prompts)), takes_self=True), kw_only=True
+    )
+    """The number of each row, which its random numbers go by."""
+
+    def part(self, places: Sequence[int]) -> Request:
+        """The same for the rows at these places."""
+        prompts, numbers = [self.prompts[i] for i in places], [self.numbers[i] for i in places]
+        return evolve(self, prompts=prompts, numbers=numbers)
 
     @property
     def max_tokens(self) -> int:
@@ -103,7 +129,7 @@ def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
     rows: list[Tokens] = []
     with wired_limit(model):
         for start in range(0, len(prompts), size):
-            part = evolve(request, prompts=prompts[start : start + size])
+            part = request.part(range(start, min(start + size, len(prompts))))
             prefilled = {}
             for prompt in dict.fromkeys(part.prompts):
                 prefilled[prompt] = _prefill(model, prompt)
@@ -153,7 +179,7 @@ class _Pool:
         return logits  # [R, V]
 
     def _sample(self, logits: mx.array) -> mx.array:
-        tokens = self.request.sampler(logits)
+        tokens = self.request.sampler(logits, [self.request.numbers[row] for row in self.rows])
         mx.async_eval(tokens)
         return tokens
 

@@ -1,0 +1,243 @@
+"""Each rank beats a heart: a thread that says that its process lives, and ends it where another one does not.
+
+A rank that waits in a collective for another one waits for ever, and spins; nothing in mlx ends it. So rank 0
+listens, the others connect, and a byte goes both ways every now and then. A rank whose connection closes
+unannounced, or that says nothing for too long, is lost: every other process then ends, wherever it is. What a
+run has saved is whole at any moment.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import selectors
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from attrs import define, field
+
+from prefloop.errors import UserError
+from prefloop.ranks.parent import LOST, tell
+
+GRACE = 1.5
+"""Seconds for a process to end by itself, with words of its own, once another has closed its connection."""
+JOINING = 60.0
+"""Seconds for all ranks to connect."""
+_OVER_TCP = "The ranks must reach each other over TCP, on every port."
+BEAT, END, LOSS = b".", b"e", b"l"
+TOKEN = 32
+_HELLO = struct.Struct(f"!{TOKEN}sI")
+_LOSS = struct.Struct("!If")
+_BEATS = 8
+"""How many beats there are in the time after which a rank is lost."""
+
+
+class Meeting(Protocol):
+    """The ranks that share a run, as far as a heart needs them."""
+
+    rank: int
+    size: int
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """What rank 0 makes, on all ranks."""
+
+
+@define(eq=False)
+class Peer:
+    """Another rank at the end of a connection."""
+
+    rank: int
+    socket: socket.socket
+    quiet: float = 0.0
+    """Seconds in which this process was awake and heard nothing."""
+
+
+_hearts: list[Heart] = []
+"""The one of this process, while it beats."""
+
+
+@define(eq=False)
+class Heart:
+    """Beats for rank `rank`, towards the `peers` that it is connected to."""
+
+    rank: int
+    peers: list[Peer]
+    silent_after: float
+    ended: threading.Event = field(factory=threading.Event)
+    """Whether this rank has come to its end and needs the others no more."""
+    lost: threading.Event = field(factory=threading.Event)
+    _last: float = field(factory=time.monotonic)
+
+    def beat(self) -> None:
+        """Beat and listen until the end, or until a rank is lost."""
+        interval = self.silent_after / _BEATS
+        with selectors.DefaultSelector() as selector:
+            for peer in self.peers:
+                selector.register(peer.socket, selectors.EVENT_READ, peer)
+            while self.peers and not self.ended.is_set():
+                for key, _ in selector.select(max(0.0, self._last + interval - time.monotonic())):
+                    self._hear(key.data, selector)
+                if time.monotonic() >= self._last + interval:
+                    self._tick(interval)
+
+    def end(self) -> None:
+        """Tell the others that this rank ends because it is done."""
+        self.ended.set()
+        for peer in self.peers:
+            with suppress(OSError):
+                peer.socket.send(END)
+
+    def _hear(self, peer: Peer, selector: selectors.BaseSelector) -> None:
+        try:
+            heard = peer.socket.recv(256)
+        except BlockingIOError:  # woken for nothing
+            return
+        except OSError:
+            heard = b""
+        if not heard:
+            self._lose(peer.rank, 0.0)
+        heard, loss, about = heard.partition(LOSS)
+        if loss and len(about) >= _LOSS.size:
+            self._lose(*_LOSS.unpack_from(about))
+        peer.quiet = 0.0
+        if END in heard:
+            selector.unregister(peer.socket)
+            self.peers.remove(peer)
+
+    def _tick(self, interval: float) -> None:
+        """Beat, and see who was silent. A process that was itself stopped for a while accuses nobody."""
+        now = time.monotonic()
+        awake, self._last = min(now - self._last, 2 * interval), now
+        for peer in self.peers:
+            with suppress(OSError):  # a closed connection is heard of as well
+                peer.socket.send(BEAT)
+            peer.quiet += awake
+            if peer.quiet > self.silent_after:
+                self._lose(peer.rank, peer.quiet)
+
+    def _lose(self, rank: int, silent: float) -> None:
+        """Tell all that listen here, and end the process, unless it is about to end by itself."""
+        for peer in self.peers if self.rank == 0 else ():
+            with suppress(OSError):
+                peer.socket.send(LOSS + _LOSS.pack(rank, silent))
+        self.lost.set()
+        if not self.ended.wait(0.0 if silent else GRACE):
+            _die(self.rank, rank, silent)
+
+
+def _die(own: int, lost: int, silent: float) -> NoReturn:
+    why = f"has been silent for {silent:.0f} s" if silent else "is gone"
+    if not tell(lost=lost, silent=silent) and (own == 0 or lost == 0):
+        says = (
+            f"error: rank {lost} {why}: rank {own} ends. What the run has saved is whole: --resume goes on."
+        )
+        os.write(sys.stderr.fileno(), f"{says}\n".encode())
+    os._exit(LOST)
+
+
+@contextmanager
+def beating(ranks: Meeting, silent_after: float) -> Iterator[None]:
+    """Beat for one of the `ranks` while the body runs.
+
+    Where the body raises, the others are not told that this rank is done: for them it is lost.
+    """
+    heart = Heart(ranks.rank, _peers(ranks), silent_after)
+    _hearts.append(heart)
+    tell(joined=True)
+    threading.Thread(target=heart.beat, name="heart", daemon=True).start()
+    try:
+        yield
+    except BaseException:
+        heart.ended.set()
+        raise
+    finally:
+        _hearts.remove(heart)
+    heart.end()
+    tell(done=True)
+
+
+def settle() -> None:
+    """Wait for the end of this process where a rank was lost: what fails for that is not to be shown."""
+    for heart in _hearts:
+        if heart.lost.wait(heart.silent_after):
+            threading.Event().wait()
+
+
+def _peers(ranks: Meeting) -> list[Peer]:
+    """Rank 0 listens where and for whom it says; raises `UserError` where not all of them come."""
+    if ranks.rank == 0:
+        with socket.create_server((_own_address(), 0), backlog=ranks.size) as server:
+            host, port = server.getsockname()[:2]
+            token = secrets.token_bytes(TOKEN)
+            ranks.from_first(lambda: [host, port, token.hex()])
+            return _welcome(server, token, ranks.size)
+    host, port, secret = ranks.from_first(lambda: None)
+    try:
+        connection = socket.create_connection((host, port), timeout=JOINING)
+    except OSError as error:
+        raise UserError(
+            f"rank {ranks.rank} does not reach rank 0 at {host}:{port}: {error}. {_OVER_TCP}"
+        ) from error
+    connection.sendall(_HELLO.pack(bytes.fromhex(secret), ranks.rank))
+    return [Peer(0, _ready(connection))]
+
+
+def _welcome(server: socket.socket, token: bytes, size: int) -> list[Peer]:
+    """The others, once each of them has connected and shown the token; who does not is turned away."""
+    found: dict[int, Peer] = {}
+    deadline = time.monotonic() + JOINING
+    while len(found) < size - 1:
+        server.settimeout(max(0.01, deadline - time.monotonic()))
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            missing = sorted(set(range(1, size)) - found.keys())
+            raise UserError(
+                f"rank 0 has waited {JOINING:.0f} s for a connection of rank {missing[0]}. {_OVER_TCP}"
+            ) from None
+        rank = _said(connection, token)
+        if rank is None or not 0 < rank < size or rank in found:
+            connection.close()
+        else:
+            found[rank] = Peer(rank, _ready(connection))
+    return list(found.values())
+
+
+def _said(connection: socket.socket, token: bytes) -> int | None:
+    """The rank that a newcomer says it is; None for one that does not know the token."""
+    connection.settimeout(2.0)
+    try:
+        said = connection.recv(_HELLO.size, socket.MSG_WAITALL)
+    except OSError:
+        return None
+    if len(said) < _HELLO.size:
+        return None
+    shown, rank = _HELLO.unpack(said)
+    return int(rank) if hmac.compare_digest(shown, token) else None
+
+
+def _ready(connection: socket.socket) -> socket.socket:
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def _own_address() -> str:
+    """Where the others reach rank 0: as what started the ranks has it, else on this machine alone."""
+    if hosts := os.environ.get("MLX_HOSTFILE"):
+        return str(json.loads(Path(hosts).read_text())[0][0]).rpartition(":")[0]
+    if coordinator := os.environ.get("MLX_JACCL_COORDINATOR"):
+        return coordinator.rpartition(":")[0]
+    if any(name.startswith(("OMPI_", "PMI_", "PMIX_")) for name in os.environ):
+        with suppress(OSError):
+            return socket.gethostbyname(socket.gethostname())
+    return os.environ.get("NCCL_HOST_IP", "127.0.0.1")
