@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from attrs import field, fields, frozen
+from attrs import define, field, fields, frozen
 from attrs.validators import ge, gt, le
 
 from prefloop import BaseSampler, Pair, Progress, Prompt, Sampling
@@ -19,8 +19,10 @@ STOP_HELP = "Texts and token ids at which a completion ends, besides the model's
 _STOPS = fields(Sampling).stop.validator
 
 
-@frozen
-class _Options(BaseSampler):
+@define(eq=False)
+class SamplingOptions(BaseSampler):
+    """How completions are drawn, as options of a sampler."""
+
     temperature: float = field(
         default=0.8, validator=ge(0), metadata={"help": "Sampling temperature; 0 is greedy."}
     )
@@ -48,7 +50,7 @@ class _Options(BaseSampler):
 
 
 @frozen
-class PolicySampler(_Options):
+class PolicySampler(SamplingOptions):
     """Both completions from the policy (Online DPO, arXiv 2402.04792)."""
 
     def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
@@ -58,7 +60,7 @@ class PolicySampler(_Options):
 
 
 @frozen
-class PolicyReferenceSampler(_Options):
+class PolicyReferenceSampler(SamplingOptions):
     """The first completion from the live policy, the second from the reference (XPO, arXiv 2405.21046)."""
 
     reference_samples: ClassVar[bool] = True

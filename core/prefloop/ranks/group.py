@@ -19,6 +19,7 @@ from attrs import define
 from prefloop.errors import StopRun, UserError
 from prefloop.ranks.heart import settle
 from prefloop.ranks.parent import is_rank
+from prefloop.ranks.wire import stop_to_wire
 
 T = TypeVar("T")
 
@@ -130,14 +131,14 @@ def _to_json(error: Exception, rank: int) -> dict[str, Any]:
     if isinstance(error, UserError):
         return {"problems": error.problems}
     if isinstance(error, StopRun):
-        return {"reason": error.reason, "failed": error.failed, "resumable": error.resumable}
-    return {"reason": f"rank {rank} broke off: {type(error).__name__}: {error}", "failed": True}
+        return stop_to_wire(error)
+    return stop_to_wire(StopRun(f"rank {rank} broke off: {type(error).__name__}: {error}", failed=True))
 
 
 def _from_json(said: Mapping[str, Any]) -> Exception:
     if "problems" in said:
         return UserError(*said["problems"])
-    return StopRun(said["reason"], failed=said["failed"], resumable=said.get("resumable", True))
+    return StopRun(**said)
 
 
 def joined() -> Ranks:

@@ -13,7 +13,7 @@ from attrs import define, field
 from prefloop.components import BaseJudge, Judge, PendingVerdicts, adapt, check_verdicts
 from prefloop.errors import StopRun, UserError
 from prefloop.ranks.group import Ranks
-from prefloop.ranks.wire import verdict_from_wire, verdict_to_wire
+from prefloop.ranks.wire import stop_to_wire, verdict_from_wire, verdict_to_wire
 from prefloop.settings import JudgedOn
 from prefloop.types import Pair, Verdict
 
@@ -93,8 +93,7 @@ def _said(judge: BaseJudge, pairs: int, ask: Callable[[], Sequence[Verdict]]) ->
         given = ask()
         check_verdicts(type(judge).__name__, given, pairs)
     except StopRun as raised:
-        given = raised.verdicts
-        stop = {"reason": raised.reason, "failed": raised.failed, "resumable": raised.resumable}
+        given, stop = raised.verdicts, stop_to_wire(raised)
     return {"verdicts": [verdict_to_wire(verdict) for verdict in given], "stop": stop}
 
 
@@ -113,11 +112,45 @@ def _as_base(judge: Judge) -> BaseJudge:
 
 
 @define(eq=False, slots=False)
-class SharedJudge(BaseJudge):
-    """A judge that each rank has, and asks about its share of the pairs."""
+class _RanksJudge(BaseJudge):
+    """The judge `inner` as `ranks` ask it together; those that do not ask it do not touch it."""
 
     inner: BaseJudge = field(converter=_as_base)
     ranks: Ranks
+
+    @property
+    def asks(self) -> bool:
+        """Whether this rank asks it."""
+        return True
+
+    def attach(self, folder: Path) -> None:
+        if self.asks:
+            self.inner.attach(folder)
+
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        if self.asks:
+            self.inner.learn(pairs, verdicts)
+
+    def state(self) -> Mapping[str, mx.array]:
+        return self.inner.state() if self.asks else {}
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        if self.asks:
+            self.inner.restore(state)
+
+    @property
+    def symmetric(self) -> bool:
+        return self.inner.symmetric
+
+    @property
+    def evaluates(self) -> bool:
+        return self.inner.evaluates
+
+
+@define(eq=False, slots=False)
+class SharedJudge(_RanksJudge):
+    """A judge that each rank has, and asks about its share of the pairs."""
+
     hurry: Hurry
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
@@ -130,33 +163,13 @@ class SharedJudge(BaseJudge):
 
         return _heard(self.ranks.exchange(_said(self.inner, len(own), ask)))
 
-    def attach(self, folder: Path) -> None:
-        self.inner.attach(folder)
-
-    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        self.inner.learn(pairs, verdicts)
-
     def recall(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         self.inner.recall(pairs, verdicts)
-
-    def state(self) -> Mapping[str, mx.array]:
-        return self.inner.state()
-
-    def restore(self, state: Mapping[str, mx.array]) -> None:
-        self.inner.restore(state)
 
     @property
     def pairs_per_call(self) -> int | None:
         own = self.inner.pairs_per_call
         return own and own * self.ranks.size
-
-    @property
-    def symmetric(self) -> bool:
-        return self.inner.symmetric
-
-    @property
-    def evaluates(self) -> bool:
-        return self.inner.evaluates
 
 
 @define(eq=False, slots=False)
@@ -176,11 +189,8 @@ class SpreadJudge(SharedJudge):
 
 
 @define(eq=False, slots=False)
-class FirstJudge(BaseJudge):
+class FirstJudge(_RanksJudge):
     """A judge that rank 0 asks for all. The others do not touch it, and wait for the verdicts."""
-
-    inner: BaseJudge = field(converter=_as_base)
-    ranks: Ranks
 
     def __attrs_post_init__(self) -> None:
         self.submit = self._submit if self.inner.submit else None
@@ -198,29 +208,10 @@ class FirstJudge(BaseJudge):
     def _given(self, pairs: int, ask: Callable[[], Sequence[Verdict]]) -> list[Verdict]:
         return _heard([self.ranks.from_first(lambda: _said(self.inner, pairs, ask))])
 
-    def attach(self, folder: Path) -> None:
-        if self.ranks.first:
-            self.inner.attach(folder)
-
-    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
-        if self.ranks.first:
-            self.inner.learn(pairs, verdicts)
-
-    def state(self) -> Mapping[str, mx.array]:
-        return self.inner.state() if self.ranks.first else {}
-
-    def restore(self, state: Mapping[str, mx.array]) -> None:
-        if self.ranks.first:
-            self.inner.restore(state)
-
     @property
-    def symmetric(self) -> bool:
-        return self.inner.symmetric
+    def asks(self) -> bool:
+        return self.ranks.first
 
     @property
     def interactive(self) -> bool:
         return self.inner.interactive
-
-    @property
-    def evaluates(self) -> bool:
-        return self.inner.evaluates

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import asdict
 
+from prefloop.errors import StopRun
 from prefloop.types import Completion, Verdict
 
 
@@ -18,6 +19,11 @@ def completion_to_wire(completion: Completion) -> dict[str, Any]:
 def completion_from_wire(said: Mapping[str, Any]) -> Completion:
     """The completion that was said."""
     return Completion(**{**said, "tokens": tuple(said["tokens"])})
+
+
+def stop_to_wire(stop: StopRun) -> dict[str, Any]:
+    """Why a run ends, as the arguments of `StopRun`."""
+    return {"reason": stop.reason, "failed": stop.failed, "resumable": stop.resumable}
 
 
 def verdict_to_wire(verdict: Verdict) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Prepared:
         A run that goes on gives the `division` it had. Without `people`, nobody is asked for a terminal.
         """
         before = mx.get_active_memory()
-        components = components_of(self.config, self.loop.ranks)
+        components = _components(self.config, self.loop.ranks)
         for key, component in components:
             with said_of(key):
                 _make_ready(component, people)
@@ -112,11 +112,11 @@ def prepare(config: Config, ranks: Ranks = ALONE) -> Prepared:
 
 def close_components(config: Config, ranks: Ranks = ALONE) -> None:
     """Let judges and sampler give back what they hold."""
-    for _, component in components_of(config, ranks):
+    for _, component in _components(config, ranks):
         component.close()
 
 
-def components_of(config: Config, ranks: Ranks) -> list[tuple[str, Base]]:
+def _components(config: Config, ranks: Ranks) -> list[tuple[str, Base]]:
     """The sampler, and the judges that this rank asks."""
     judges, on = config.judges | config.evaluation.named_judges, config.judging.ranks
     own = {key: judge for key, judge in judges.items() if ranks.first or not sits_on_first(judge, on)}

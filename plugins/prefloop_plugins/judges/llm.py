@@ -338,10 +338,11 @@ class LlmJudge(BaseJudge):
 
     def _load(self) -> Any:
         from prefloop import load_model
-        from prefloop_plugins.judges.sharded import load_sharded
 
         if self.sharded == "none":
             return load_model(self.model, quantize=self.quantize, trust_remote_code=self.trust_remote_code)
+        from prefloop_plugins.judges.sharded import load_sharded
+
         return load_sharded(self.model, self.sharded, trust_remote_code=self.trust_remote_code)
 
     def _make_reader(self, loaded: Any) -> LabelReader | ReplyReader:

@@ -8,7 +8,7 @@ asks every question, in the same order, and all of them have the answer.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 from attrs import frozen
@@ -18,7 +18,9 @@ from prefloop.model.loading import model_folder
 from prefloop.model.mlx_lm_internals import path_without_pattern, read_folder, read_weights
 from prefloop.ranks.group import Ranks, joined
 
-Sharded = Literal["none", "tensor", "pipeline"]
+if TYPE_CHECKING:
+    from prefloop_plugins.judges.llm import Sharded
+
 INDEX = "model.safetensors.index.json"
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from attrs import define, field, fields, frozen
-from attrs.validators import ge, gt, instance_of, le
+from attrs import define, field, frozen
+from attrs.validators import ge, gt, instance_of
 
-from prefloop import BaseSampler, Pair, Progress, Prompt, Sampling, UserError
+from prefloop import Pair, Progress, Prompt, UserError
 from prefloop.embedded import local_path
 from prefloop.errors import said_of
 from prefloop.model.limits import embedded_ids
+from prefloop_plugins.samplers import SamplingOptions
 from prefloop_sampler_remote.dispatch import Dispatcher, Fit, Portion
 from prefloop_sampler_remote.engine import Answer, Engine, EngineError, Request, Snapshot
 from prefloop_sampler_remote.limits import Limits
@@ -53,7 +54,7 @@ def only_lora(policy: Policy) -> None:
 
 
 @define(eq=False, kw_only=True)
-class ElsewhereSampler(BaseSampler):
+class ElsewhereSampler(SamplingOptions):
     """What samplers that draw on other machines have in common; `engines` says what those are.
 
     The loop asks for the pairs of `max_staleness` steps to come. Portions of `portion` prompts go to
@@ -86,42 +87,12 @@ class ElsewhereSampler(BaseSampler):
         validator=instance_of(bool),
         metadata={"help": "Sample in the learner while no worker answers; false waits for one."},
     )
-    temperature: float = field(
-        default=0.8, validator=ge(0), metadata={"help": "Sampling temperature; 0 is greedy."}
-    )
-    top_p: float = field(
-        default=0.95,
-        validator=[gt(0), le(1)],
-        metadata={"help": "Sample from the smallest set of tokens that holds this probability; 1 is off."},
-    )
-    top_k: int = field(
-        default=0, validator=ge(0), metadata={"help": "Sample from this many likeliest tokens; 0 is off."}
-    )
-    min_p: float = field(
-        default=0.0,
-        validator=[ge(0), le(1)],
-        metadata={"help": "Leave out tokens below this share of the likeliest one's probability; 0 is off."},
-    )
-    max_completion_length: int = field(
-        default=512, validator=gt(0), metadata={"help": "A completion is cut after this many tokens."}
-    )
-    stop: tuple[str | int, ...] = field(
-        default=(),
-        validator=fields(Sampling).stop.validator,
-        metadata={"help": "Texts and token ids at which a completion ends, besides the model's stop tokens."},
-    )
     _policy: Policy | None = field(init=False, default=None, repr=False)
     _dispatcher: Dispatcher | None = field(init=False, default=None, repr=False)
 
     def engines(self, policy: Policy, prompts: Sequence[Prompt]) -> list[Engine]:
         """What samples for this policy; nothing is asked yet. Raises `UserError`."""
         raise NotImplementedError
-
-    @property
-    def sampling(self) -> Sampling:
-        """The sampling options as the record that `Policy.generate` takes."""
-        length = self.max_completion_length
-        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, length, self.stop)
 
     def check_policy(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
         """Greet all engines. Raises `UserError` for one that answers and cannot sample for this policy."""
