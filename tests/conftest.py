@@ -5,6 +5,8 @@ The root's conftest.py comes first: it keeps the Hub out and loads a fast BLAS.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,17 @@ if TYPE_CHECKING:
 
 
 pytest.register_assert_rewrite("support")
+
+
+@pytest.fixture(autouse=True)
+def own_modules(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test imports from a temporary folder is forgotten: the next has files of the same name."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before, temporary = set(sys.modules), str(tmp_path_factory.getbasetemp())
+    yield
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(temporary):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

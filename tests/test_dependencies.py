@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ DATED = (
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model, prompts with answers, a judge's code and a configuration; one stands in it."""
     for name in ("policy", "judge"):
         shutil.copytree(local_path(f"embedded:{name}"), tmp_path / name)
@@ -37,9 +36,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "cows.py").write_text(COWS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield tmp_path
-    sys.modules.pop("cows", None)
+    return tmp_path
 
 
 def settings(**changes: Any) -> dict[str, Any]:

@@ -46,7 +46,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(shutil.copytree(trained, tmp_path / "here"))
-    monkeypatch.setattr(sys, "path", [*sys.path])
     return Path.cwd()
 
 

@@ -138,12 +138,8 @@ def test_a_judge_that_stops_reports_on_what_it_judged() -> None:
         "def call(prompt, first, second):\n"
         "    raise StopRun('the budget is spent')\n"
     )
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        Path("tired.yaml").write_text("judge: {use: function, call: 'tired:call'}\n")
-        done = judge("tired.yaml", "pairs.jsonl")
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    Path("tired.yaml").write_text("judge: {use: function, call: 'tired:call'}\n")
+    done = judge("tired.yaml", "pairs.jsonl")
     assert done.exit_code == 130
     assert "tired.yaml: stopped after 0 pairs: the budget is spent." in done.stdout
 

@@ -58,8 +58,6 @@ def here(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / model.name).symlink_to(model)
     (tmp_path / "prompts.jsonl").write_text(PROMPTS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # a judge's own module puts this folder there
-    monkeypatch.delitem(sys.modules, "my_judge", raising=False)
     return tmp_path
 
 

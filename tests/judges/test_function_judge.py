@@ -16,7 +16,6 @@ from prefloop_plugins.judges.function import FunctionJudge
 from support.judge_models import pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 PAIR = pair("the prompt", "the first", "the second")
@@ -119,14 +118,11 @@ def test_a_score_that_is_no_number_is_an_error(score: Any) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current folder; modules imported from it are forgotten again."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, which is not on the path for being the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    return tmp_path
 
 
 def test_a_function_in_the_current_folder(here: Path) -> None:
