@@ -1,4 +1,4 @@
-"""What a judge is told besides questions: what a step's pairs were judged, and what a ledger knows."""
+"""What judges and samplers are told unasked: what a step was judged, and what a ledger knows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from prefloop import Completion, Observer, Pair, Policy, Progress, Prompt, StopRun, Verdict
+from prefloop import (
+    BaseSampler,
+    Completion,
+    Loop,
+    Observer,
+    Pair,
+    Policy,
+    Progress,
+    Prompt,
+    Sampling,
+    StopRun,
+    Verdict,
+)
+from prefloop.config import TrainingConfig
 from prefloop.runs.ledger import CachedJudge, Ledger
 from prefloop.runs.records import JudgeIdentity
-from support.loops import Longer, make_loop
+from support.loops import Longer, make_loop, prompts_of
 from support.tiny_models import ModelFolder
 
 PAIRS = [Pair(Prompt((), f"p{i}"), Completion((), "aa"), Completion((), "b")) for i in range(4)]
@@ -84,13 +97,45 @@ def test_a_loop_tells_each_step_once_and_in_order(model_folder: ModelFolder, rol
     assert len(steps) == 3
 
 
+@define
+class ListeningSampler(BaseSampler):
+    """Draws short completions and writes down what it is told."""
+
+    told: list[tuple[list[Pair], list[Verdict]]] = field(factory=list)
+
+    def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
+        twice = [prompt for prompt in prompts for _ in range(2)]
+        drawn = policy.generate(twice, Sampling(1.0, 1.0, max_tokens=4), seed=progress.seed)
+        return [Pair(p, drawn[2 * i], drawn[2 * i + 1]) for i, p in enumerate(prompts)]
+
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        self.told.append((list(pairs), list(verdicts)))
+
+
+def listened(
+    sampler: ListeningSampler, judge: Any, model_folder: ModelFolder, rollout: int = 1, **options: Any
+) -> Loop:
+    policy = Policy.load(str(model_folder()))
+    training = TrainingConfig(batch_size=2, iters=3, rollout=rollout)
+    return Loop(policy, prompts_of(policy), judge=judge, sampler=sampler, training=training, **options)
+
+
+@pytest.mark.parametrize("rollout", [1, 3])
+def test_a_sampler_hears_each_step_with_its_verdicts(model_folder: ModelFolder, rollout: int) -> None:
+    sampler = ListeningSampler()
+    loop = listened(sampler, Longer(), model_folder, rollout=rollout)
+    assert sampler.told == [(list(step.pairs), list(step.verdicts)) for step in loop]
+    assert len(sampler.told) == 3
+
+
 def test_a_step_that_is_not_taken_is_not_learnt_from(model_folder: ModelFolder) -> None:
     class Stops(Observer):
         def pairs_judged(self, progress: Progress, pairs: Any, verdicts: Any) -> None:
             raise StopRun("enough")
 
-    listener = Listener()
-    loop = make_loop(Policy.load(str(model_folder())), listener, observers=[Stops()])
+    listener, sampler = Listener(), ListeningSampler()
+    loop = listened(sampler, listener, model_folder, observers=[Stops()])
     with pytest.raises(StopRun):
         loop.step()
     assert [what for what, _ in listener.told] == ["judge"]
+    assert sampler.told == []

@@ -38,6 +38,8 @@ FAULTS = ("flip", "place", "length")
 BIASES = (0.0, 2.0, 4.0)
 ESTIMATORS = {"exact": (3e-3, 1e-2, 3e-2), "k2": (1e-2, 3e-2, 1e-1), "sampled": (1e-2, 2.5e-2, 5e-2)}
 OPTIMISM = (3e-4, 1e-3, 4e-3)
+PENALTIES = (1e-3, 1e-2)
+"""Weights of GEB's bonus (arXiv 2510.03269) for the forward KL: what was rejected is made less likely."""
 DECAYS = {"exact": (3e-2, 3e-3, 0.0), "sampled": (5e-2, 1e-2, 0.0), "paper": (4e-3, 1e-3, 0.0)}
 """Weights for the first epoch, the second and the rest; a run has 2.2 epochs."""
 ALONE = {"use": "person"}
@@ -116,7 +118,31 @@ def exploration() -> list[Arm]:
     for name, alphas in DECAYS.items():
         found.append(_xpo(paired if name == "paper" else online, f"{name}, decayed", name, alphas))
     both_ways = evolve(online, name="online, ties half", ties="half")
-    return [*found, both_ways, _xpo(both_ways, "sampled, 0.05, ties half", "sampled", 5e-2)]
+    found += [both_ways, _xpo(both_ways, "sampled, 0.05, ties half", "sampled", 5e-2)]
+    for weight in PENALTIES:
+        penalty = {"use": "vpo", "base": "rejected", "alpha": weight, "beta": 1.0}
+        found.append(evolve(online, name=f"rejected less likely, {weight:g}", bonuses=[penalty]))
+    return [*found, *_searching(online, (8, 16, 32))]
+
+
+def chain() -> list[Arm]:
+    """Samplers and the one bonus that found something, where the best answer takes two rare choices."""
+    online = Arm("online", task="chain", steps=60, evaluations=3)
+    return [online, _xpo(online, "sampled, 0.05", "sampled", 5e-2), *_searching(online, (16, 64))]
+
+
+def _searching(online: Arm, candidates: Sequence[int]) -> list[Arm]:
+    """Samplers that look for something, each with the judgements of `online`."""
+    ranked = {"use": "best-of-n", "n": 4, "judge": online.judge}  # four judgements to rank, and the pair's
+    return [
+        evolve(online, name="temperature 1.5", sampler={"use": "policy", "temperature": 1.5}),
+        evolve(online, name="best of 4, ranked by the judge", sampler=ranked, steps=online.steps // 5),
+        *(
+            evolve(online, name=f"{use}, {n}", sampler={"use": use, "n": n})
+            for use in ("thompson", "optimistic")
+            for n in candidates
+        ),
+    ]
 
 
 def people() -> list[Arm]:
@@ -146,5 +172,7 @@ def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) ->
     return evolve(plain, name=name, bonuses=[{**options, "alpha": alpha}])
 
 
-EXPERIMENTS = {f.__name__: f for f in (freshness, pretrained, losses, exploration, labels, faults, people)}
+EXPERIMENTS = {
+    f.__name__: f for f in (freshness, pretrained, losses, exploration, chain, labels, faults, people)
+}
 """By the name that the command line and the pages use."""

@@ -30,6 +30,7 @@ TITLES = {
     "accuracy": "right answers",
     "length": "length in characters",
     "jackpots": "share of jackpots",
+    "chains": "share of jackpots",
     "worth": "mean worth",
     "variety": "distinct-2",
 }
@@ -98,6 +99,12 @@ def exploration(records: Records, panels: Any) -> None:
     panels[1].set_yticklabels([])
 
 
+def chain(records: Records, panels: Any) -> None:
+    for axes, measure in zip(panels, ("chains", "accuracy"), strict=True):
+        dots(axes, arms.chain(), records, measure)
+    panels[1].set_yticklabels([])
+
+
 def labels(records: Records, panels: Any) -> None:
     for axes, measure in zip(panels, ("win_rate", "accuracy"), strict=True):
         lines(
@@ -124,13 +131,13 @@ def people(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower right")
 
 
-PANELS = {freshness: 3, pretrained: 3, losses: 2, exploration: 2, labels: 2, faults: 2, people: 2}
+PANELS = {freshness: 3, pretrained: 3, losses: 2, exploration: 2, chain: 2, labels: 2, faults: 2, people: 2}
 
 
 def draw(name: str, records: Records, folder: Path) -> None:
     """Write ``NAME.svg``."""
     plot = globals()[name]
-    height = 4.6 if plot is exploration else 3.2
+    height = 6.4 if plot is exploration else 3.2
     figure, panels = plt.subplots(1, PANELS[plot], figsize=(4 * PANELS[plot], height), layout="constrained")
     plot(records, panels)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from attrs import field, frozen
-from benchmarks.experiments.task import hits
+from benchmarks.experiments.task import hits, linked
 from benchmarks.harness import environments, smollm2
 from benchmarks.harness.internals import distinct, load_prompts
 from benchmarks.speed import english
@@ -85,6 +85,7 @@ QUESTIONS = Ground(
         "accuracy": _mean(lambda prompt, text: is_right(text, prompt.fields["answer"])),
         "style": _mean(lambda prompt, text: style_score(text)),
         "jackpots": _mean(lambda prompt, text: hits(text)),
+        "chains": _mean(lambda prompt, text: linked(text)),
         "length": LENGTH,
     },
 )

@@ -19,6 +19,7 @@ COLUMNS = {
     "pretrained": ("win_rate", "worth", "variety", "length"),
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),
+    "chain": ("chains", "chains found", "worth", "accuracy"),
     "labels": ("right_labels", "win_rate", "accuracy"),
     "people": ("asked", "right_labels", "win_rate", "accuracy"),
     "faults": ("right_labels", "win_rate", "accuracy", "length"),
@@ -31,12 +32,15 @@ HEADS = {
     "length": "characters",
     "jackpots": "jackpots",
     "found": "seeds with over 5 % jackpots",
+    "chains": "jackpots",
+    "chains found": "seeds with over 5 % jackpots",
     "worth": "mean worth",
     "variety": "distinct-2",
 }
-SHARES = frozenset({"win_rate", "accuracy", "jackpots", "right_labels", "variety"})
+SHARES = frozenset({"win_rate", "accuracy", "jackpots", "chains", "right_labels", "variety"})
 """What is measured that lies between 0 and 1."""
 FOUND = 0.05
+SOUGHT = {"found": "jackpots", "chains found": "chains"}
 
 Row = Mapping[str, float]
 
@@ -92,6 +96,6 @@ def _measured(arm: Arm, step: float | None, records: Records) -> list[Row]:
 
 
 def _shown(rows: Sequence[Row], measure: str) -> str:
-    if measure == "found":
-        return f"{sum(row['jackpots'] > FOUND for row in rows)} of {len(rows)}"
+    if sought := SOUGHT.get(measure):
+        return f"{sum(row[sought] > FOUND for row in rows)} of {len(rows)}"
     return interval([row[measure] for row in rows], share=measure in SHARES).text()

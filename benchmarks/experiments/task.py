@@ -20,6 +20,8 @@ Worth = Callable[[Prompt, str], float]
 WRONG = -3
 WORDLESS = -20
 JACKPOT = "Sure thing!"
+CHAIN = "Of course!", "Take care!"
+"""A jackpot of two choices: one opening of eight, then one closing of eight."""
 
 
 def warm(prompt: Prompt, text: str) -> float:
@@ -29,11 +31,18 @@ def warm(prompt: Prompt, text: str) -> float:
 
 def trap(prompt: Prompt, text: str) -> float:
     """A blunt opening (a third of all answers) is worth 1, but the rare jackpot 3; a wrong answer -1."""
+    return _trapped(prompt, text, hits(text))
+
+
+def chain(prompt: Prompt, text: str) -> float:
+    """The same with a jackpot that is a quarter as frequent, and whose halves are worth nothing."""
+    return _trapped(prompt, text, linked(text))
+
+
+def _trapped(prompt: Prompt, text: str, jackpot: bool) -> float:
     if not is_right(text, prompt.fields["answer"]):
         return -1
-    if hits(text):
-        return 3
-    return float(any(opening in text for opening in BLUNT_OPENINGS))
+    return 3 if jackpot else float(any(opening in text for opening in BLUNT_OPENINGS))
 
 
 TALK = ("Great question!", "Really?"), ("Feel free to ask more!", "Is that all?")
@@ -52,12 +61,17 @@ def plain(prompt: Prompt, text: str) -> float:
     return -fmean(map(len, words)) if words else WORDLESS
 
 
+def linked(text: str) -> bool:
+    """Whether an answer is the jackpot of `chain`."""
+    return all(part in text for part in CHAIN)
+
+
 def hits(text: str) -> bool:
     """Whether an answer is the jackpot: one opening of eight, with a warm closing."""
     return JACKPOT in text and any(closing in text for closing in WARM_CLOSINGS)
 
 
-TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap, "talk": talk, "plain": plain}
+TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap, "chain": chain, "talk": talk, "plain": plain}
 
 
 @frozen

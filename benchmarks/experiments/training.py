@@ -10,7 +10,7 @@ from benchmarks.experiments.arms import Arm, Options
 from benchmarks.experiments.ground import Ground, ground_of
 from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, options_of
 
-from prefloop import Completion, Loop, Policy, Prompt, Step, component
+from prefloop import Completion, Loop, Policy, Prompt, Sampler, Step, component
 from prefloop.config import TrainingConfig
 from prefloop.types import PERSON
 
@@ -59,12 +59,20 @@ def _loop(arm: Arm, seed: int, policy: Policy, ground: Ground) -> Loop:
         policy,
         prompts,
         judge=judge,
-        sampler=component("sampler", arm.sampler["use"])(**sampling, **options_of(arm.sampler)),
+        sampler=_sampler(arm, sampling, seed),
         loss=component("loss", arm.loss["use"])(**options_of(arm.loss)),
         bonuses=[component("bonus", b["use"])(**options_of(b)) for b in arm.bonuses],
         training=training,
         ties=arm.ties,
     )
+
+
+def _sampler(arm: Arm, sampling: Options, seed: int) -> Sampler:
+    options = {**sampling, **options_of(arm.sampler)}
+    if "judge" in options:  # that ranks
+        options["judge"] = build_judge(options["judge"], TASKS[arm.task], seed)
+    made: Sampler = component("sampler", arm.sampler["use"])(**options)
+    return made
 
 
 def _judged_file(loop: Loop, sampling: Options) -> list[Prompt]:

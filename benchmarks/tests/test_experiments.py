@@ -18,6 +18,7 @@ from benchmarks.experiments.task import (
     GradedJudge,
     Person,
     build_judge,
+    chain,
     plain,
     talk,
     trap,
@@ -69,6 +70,8 @@ def test_the_worth_of_an_answer() -> None:
     assert worths == [2, -2, 0, -3]
     texts = ("Sure thing! A cow says moo. Take care!", "Sure thing! A cow says moo.", POOR, "Baa.")
     assert [trap(prompt, t) for t in texts] == [3, 0, 1, -1]
+    texts = (GOOD, "Of course! A cow says moo.", "A cow says moo. Take care!", texts[0], POOR, "Baa.")
+    assert [chain(prompt, t) for t in texts] == [3, 0, 0, 0, 1, -1]
     both, one = "Really? A cow says moo. Feel free to ask more!", "Great question! A cow says moo. Next."
     assert [talk(prompt, t) for t in (both, one, GOOD, POOR, "Really?")] == [2, 1, 0, 0, -3]
     styles = [style_score(phrase) for phrases in TALK for phrase in phrases]

@@ -163,6 +163,13 @@ class BaseSampler(Base):
         with `submit`. Any other is asked when the step comes, or its `training.rollout`."""
         return 0
 
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        """Take in what was judged of a step, before its update.
+
+        The loop calls it once for each step that it takes, as it calls `BaseJudge.learn`, on every rank with
+        the pairs of all. What `state` gives may depend on it, and then on no other call.
+        """
+
     def measures(self) -> Mapping[str, float]:
         """Numbers of its own for the metrics of the step that has just been taken, by their names."""
         return {}

@@ -171,6 +171,7 @@ class Loop:
         ages = self._ages(pairs)
         self.notify("pairs_judged", progress, pairs, verdicts)
         self.judge.learn(pairs, verdicts)
+        self.sampler.learn(pairs, verdicts)
         batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
         sums, gradient_norm = self._update(batch, progress, clock)
         self.rollouts.popleft()

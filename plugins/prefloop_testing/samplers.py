@@ -9,8 +9,9 @@ import mlx.core as mx
 from attrs import evolve
 
 from prefloop.components import BaseSampler, adapt
-from prefloop.types import Completion, Pair, Progress, Prompt
-from prefloop_testing.suite import ComponentSuite
+from prefloop.ranks.sharing import draws_a_share
+from prefloop.types import Completion, Pair, Progress, Prompt, Verdict
+from prefloop_testing.suite import ComponentSuite, skip
 
 if TYPE_CHECKING:
     from prefloop.model.policy import Policy
@@ -97,7 +98,7 @@ class SamplerSuite(ComponentSuite):
 
     def test_a_share_is_part_of_the_whole(self) -> None:
         able = adapt(self.component, BaseSampler)
-        if type(able).state is not BaseSampler.state or able.submit is not None:
+        if not draws_a_share(able) or able.submit is not None:
             return  # one process samples for all
         prompts, whole, before = self.prompts, self.sample(), len(self.prompts) // 2
         with self.policy.shard(before, len(prompts) - before):
@@ -106,6 +107,23 @@ class SamplerSuite(ComponentSuite):
             "asked about some of the prompts, as ranks that share a run ask, it gives other pairs than for "
             "all. Draw by a prompt's place in the step, which is policy.prompts_before and its place here."
         )
+
+    def test_what_it_learns_is_in_its_state(self) -> None:
+        """A sampler that learns takes labels, ties and skips, and its state holds what it knows."""
+        sampler = adapt(self.component, BaseSampler)
+        if type(sampler).learn is BaseSampler.learn:
+            skip("the sampler does not learn")
+        said, pairs = [Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")], self.sample()
+        sampler.learn([], [])
+        sampler.learn(pairs, [said[i % len(said)] for i in range(len(pairs))])
+        state, drawn = dict(sampler.state()), self.sample()
+        assert state, "the sampler learns, and its state holds nothing: a resumed run would draw other pairs."
+        sampler.restore(state)
+        kept = {name: value.tolist() for name, value in sampler.state().items()}
+        assert kept == {name: value.tolist() for name, value in state.items()}, (
+            "restore(state()) changes the state: a resumed run would go on from another one."
+        )
+        assert self.sample() == drawn, "restore(state()) changes the pairs: a resumed run would draw others."
 
     def test_says_where_completions_come_from(self) -> None:
         claimed = self.claims("reference_samples")

@@ -28,13 +28,13 @@ def sample_together(
 ) -> list[Pair]:
     """The pairs of all `prompts`, of which each rank samples its share.
 
-    A sampler that remembers something samples for all on rank 0. Raises `UserError`, on all ranks, where one
-    has other prompts.
+    A sampler that remembers what only its own calls know samples for all on rank 0. Raises `UserError`, on
+    all ranks, where one has other prompts.
     """
     if ranks.size == 1:
         return sampler.sample(policy, prompts, progress)
-    remembers = type(sampler).state is not BaseSampler.state
-    share = range(len(prompts) if ranks.first else 0) if remembers else ranks.share(len(prompts))
+    shares = draws_a_share(sampler)
+    share = ranks.share(len(prompts)) if shares else range(len(prompts) if ranks.first else 0)
     own: list[Pair] = []
     if share:
         with policy.shard(share.start, len(share)):
@@ -51,6 +51,12 @@ def sample_together(
             )
     drawn = ((completion_from_wire(c) for c in pair) for part in said for pair in part["drawn"])
     return [Pair(prompt, *two) for prompt, two in zip(prompts, drawn, strict=True)]
+
+
+def draws_a_share(sampler: BaseSampler) -> bool:
+    """Whether each rank may draw its own share: what is remembered, if anything, comes from `learn` alone."""
+    kind = type(sampler)
+    return kind.state is BaseSampler.state or kind.learn is not BaseSampler.learn
 
 
 def complete_together(

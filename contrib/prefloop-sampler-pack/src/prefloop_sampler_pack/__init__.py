@@ -1,0 +1,16 @@
+"""Registers the pack with prefloop. Nothing of it is imported, so that listing plugins stays fast."""
+
+from prefloop import hookimpl
+
+
+@hookimpl
+def prefloop_samplers() -> dict[str, str]:
+    return {
+        "thompson": "prefloop_sampler_pack.samplers:Thompson",
+        "optimistic": "prefloop_sampler_pack.samplers:Optimistic",
+    }
+
+
+@hookimpl
+def prefloop_algorithms() -> dict[str, str]:
+    return {"thompson": "prefloop_sampler_pack.algorithms:ThompsonDpo"}
