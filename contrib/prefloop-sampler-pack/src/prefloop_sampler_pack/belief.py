@@ -46,7 +46,8 @@ def believe(differences: NDArray[np.int8], targets: NDArray[np.float32], *, prio
     mean = np.zeros(x.shape[1])
     for _ in range(_ITERATIONS):
         p, precision = _sigmoid(x @ mean), _precision(x, mean, prior)
-        step: Floats = np.linalg.solve(precision, x.T @ (p - y) + mean / prior**2)
+        gradient = x.T @ (p - y) + mean / prior**2
+        step = np.linalg.solve(precision, gradient).astype(np.float64)
         mean = _shortened(x, y, mean, step, prior)
         if np.abs(step).max() < _CONVERGED:
             break
