@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import define, field
@@ -115,6 +118,18 @@ def test_all_end_where_one_is_lost(
     assert f"prefloop train --resume {ranks.folder} --ranks 2" in errors
     assert "Traceback" not in errors
     assert not any(map(is_alive, pids))
+
+
+@pytest.mark.slow
+def test_ranks_that_wait_for_each_other_for_nothing_end_and_begin_again(
+    launched: Callable[..., Launched], tmp_path: Path
+) -> None:
+    """All of them live, and one of mlx's connections does not: it would be waited for without end."""
+    (tmp_path / "break").touch()
+    code, output, errors = launched(3, restarts=1, steps=20).end()
+    assert (code, output) == (0, "20 steps with 3 ranks\n")
+    assert "the ranks lost each other: going on with 3 ranks, restart 1 of 1" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.slow
@@ -248,6 +263,27 @@ def test_strangers_are_no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
         one.close()
 
 
+def test_a_rank_0_that_dies_while_it_is_greeted_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meeting:
+        rank, size = 1, 2
+
+        def from_first(self, make: Callable[[], Any]) -> Any:
+            return ["127.0.0.1", 1, "00" * heart.TOKEN]
+
+    def connected(*_: Any, **__: Any) -> socket.socket:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ours = connect(server.getsockname())
+            theirs, _ = server.accept()
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()  # as the system closes those of a killed process that has not read all
+        return ours
+
+    connect = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", connected)
+    with pytest.raises(UserError, match=r"rank 1 does not reach rank 0 at 127\.0\.0\.1:1: .*(reset|pipe)"):
+        heart._peers(Meeting())
+
+
 def _saying(server: socket.socket, words: bytes) -> socket.socket:
     connection = socket.create_connection(server.getsockname())
     connection.sendall(words)
@@ -269,6 +305,37 @@ def test_a_process_that_was_stopped_itself_accuses_nobody(monkeypatch: pytest.Mo
             one._tick(1.0)
         assert lost == [1]
         assert theirs.recv(64) == heart.BEAT * 7
+
+
+def test_only_where_all_are_overdue_do_they_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [socket.socketpair() for _ in range(2)]
+    lost: list[int] = []
+    monkeypatch.setattr(heart.Heart, "_lose", lambda self, rank, silent: lost.append(rank))
+    first = heart.Heart(0, [heart.Peer(i + 1, ours) for i, (ours, _) in enumerate(pairs)], 8.0)
+    others = [heart.Heart(i + 1, [heart.Peer(0, theirs)], 8.0) for i, (_, theirs) in enumerate(pairs)]
+
+    def beat() -> None:
+        with selectors.DefaultSelector() as selector:
+            for place, other in enumerate(others):
+                other._tick(1.0)
+                first._hear(first.peers[place], selector)
+            first._tick(1.0)
+
+    with first.waiting(0), others[0].waiting(0), others[1].waiting(0):
+        beat()
+        assert not lost, "none has waited for long"
+        first._due = others[0]._due = time.monotonic() - 1
+        beat()
+        assert not lost, "rank 2 may still be on its way"
+        others[1]._due = time.monotonic() - 1
+        beat()
+        assert lost == [heart.NOBODY]
+    beat()
+    assert lost == [heart.NOBODY], "they are out of it"
+    with first.waiting(10**9):
+        assert first._due - time.monotonic() > 1_000, "a gigabyte may take its time"
+    for one in (one for pair in pairs for one in pair):
+        one.close()
 
 
 def test_who_is_done_is_not_missed() -> None:

@@ -131,6 +131,12 @@ def chain() -> list[Arm]:
     return [online, _xpo(online, "sampled, 0.05", "sampled", 5e-2), *_searching(online, (16, 64))]
 
 
+def no_trap() -> list[Arm]:
+    """The same samplers where nothing is hidden: 480 judgements on the task of `freshness`."""
+    online = freshness()[0]
+    return [online, *(arm for arm in _searching(online, (16,)) if "16" in arm.name)]
+
+
 def _searching(online: Arm, candidates: Sequence[int]) -> list[Arm]:
     """Samplers that look for something, each with the judgements of `online`."""
     ranked = {"use": "best-of-n", "n": 4, "judge": online.judge}  # four judgements to rank, and the pair's
@@ -173,6 +179,7 @@ def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) ->
 
 
 EXPERIMENTS = {
-    f.__name__: f for f in (freshness, pretrained, losses, exploration, chain, labels, faults, people)
+    f.__name__: f
+    for f in (freshness, pretrained, losses, exploration, chain, no_trap, labels, faults, people)
 }
 """By the name that the command line and the pages use."""

@@ -135,8 +135,10 @@ PANELS = {freshness: 3, pretrained: 3, losses: 2, exploration: 2, chain: 2, labe
 
 
 def draw(name: str, records: Records, folder: Path) -> None:
-    """Write ``NAME.svg``."""
-    plot = globals()[name]
+    """Write ``NAME.svg``, of an experiment that has a figure."""
+    plot = {plot.__name__: plot for plot in PANELS}.get(name)
+    if plot is None:
+        return
     height = 6.4 if plot is exploration else 3.2
     figure, panels = plt.subplots(1, PANELS[plot], figsize=(4 * PANELS[plot], height), layout="constrained")
     plot(records, panels)

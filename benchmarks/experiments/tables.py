@@ -20,6 +20,7 @@ COLUMNS = {
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),
     "chain": ("chains", "chains found", "worth", "accuracy"),
+    "no_trap": ("win_rate", "accuracy", "length"),
     "labels": ("right_labels", "win_rate", "accuracy"),
     "people": ("asked", "right_labels", "win_rate", "accuracy"),
     "faults": ("right_labels", "win_rate", "accuracy", "length"),

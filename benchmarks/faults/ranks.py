@@ -85,6 +85,8 @@ class Tally:
     waits: list[float] = field(factory=list)
     """Seconds from a kill until all ranks of its start were gone."""
     distances: list[float] = field(factory=list)
+    tracebacks: list[str] = field(factory=list)
+    """What runs wrote that showed one."""
 
     def said(self) -> str:
         ends = ", ".join(f"{count} {how}" for how, count in self.ended.items())
@@ -104,9 +106,10 @@ def kill_ranks(folder: Path, twin: Same, kills: int, seed: int, echo: Callable[[
     while len(outcomes) < kills:
         wanted = min(KILLS_A_RUN, kills - len(outcomes))
         run = folder / f"ranks-{len(outcomes)}"
-        outcomes += _kill_run(run, twin, wanted, dice, tally)
-        echo(f"{len(outcomes)} of {kills}: {dict(tally.ended)}")
-    echo(tally.said())
+        if found := _kill_run(run, twin, wanted, dice, tally):
+            outcomes += found
+            echo(f"{len(outcomes)} of {kills}: {dict(tally.ended)}")
+    echo("\n".join([tally.said(), *tally.tracebacks]))
     return outcomes
 
 
@@ -149,7 +152,9 @@ def _finish(
     code = process.wait(PATIENCE)
     said = run.with_suffix(".err").read_text(errors="replace")
     losses = Counter(["not resumed"]) if code else twin.losses(run)
-    losses["traceback"] += "Traceback" in said
+    if "Traceback" in said:
+        losses["traceback"] += 1
+        tally.tracebacks.append(said)
     if not code:
         tally.ended["runs resumed to their end"] += 1
         tally.distances.append(twin.distance(Same.of(run)))

@@ -23,7 +23,7 @@ from benchmarks.scaling.bodies import Body, threads_of
 from benchmarks.scaling.simulating import read
 from benchmarks.scaling.wires import run_counted
 
-LENGTHS = (2, 7)
+LENGTHS = (2, 12)
 """Steps of the short run and of the long one."""
 MBITS = 1.0
 PACKET = 66

@@ -22,7 +22,8 @@ import json, subprocess, sys
 command, mbits, found = json.loads(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 if mbits:
-    limit = ["rate", f"{mbits}mbit", "burst", "64kb", "latency", "2s"]
+    # A bucket drops what does not fit in it, and a packet on a loopback has up to 64 KiB and its headers.
+    limit = ["rate", f"{mbits}mbit", "burst", "256kb", "latency", "60s"]
     subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", *limit], check=True)
 code = subprocess.run(command).returncode
 line = next(x for x in open("/proc/net/dev") if x.strip().startswith("lo:"))

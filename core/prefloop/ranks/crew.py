@@ -126,7 +126,8 @@ class Crew:
         if "run" in said:
             self.run = Path(said["run"])
         if said.get("silent"):
-            self.lost.setdefault(said["lost"], f"said nothing for {said['silent']:.0f} s")
+            if said["lost"] is not None:
+                self.lost.setdefault(said["lost"], f"said nothing for {said['silent']:.0f} s")
             self._deadline = min(self._deadline, time.monotonic() + 1.0)  # it will not end by itself
 
     def _note_end(self, rank: Rank, code: int) -> None:

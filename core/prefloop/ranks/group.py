@@ -17,7 +17,7 @@ import numpy as np
 from attrs import define
 
 from prefloop.errors import StopRun, UserError
-from prefloop.ranks.heart import settle
+from prefloop.ranks.heart import settle, waiting
 from prefloop.ranks.parent import is_rank
 from prefloop.ranks.wire import stop_to_wire
 
@@ -57,7 +57,9 @@ class Ranks:
     def summed(self, values: mx.array) -> mx.array:
         """The sum over all ranks of flat float32 `values`, in one piece."""
         self._gather(b"")
-        return self._met(lambda: mx.distributed.all_sum(values, group=self.group, stream=_stream()))
+        return self._met(
+            lambda: mx.distributed.all_sum(values, group=self.group, stream=_stream()), values.nbytes
+        )
 
     @contextmanager
     def ending_together(self) -> Iterator[None]:
@@ -104,14 +106,18 @@ class Ranks:
         """A row of equal length from every rank, ``[ranks, N]``."""
         mine = mx.array(np.asarray(row, dtype=dtype)[None])
         return np.array(
-            self._met(lambda: mx.distributed.all_gather(mine, group=self.group, stream=_stream()))
+            self._met(
+                lambda: mx.distributed.all_gather(mine, group=self.group, stream=_stream()),
+                mine.nbytes * self.size,
+            )
         )
 
-    def _met(self, collective: Callable[[], mx.array]) -> mx.array:
-        """What a collective gives. Where it fails as another rank is gone, the heart ends this process."""
+    def _met(self, collective: Callable[[], mx.array], size: int) -> mx.array:
+        """What a collective of so many bytes gives. Where it cannot come, the heart ends this process."""
         try:
-            found = collective()
-            mx.eval(found)
+            with waiting(size):
+                found = collective()
+                mx.eval(found)
             return found
         except RuntimeError as error:
             settle()

@@ -2,14 +2,16 @@
 
 A rank that waits in a collective for another one waits for ever, and spins; nothing in mlx ends it. So rank 0
 listens, the others connect, and a byte goes both ways every now and then. A rank whose connection closes
-unannounced, or that says nothing for too long, is lost: every other process then ends, wherever it is. What a
-run has saved is whole at any moment.
+unannounced, or that says nothing for too long, is lost: every other process then ends, wherever it is. So it
+is where all ranks wait for each other for too long, as they do once one of mlx's own connections has broken.
+What a run has saved is whole at any moment.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
+import math
 import os
 import secrets
 import selectors
@@ -19,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -33,7 +35,12 @@ GRACE = 1.5
 JOINING = 60.0
 """Seconds for all ranks to connect."""
 _OVER_TCP = "The ranks must reach each other over TCP, on every port."
-BEAT, END, LOSS = b".", b"e", b"l"
+BEAT, OVERDUE, END, LOSS = b".", b"w", b"e", b"l"
+"""A sign of life; one of a rank whose collective should have come to its end; the end of a rank; a loss."""
+NOBODY = 2**32 - 1
+"""In a loss: none of the ranks is gone."""
+SLOWEST = 1e6
+"""Bytes a second at which a collective is waited for, besides the time after which a rank is lost."""
 TOKEN = 32
 _HELLO = struct.Struct(f"!{TOKEN}sI")
 _LOSS = struct.Struct("!If")
@@ -59,6 +66,8 @@ class Peer:
     socket: socket.socket
     quiet: float = 0.0
     """Seconds in which this process was awake and heard nothing."""
+    overdue: bool = False
+    """Whether it has waited too long in a collective, as it said last."""
 
 
 _hearts: list[Heart] = []
@@ -76,6 +85,22 @@ class Heart:
     """Whether this rank has come to its end and needs the others no more."""
     lost: threading.Event = field(factory=threading.Event)
     _last: float = field(factory=time.monotonic)
+    _due: float = math.inf
+    """When the collective that this rank is in should be done."""
+
+    @property
+    def overdue(self) -> bool:
+        """Whether this rank has waited too long in a collective."""
+        return time.monotonic() > self._due
+
+    @contextmanager
+    def waiting(self, size: int) -> Iterator[None]:
+        """Be in a collective of so many bytes while the body runs."""
+        self._due = time.monotonic() + self.silent_after + size / SLOWEST
+        try:
+            yield
+        finally:
+            self._due = math.inf
 
     def beat(self) -> None:
         """Beat and listen until the end, or until a rank is lost."""
@@ -108,7 +133,7 @@ class Heart:
         heard, loss, about = heard.partition(LOSS)
         if loss and len(about) >= _LOSS.size:
             self._lose(*_LOSS.unpack_from(about))
-        peer.quiet = 0.0
+        peer.quiet, peer.overdue = 0.0, heard.strip(END).endswith(OVERDUE)
         if END in heard:
             selector.unregister(peer.socket)
             self.peers.remove(peer)
@@ -119,10 +144,12 @@ class Heart:
         awake, self._last = min(now - self._last, 2 * interval), now
         for peer in self.peers:
             with suppress(OSError):  # a closed connection is heard of as well
-                peer.socket.send(BEAT)
+                peer.socket.send(OVERDUE if self.overdue else BEAT)
             peer.quiet += awake
             if peer.quiet > self.silent_after:
                 self._lose(peer.rank, peer.quiet)
+        if self.rank == 0 and self.overdue and all(peer.overdue for peer in self.peers):
+            self._lose(NOBODY, self.silent_after)
 
     def _lose(self, rank: int, silent: float) -> None:
         """Tell all that listen here, and end the process, unless it is about to end by itself."""
@@ -135,11 +162,12 @@ class Heart:
 
 
 def _die(own: int, lost: int, silent: float) -> NoReturn:
-    why = f"has been silent for {silent:.0f} s" if silent else "is gone"
-    if not tell(lost=lost, silent=silent) and (own == 0 or lost == 0):
-        says = (
-            f"error: rank {lost} {why}: rank {own} ends. What the run has saved is whole: --resume goes on."
-        )
+    if lost == NOBODY:
+        why = "the ranks wait for each other, and nothing comes: a connection between two of them has broken"
+    else:
+        why = f"rank {lost} {f'has been silent for {silent:.0f} s' if silent else 'is gone'}"
+    if not tell(lost=None if lost == NOBODY else lost, silent=silent) and (own == 0 or lost == 0):
+        says = f"error: {why}: rank {own} ends. What the run has saved is whole: --resume goes on."
         os.write(sys.stderr.fileno(), f"{says}\n".encode())
     os._exit(LOST)
 
@@ -165,6 +193,15 @@ def beating(ranks: Meeting, silent_after: float) -> Iterator[None]:
     tell(done=True)
 
 
+@contextmanager
+def waiting(size: int) -> Iterator[None]:
+    """Be in a collective of so many bytes while the body runs."""
+    with ExitStack() as stack:
+        for heart in _hearts:
+            stack.enter_context(heart.waiting(size))
+        yield
+
+
 def settle() -> None:
     """Wait for the end of this process where a rank was lost: what fails for that is not to be shown."""
     for heart in _hearts:
@@ -183,11 +220,11 @@ def _peers(ranks: Meeting) -> list[Peer]:
     host, port, secret = ranks.from_first(lambda: None)
     try:
         connection = socket.create_connection((host, port), timeout=JOINING)
+        connection.sendall(_HELLO.pack(bytes.fromhex(secret), ranks.rank))
     except OSError as error:
         raise UserError(
             f"rank {ranks.rank} does not reach rank 0 at {host}:{port}: {error}. {_OVER_TCP}"
         ) from error
-    connection.sendall(_HELLO.pack(bytes.fromhex(secret), ranks.rank))
     return [Peer(0, _ready(connection))]
 
 
