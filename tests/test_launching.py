@@ -21,7 +21,7 @@ from attrs import define, field
 from click.testing import CliRunner
 
 from prefloop.cli import main
-from prefloop.errors import UserError
+from prefloop.errors import StopRun, UserError
 from prefloop.ranks import heart
 from prefloop.ranks.launching import _free_ports, _threads
 
@@ -121,11 +121,12 @@ def test_all_end_where_one_is_lost(
 
 
 @pytest.mark.slow
-def test_ranks_that_wait_for_each_other_for_nothing_end_and_begin_again(
-    launched: Callable[..., Launched], tmp_path: Path
+@pytest.mark.parametrize("kind", ["closed", "silent"])
+def test_where_all_live_and_a_connection_does_not_they_begin_again(
+    launched: Callable[..., Launched], tmp_path: Path, kind: str
 ) -> None:
-    """All of them live, and one of mlx's connections does not: it would be waited for without end."""
-    (tmp_path / "break").touch()
+    """One of mlx's own: it fails, or is waited for without end."""
+    (tmp_path / "break").write_text(kind)
     code, output, errors = launched(3, restarts=1, steps=20).end()
     assert (code, output) == (0, "20 steps with 3 ranks\n")
     assert "the ranks lost each other: going on with 3 ranks, restart 1 of 1" in errors
@@ -282,6 +283,18 @@ def test_a_rank_0_that_dies_while_it_is_greeted_is_not_reached(monkeypatch: pyte
     monkeypatch.setattr(socket, "create_connection", connected)
     with pytest.raises(UserError, match=r"rank 1 does not reach rank 0 at 127\.0\.0\.1:1: .*(reset|pipe)"):
         heart._peers(Meeting())
+
+
+def test_ranks_that_are_lost_before_any_heart_beats_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meeting:
+        rank, size = 1, 2
+
+        def from_first(self, make: Callable[[], Any]) -> Any:
+            raise StopRun("the connection to another rank was lost: gone", failed=True)
+
+    said = r"rank 1 met the others and lost them: the connection .*: gone\.$"
+    with pytest.raises(UserError, match=said), heart.beating(Meeting(), 1.0):
+        raise AssertionError
 
 
 def _saying(server: socket.socket, words: bytes) -> socket.socket:

@@ -2,6 +2,7 @@
 
 It writes its process's number into FOLDER, says what a run says to its parent, and counts the starts. Where
 FOLDER has a file ``break``, rank 1 loses mlx's connections after three steps, and the file, and lives on.
+They are ``closed``, or ``silent`` for good, as the file says.
 """
 
 from __future__ import annotations
@@ -31,26 +32,28 @@ def main(folder: Path, steps: int, silent_after: float) -> None:
         for step in range(steps):
             time.sleep(0.05)
             if ranks.rank == 1 and step == 3 and (folder / "break").exists():
+                kind = (folder / "break").read_text()
                 (folder / "break").unlink()
-                break_connections()
+                break_connections(closed=kind == "closed")
             if ranks.size > 1:
                 ranks.summed(mx.ones(64))
         if ranks.first:
             print(f"{steps} steps with {ranks.size} ranks", flush=True)
 
 
-def break_connections() -> None:
-    """Put sockets without a connection in the place of mlx's, as they are after a time-out of TCP.
-
-    The others hear of nothing, as the old ones stay open.
-    """
+def break_connections(closed: bool) -> None:
+    """Put other sockets in the place of mlx's: without a connection, or such that nothing comes from."""
+    ours, kept = socket.socketpair()
+    ours.setblocking(False)
+    kept.detach()
     hosts = json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text())
     ports = {int(address.rpartition(":")[2]) for [address] in hosts}
     for number in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
         with suppress(OSError):
             known = socket.socket(fileno=os.dup(number))
-            if {known.getsockname()[1], known.getpeername()[1]} & ports:
-                os.dup2(socket.socket().detach(), number)
+            ends = [known.getsockname(), known.getpeername()] if known.family == socket.AF_INET else []
+            if ports & {port for _, port in ends}:
+                os.dup2(socket.socket().detach() if closed else ours.fileno(), number)
             known.detach()
 
 

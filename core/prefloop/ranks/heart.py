@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Protocol
 
 from attrs import define, field
 
-from prefloop.errors import UserError
+from prefloop.errors import StopRun, UserError
 from prefloop.ranks.parent import LOST, tell
 
 GRACE = 1.5
@@ -121,6 +121,10 @@ class Heart:
             with suppress(OSError):
                 peer.socket.send(END)
 
+    def give_up(self) -> None:
+        """End the process, and with it the others: all live, and a connection between two has broken."""
+        self._lose(NOBODY, self.silent_after)
+
     def _hear(self, peer: Peer, selector: selectors.BaseSelector) -> None:
         try:
             heard = peer.socket.recv(256)
@@ -176,9 +180,13 @@ def _die(own: int, lost: int, silent: float) -> NoReturn:
 def beating(ranks: Meeting, silent_after: float) -> Iterator[None]:
     """Beat for one of the `ranks` while the body runs.
 
-    Where the body raises, the others are not told that this rank is done: for them it is lost.
+    Where the body raises, the others are not told that this rank is done: for them it is lost. Raises
+    `UserError` where the ranks do not all reach each other.
     """
-    heart = Heart(ranks.rank, _peers(ranks), silent_after)
+    try:
+        heart = Heart(ranks.rank, _peers(ranks), silent_after)
+    except StopRun as error:  # out of a collective, which no heart was there to end
+        raise UserError(f"rank {ranks.rank} met the others and lost them: {error.reason}.") from error
     _hearts.append(heart)
     tell(joined=True)
     threading.Thread(target=heart.beat, name="heart", daemon=True).start()
@@ -203,10 +211,11 @@ def waiting(size: int) -> Iterator[None]:
 
 
 def settle() -> None:
-    """Wait for the end of this process where a rank was lost: what fails for that is not to be shown."""
+    """End this process, where its heart beats, as a collective has failed; the heart says what was lost."""
     for heart in _hearts:
         if heart.lost.wait(heart.silent_after):
             threading.Event().wait()
+        heart.give_up()
 
 
 def _peers(ranks: Meeting) -> list[Peer]:
