@@ -153,7 +153,7 @@ def settings(folder: Path, **training: Any) -> dict[str, Any]:
     return {
         "model": "embedded:policy",
         "prompts": "embedded:prompts",
-        "algorithm": "thompson",
+        "algorithm": "optimistic",
         "sampler": {"n": 4, **SHORT},
         "judge": {"use": "rule", "length": "longer"},
         "training": {"batch_size": 4, "iters": 6, "learning_rate": 1e-4, **training},
@@ -176,6 +176,7 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
 def test_they_are_found_by_name() -> None:
     assert component("sampler", "thompson") is Thompson
     assert component("sampler", "optimistic") is Optimistic
+    assert component("algorithm", "optimistic")().settings()["sampler"] == {"use": "optimistic"}
 
 
 def test_the_plugin_module_imports_no_mlx() -> None:

@@ -13,4 +13,4 @@ def prefloop_samplers() -> dict[str, str]:
 
 @hookimpl
 def prefloop_algorithms() -> dict[str, str]:
-    return {"thompson": "prefloop_sampler_pack.algorithms:ThompsonDpo"}
+    return {"optimistic": "prefloop_sampler_pack.algorithms:OptimisticDpo"}
