@@ -23,6 +23,7 @@ from prefloop import (
     Verdict,
 )
 from prefloop.config import TrainingConfig
+from prefloop.ranks.sharing import draws_a_share
 from prefloop.runs.ledger import CachedJudge, Ledger
 from prefloop.runs.records import JudgeIdentity
 from support.loops import Longer, make_loop, prompts_of
@@ -126,6 +127,18 @@ def test_a_sampler_hears_each_step_with_its_verdicts(model_folder: ModelFolder, 
     loop = listened(sampler, Longer(), model_folder, rollout=rollout)
     assert sampler.told == [(list(step.pairs), list(step.verdicts)) for step in loop]
     assert len(sampler.told) == 3
+
+
+def test_ranks_share_what_a_sampler_draws_unless_its_own_calls_are_remembered() -> None:
+    class Remembers(BaseSampler):
+        def state(self) -> dict[str, Any]:
+            return {}
+
+    class Learns(Remembers):
+        def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+            pass
+
+    assert [draws_a_share(one()) for one in (BaseSampler, Remembers, Learns)] == [True, False, True]
 
 
 def test_a_step_that_is_not_taken_is_not_learnt_from(model_folder: ModelFolder) -> None:

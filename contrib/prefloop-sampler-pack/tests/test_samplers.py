@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -171,6 +172,21 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     assert judged == again and len(judged) == 24
     saved = [mx.load(str(run.path / "adapters.safetensors")) for run in (whole, parts)]
     assert all((saved[0][name] == saved[1][name]).all() for name in saved[0])
+
+
+def test_ranks_draw_their_shares_from_what_all_have_learnt(tmp_path: Path) -> None:
+    """Two of them ask for the pairs that one process asks for, step by step."""
+    train(load_config(settings(tmp_path / "alone", iters=3)))
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(settings(tmp_path / "ranks", iters=3)))
+    command = [sys.executable, "-m", "prefloop", "train", str(config), "--ranks", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    alone, ranks = (
+        [j.pair for j in open_run(tmp_path / name).judgements().records if not j.evaluation]
+        for name in ("alone", "ranks")
+    )
+    assert ranks == alone and len(alone) == 12
 
 
 def test_they_are_found_by_name() -> None:

@@ -124,9 +124,9 @@ class Thompson(Exploring):
 class Optimistic(Exploring):
     """The completion that may be best, and the one that may beat it by most.
 
-    May: its mean and `optimism` standard deviations more. What has words that no label is about is unsure,
-    and comes first. Source: upper confidence bounds for contextual duels (Saha, "Optimal Algorithms for
-    Stochastic Contextual Preference Bandits", NeurIPS 2021).
+    What a completion may be worth is its mean and `optimism` standard deviations more. One with words that no
+    label is about is unsure, and comes first. Source: upper confidence bounds for contextual duels (Saha,
+    "Optimal Algorithms for Stochastic Contextual Preference Bandits", NeurIPS 2021).
     """
 
     optimism: float = field(
