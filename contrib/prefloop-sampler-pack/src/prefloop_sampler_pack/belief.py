@@ -1,14 +1,14 @@
-"""What labels say of the worth of words: a logistic regression that knows how unsure it is.
+"""What labels say of the worth of completions: a Gaussian process, which knows how unsure it is.
 
-A completion is worth the sum of its features' weights, and the probability that the first is better than the
-second is ``sigmoid(worth(first) - worth(second))`` (Bradley and Terry 1952). Weights are Gaussian before any
-label; after N of them they are taken to be Gaussian about the likeliest ones, with the curvature there as
-their precision (Laplace's approximation; Chapelle and Li, "An Empirical Evaluation of Thompson Sampling",
-2011, for the same regression).
+The worth of completions is Gaussian before any label, and the probability that the first of two is the better
+one is ``sigmoid(worth(first) - worth(second))`` (Bradley and Terry 1952). A label is about such a difference,
+and so this is a Gaussian process classifier of differences (Chu and Ghahramani, "Preference Learning with
+Gaussian Processes", ICML 2005), by Laplace's approximation (Rasmussen and Williams, "Gaussian Processes for
+Machine Learning", 2006, algorithms 3.1 and 3.2).
 
-scikit-learn's regression gives the likeliest weights and not their covariance, which is what is wanted here.
+scikit-learn's classifier takes no matrix of covariances, no probability for a label, and gives no covariance.
 
-Shapes: ``N`` labels, ``M`` completions, ``D`` features.
+Shapes: ``N`` labels, ``M`` completions.
 """
 
 from __future__ import annotations
@@ -24,58 +24,65 @@ _ITERATIONS, _CONVERGED = 50, 1e-9
 
 @frozen(eq=False)
 class Belief:
-    """The weights of features: Gaussian with mean ``[D]`` and covariance ``root @ root.T``, ``[D, D]``."""
+    """The belief after N labels, as `believe` finds it."""
 
-    mean: Floats
-    root: Floats
+    pull: Floats
+    """How far each label is from its likeliest probability: ``[N]``."""
+    weight: Floats
+    """The square root of the curvature of each label's likelihood: ``[N]``."""
+    lower: Floats
+    """The Cholesky factor of ``1 + weight K weight``: ``[N, N]``."""
 
-    def draw(self, random: np.random.Generator) -> Floats:
-        """Weights that may be the true ones: ``[D]``."""
-        return self.mean + self.root @ random.standard_normal(len(self.mean))
+    def about(self, cross: Floats, own: Floats) -> tuple[Floats, Floats]:
+        """Mean ``[M]`` and covariance ``[M, M]`` of what completions are worth, in logits.
 
-    def worth(self, differences: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation, in logits, of what ``[M, D]`` features add: ``[M]`` each."""
-        return differences @ self.mean, np.linalg.norm(differences @ self.root, axis=1)
+        `cross` are their covariances with the differences that the labels are about, ``[M, N]``, and `own`
+        those among themselves before any label, ``[M, M]``.
+        """
+        known = np.linalg.solve(self.lower, self.weight[:, None] * cross.T)
+        return cross @ self.pull, own - known.T @ known
 
 
-def believe(differences: NDArray[np.int8], targets: NDArray[np.float32], *, prior: float) -> Belief:
+def believe(covariance: Floats, targets: NDArray[np.float32]) -> Belief:
     """The belief after labels: `targets` ``[N]`` are the probabilities that the first completion is better,
-    `differences` ``[N, D]`` its features less the second's, and `prior` the standard deviation of a weight
-    before any label, in logits."""
-    x, y = differences.astype(np.float64), targets.astype(np.float64)
-    mean = np.zeros(x.shape[1])
+    and `covariance` ``[N, N]`` that of the differences in worth before any label."""
+    y = targets.astype(np.float64)
+    pull = np.zeros(len(y))
     for _ in range(_ITERATIONS):
-        p, precision = _sigmoid(x @ mean), _precision(x, mean, prior)
-        gradient = x.T @ (p - y) + mean / prior**2
-        step = np.linalg.solve(precision, gradient).astype(np.float64)
-        mean = _shortened(x, y, mean, step, prior)
-        if np.abs(step).max() < _CONVERGED:
+        difference = covariance @ pull
+        p, weight = _likelihood(difference)
+        wanted = weight**2 * difference + y - p
+        inner = np.linalg.solve(_inner(covariance, weight), weight * (covariance @ wanted))
+        step = _shortened(covariance, y, pull, wanted - weight * inner - pull)
+        pull = pull + step
+        if np.abs(covariance @ step).max(initial=0.0) < _CONVERGED:
             break
-    lower = np.linalg.cholesky(_precision(x, mean, prior))
-    return Belief(mean, np.linalg.inv(lower).T)
+    _, weight = _likelihood(covariance @ pull)
+    return Belief(pull, weight, np.linalg.cholesky(_inner(covariance, weight)).astype(np.float64))
 
 
-def _shortened(x: Floats, y: Floats, mean: Floats, step: Floats, prior: float) -> Floats:
-    """Newton's `step` from `mean`, halved until it makes nothing worse: far out the curvature misleads it."""
-    before = _surprise(x, y, mean, prior)
+def _shortened(covariance: Floats, y: Floats, pull: Floats, step: Floats) -> Floats:
+    """Newton's `step`, halved until it makes nothing worse: far out the curvature misleads it."""
+    before = _surprise(covariance, y, pull)
     for _ in range(_ITERATIONS):
-        if _surprise(x, y, mean - step, prior) <= before:
-            return mean - step
+        if _surprise(covariance, y, pull + step) <= before:
+            return step
         step = step / 2
-    return mean
+    return np.zeros_like(step)
 
 
-def _surprise(x: Floats, y: Floats, mean: Floats, prior: float) -> float:
+def _surprise(covariance: Floats, y: Floats, pull: Floats) -> float:
     """The negative logarithm of the posterior, less a constant."""
-    logits = x @ mean
-    return float((np.logaddexp(0, logits) - y * logits).sum() + (mean**2).sum() / (2 * prior**2))
+    difference = covariance @ pull
+    return float((np.logaddexp(0, difference) - y * difference).sum() + pull @ difference / 2)
 
 
-def _precision(x: Floats, mean: Floats, prior: float) -> Floats:
-    p = _sigmoid(x @ mean)
-    found: Floats = x.T @ ((p * (1 - p))[:, None] * x) + np.eye(x.shape[1]) / prior**2
+def _likelihood(difference: Floats) -> tuple[Floats, Floats]:
+    """The probability of the first completion, and the square root of the curvature there."""
+    p = np.exp(-np.logaddexp(0, -difference))
+    return p, np.sqrt(p * (1 - p))
+
+
+def _inner(covariance: Floats, weight: Floats) -> Floats:
+    found: Floats = np.eye(len(weight)) + weight[:, None] * covariance * weight
     return found
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.exp(-np.logaddexp(0, -x))

@@ -1,28 +1,35 @@
-"""What is seen of a completion: which words, and which two in a row, occur in it."""
+"""What is seen of a completion: which words occur in it, and which of them together."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-FEATURES = 512
-"""Features of a text. Words share one where their hashes agree (Weinberger et al., arXiv 0902.2206)."""
+WORDS = 1024
+"""Places for words. Two share one where their hashes agree (Weinberger et al., arXiv 0902.2206)."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
-def occurrences(texts: Sequence[str]) -> NDArray[np.int8]:
-    """One where a word, a mark or two of them in a row occur, and zero elsewhere: ``[len(texts), FEATURES]``.
+def words_of(texts: Sequence[str]) -> NDArray[np.float32]:
+    """One where a word or a mark occurs, and zero elsewhere: ``[len(texts), WORDS]``.
 
     The hash is CRC-32, which is the same in every process.
     """
-    found = np.zeros((len(texts), FEATURES), np.int8)
+    found = np.zeros((len(texts), WORDS), np.float32)
     for row, text in zip(found, texts, strict=True):
-        words = _WORD.findall(text.lower())
-        for seen in (*words, *map(" ".join, pairwise(words))):
-            row[crc32(seen.encode()) % FEATURES] = 1
+        row[[crc32(word.encode()) % WORDS for word in _WORD.findall(text.lower())]] = 1
     return found
+
+
+def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How many words and pairs of words texts have in common, ``[M, N]`` for ``[M, WORDS]``, ``[N, WORDS]``.
+
+    It is the inner product of the indicators of all words and of all pairs, so a covariance: that of texts
+    each of whose words and pairs of words is worth something by itself.
+    """
+    common = (a @ b.T).astype(np.float64)
+    return common * (common + 1) / 2
