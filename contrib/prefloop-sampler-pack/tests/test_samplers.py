@@ -28,6 +28,7 @@ from prefloop import (
 )
 from prefloop_sampler_pack import samplers
 from prefloop_sampler_pack.samplers import Exploring, Optimistic, Thompson
+from prefloop_sampler_pack.words import WORDS
 from prefloop_testing import SamplerSuite
 
 SHORT = {"temperature": 1.0, "top_p": 1.0, "max_completion_length": 12}
@@ -130,11 +131,11 @@ def test_only_labels_and_ties_are_remembered_and_only_the_last(monkeypatch: pyte
     told(sampler, "moo", "baa", 2, Verdict.tie())
     told(sampler, "moo", "baa", 1, Verdict(0.75))
     assert sampler.state()["targets"].tolist() == [0.5, 0.5, 0.75]
-    assert mx.abs(sampler.state()["differences"].astype(mx.int32)).sum(axis=1).tolist() == [2, 2, 2]
+    assert sampler.state()["words"].sum(axis=2).tolist() == [[1, 1, 1], [1, 1, 1]]
     monkeypatch.setattr(samplers, "REMEMBERED", 2)
     told(sampler, "moo", "baa", 1, Verdict(0.25))
     assert sampler.state()["targets"].tolist() == [0.75, 0.25]
-    assert sampler.state()["differences"].shape[0] == 2
+    assert sampler.state()["words"].shape == (2, 2, WORDS)
 
 
 @pytest.mark.parametrize(
