@@ -327,6 +327,10 @@ def test_only_where_all_are_overdue_do_they_wait_for_nothing(monkeypatch: pytest
     first = heart.Heart(0, [heart.Peer(i + 1, ours) for i, (ours, _) in enumerate(pairs)], 8.0)
     others = [heart.Heart(i + 1, [heart.Peer(0, theirs)], 8.0) for i, (_, theirs) in enumerate(pairs)]
 
+    def left(one: heart.Heart, seconds: float) -> None:
+        assert one._wait
+        one._wait.left = seconds
+
     def beat() -> None:
         with selectors.DefaultSelector() as selector:
             for place, other in enumerate(others):
@@ -337,16 +341,21 @@ def test_only_where_all_are_overdue_do_they_wait_for_nothing(monkeypatch: pytest
     with first.waiting(0), others[0].waiting(0), others[1].waiting(0):
         beat()
         assert not lost, "none has waited for long"
-        first._due = others[0]._due = time.monotonic() - 1
+        for one in (first, *others):
+            one._last -= 1_000
+        beat()
+        assert not lost, "they have slept"
+        left(first, -1)
+        left(others[0], -1)
         beat()
         assert not lost, "rank 2 may still be on its way"
-        others[1]._due = time.monotonic() - 1
+        left(others[1], -1)
         beat()
         assert lost == [heart.NOBODY]
     beat()
     assert lost == [heart.NOBODY], "they are out of it"
     with first.waiting(10**9):
-        assert first._due - time.monotonic() > 1_000, "a gigabyte may take its time"
+        assert first._wait and first._wait.left > 1_000, "a gigabyte may take its time"
     for one in (one for pair in pairs for one in pair):
         one.close()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import math
 import os
 import secrets
 import selectors
@@ -70,6 +69,14 @@ class Peer:
     """Whether it has waited too long in a collective, as it said last."""
 
 
+@define(eq=False)
+class Wait:
+    """A wait in a collective. Each has one of its own, as the heart counts while the rank goes on."""
+
+    left: float
+    """Seconds in which this process is awake, until it is overdue."""
+
+
 _hearts: list[Heart] = []
 """The one of this process, while it beats."""
 
@@ -85,22 +92,23 @@ class Heart:
     """Whether this rank has come to its end and needs the others no more."""
     lost: threading.Event = field(factory=threading.Event)
     _last: float = field(factory=time.monotonic)
-    _due: float = math.inf
-    """When the collective that this rank is in should be done."""
+    _wait: Wait | None = None
+    """That of the collective which this rank is in."""
 
     @property
     def overdue(self) -> bool:
         """Whether this rank has waited too long in a collective."""
-        return time.monotonic() > self._due
+        wait = self._wait
+        return wait is not None and wait.left < 0
 
     @contextmanager
     def waiting(self, size: int) -> Iterator[None]:
         """Be in a collective of so many bytes while the body runs."""
-        self._due = time.monotonic() + self.silent_after + size / SLOWEST
+        self._wait = Wait(self.silent_after + size / SLOWEST)
         try:
             yield
         finally:
-            self._due = math.inf
+            self._wait = None
 
     def beat(self) -> None:
         """Beat and listen until the end, or until a rank is lost."""
@@ -146,6 +154,8 @@ class Heart:
         """Beat, and see who was silent. A process that was itself stopped for a while accuses nobody."""
         now = time.monotonic()
         awake, self._last = min(now - self._last, 2 * interval), now
+        if wait := self._wait:
+            wait.left -= awake
         for peer in self.peers:
             with suppress(OSError):  # a closed connection is heard of as well
                 peer.socket.send(OVERDUE if self.overdue else BEAT)
