@@ -264,13 +264,19 @@ def test_strangers_are_no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
         one.close()
 
 
+@define
+class Meeting:
+    """Rank 1 of two, which hears of rank 0 what `heard` gives."""
+
+    heard: Callable[[], Any]
+    rank: int = 1
+    size: int = 2
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        return self.heard()
+
+
 def test_a_rank_0_that_dies_while_it_is_greeted_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Meeting:
-        rank, size = 1, 2
-
-        def from_first(self, make: Callable[[], Any]) -> Any:
-            return ["127.0.0.1", 1, "00" * heart.TOKEN]
-
     def connected(*_: Any, **__: Any) -> socket.socket:
         with socket.create_server(("127.0.0.1", 0)) as server:
             ours = connect(server.getsockname())
@@ -282,18 +288,15 @@ def test_a_rank_0_that_dies_while_it_is_greeted_is_not_reached(monkeypatch: pyte
     connect = socket.create_connection
     monkeypatch.setattr(socket, "create_connection", connected)
     with pytest.raises(UserError, match=r"rank 1 does not reach rank 0 at 127\.0\.0\.1:1: .*(reset|pipe)"):
-        heart._peers(Meeting())
+        heart._peers(Meeting(lambda: ["127.0.0.1", 1, "00" * heart.TOKEN]))
 
 
 def test_ranks_that_are_lost_before_any_heart_beats_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Meeting:
-        rank, size = 1, 2
-
-        def from_first(self, make: Callable[[], Any]) -> Any:
-            raise StopRun("the connection to another rank was lost: gone", failed=True)
+    def gone() -> Any:
+        raise StopRun("the connection to another rank was lost: gone", failed=True)
 
     said = r"rank 1 met the others and lost them: the connection .*: gone\.$"
-    with pytest.raises(UserError, match=said), heart.beating(Meeting(), 1.0):
+    with pytest.raises(UserError, match=said), heart.beating(Meeting(gone), 1.0):
         raise AssertionError
 
 

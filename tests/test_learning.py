@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, field, frozen
 
 from prefloop import (
     BaseSampler,
@@ -18,7 +18,6 @@ from prefloop import (
     Policy,
     Progress,
     Prompt,
-    Sampling,
     StopRun,
     Verdict,
 )
@@ -26,6 +25,7 @@ from prefloop.config import TrainingConfig
 from prefloop.ranks.sharing import draws_a_share
 from prefloop.runs.ledger import CachedJudge, Ledger
 from prefloop.runs.records import JudgeIdentity
+from prefloop_plugins.samplers import PolicySampler
 from support.loops import Longer, make_loop, prompts_of
 from support.tiny_models import ModelFolder
 
@@ -98,16 +98,11 @@ def test_a_loop_tells_each_step_once_and_in_order(model_folder: ModelFolder, rol
     assert len(steps) == 3
 
 
-@define
-class ListeningSampler(BaseSampler):
-    """Draws short completions and writes down what it is told."""
+@frozen
+class ListeningSampler(PolicySampler):
+    """Writes down what it is told."""
 
     told: list[tuple[list[Pair], list[Verdict]]] = field(factory=list)
-
-    def sample(self, policy: Policy, prompts: Sequence[Prompt], progress: Progress) -> list[Pair]:
-        twice = [prompt for prompt in prompts for _ in range(2)]
-        drawn = policy.generate(twice, Sampling(1.0, 1.0, max_tokens=4), seed=progress.seed)
-        return [Pair(p, drawn[2 * i], drawn[2 * i + 1]) for i, p in enumerate(prompts)]
 
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         self.told.append((list(pairs), list(verdicts)))
@@ -123,7 +118,7 @@ def listened(
 
 @pytest.mark.parametrize("rollout", [1, 3])
 def test_a_sampler_hears_each_step_with_its_verdicts(model_folder: ModelFolder, rollout: int) -> None:
-    sampler = ListeningSampler()
+    sampler = ListeningSampler(max_completion_length=4)
     loop = listened(sampler, Longer(), model_folder, rollout=rollout)
     assert sampler.told == [(list(step.pairs), list(step.verdicts)) for step in loop]
     assert len(sampler.told) == 3
@@ -146,7 +141,7 @@ def test_a_step_that_is_not_taken_is_not_learnt_from(model_folder: ModelFolder) 
         def pairs_judged(self, progress: Progress, pairs: Any, verdicts: Any) -> None:
             raise StopRun("enough")
 
-    listener, sampler = Listener(), ListeningSampler()
+    listener, sampler = Listener(), ListeningSampler(max_completion_length=4)
     loop = listened(sampler, listener, model_folder, observers=[Stops()])
     with pytest.raises(StopRun):
         loop.step()

@@ -134,7 +134,7 @@ def chain() -> list[Arm]:
 def no_trap() -> list[Arm]:
     """The same samplers where nothing is hidden: 480 judgements on the task of `freshness`."""
     online = freshness()[0]
-    return [online, *(arm for arm in _searching(online, (16,)) if "16" in arm.name)]
+    return [online, *_choosing(online, (16,))]
 
 
 def _searching(online: Arm, candidates: Sequence[int]) -> list[Arm]:
@@ -143,11 +143,16 @@ def _searching(online: Arm, candidates: Sequence[int]) -> list[Arm]:
     return [
         evolve(online, name="temperature 1.5", sampler={"use": "policy", "temperature": 1.5}),
         evolve(online, name="best of 4, ranked by the judge", sampler=ranked, steps=online.steps // 5),
-        *(
-            evolve(online, name=f"{use}, {n}", sampler={"use": use, "n": n})
-            for use in ("thompson", "optimistic")
-            for n in candidates
-        ),
+        *_choosing(online, candidates),
+    ]
+
+
+def _choosing(online: Arm, candidates: Sequence[int]) -> list[Arm]:
+    """The samplers that choose the pair from so many completions, by the labels so far."""
+    return [
+        evolve(online, name=f"{use}, {n}", sampler={"use": use, "n": n})
+        for use in ("thompson", "optimistic")
+        for n in candidates
     ]
 
 

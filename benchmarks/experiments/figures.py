@@ -94,15 +94,11 @@ def losses(records: Records, panels: Any) -> None:
 
 
 def exploration(records: Records, panels: Any) -> None:
-    for axes, measure in zip(panels, ("jackpots", "accuracy"), strict=True):
-        dots(axes, arms.exploration(), records, measure)
-    panels[1].set_yticklabels([])
+    _sought(arms.exploration(), records, "jackpots", panels)
 
 
 def chain(records: Records, panels: Any) -> None:
-    for axes, measure in zip(panels, ("chains", "accuracy"), strict=True):
-        dots(axes, arms.chain(), records, measure)
-    panels[1].set_yticklabels([])
+    _sought(arms.chain(), records, "chains", panels)
 
 
 def labels(records: Records, panels: Any) -> None:
@@ -144,6 +140,13 @@ def draw(name: str, records: Records, folder: Path) -> None:
     plot(records, panels)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
+
+
+def _sought(found: Sequence[Arm], records: Records, measure: str, panels: Any) -> None:
+    """What each arm found, and beside it how many of its answers are right."""
+    for axes, shown in zip(panels, (measure, "accuracy"), strict=True):
+        dots(axes, found, records, shown)
+    panels[1].set_yticklabels([])
 
 
 def _curve(records: Records, arm: Arm, measure: str) -> tuple[list[float], list[list[float]]]:

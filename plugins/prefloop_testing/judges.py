@@ -13,7 +13,7 @@ from prefloop.config.options import options_of
 from prefloop.errors import StopRun
 from prefloop.types import PERSON, Pair, Status, Verdict
 from prefloop_testing import samples
-from prefloop_testing.suite import ComponentSuite, listed, note, skip
+from prefloop_testing.suite import ComponentSuite, check_restoring, listed, note, skip
 
 TOLERANCE = 1e-3
 """Two probabilities this close count as the same: batches of a model round differently."""
@@ -154,12 +154,7 @@ class JudgeSuite(ComponentSuite):
         for count in (0, len(self.pairs)):
             judge.learn(list(self.pairs[:count]), verdicts[:count])
         state, given = dict(judge.state()), self.judge(list(self.pairs))
-        if state:
-            judge.restore(state)
-        kept = {name: value.tolist() for name, value in judge.state().items()}
-        assert kept == {name: value.tolist() for name, value in state.items()}, (
-            "restore(state()) changes the state: a resumed run would go on from another one."
-        )
+        check_restoring(judge, state)
         assert all(map(_same, given, self.judge(list(self.pairs)))), (
             "restore(state()) changes the verdicts: a resumed run would judge otherwise than it would have."
         )

@@ -11,7 +11,7 @@ from attrs import evolve
 from prefloop.components import BaseSampler, adapt
 from prefloop.ranks.sharing import draws_a_share
 from prefloop.types import Completion, Pair, Progress, Prompt, Verdict
-from prefloop_testing.suite import ComponentSuite, skip
+from prefloop_testing.suite import ComponentSuite, check_restoring, skip
 
 if TYPE_CHECKING:
     from prefloop.model.policy import Policy
@@ -118,11 +118,7 @@ class SamplerSuite(ComponentSuite):
         sampler.learn(pairs, [said[i % len(said)] for i in range(len(pairs))])
         state, drawn = dict(sampler.state()), self.sample()
         assert state, "the sampler learns, and its state holds nothing: a resumed run would draw other pairs."
-        sampler.restore(state)
-        kept = {name: value.tolist() for name, value in sampler.state().items()}
-        assert kept == {name: value.tolist() for name, value in state.items()}, (
-            "restore(state()) changes the state: a resumed run would go on from another one."
-        )
+        check_restoring(sampler, state)
         assert self.sample() == drawn, "restore(state()) changes the pairs: a resumed run would draw others."
 
     def test_says_where_completions_come_from(self) -> None:

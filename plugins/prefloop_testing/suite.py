@@ -10,15 +10,15 @@ import subprocess
 import sys
 import unittest
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import click
 import yaml
 
 from prefloop import hooks
-from prefloop.components import adapt, required_and_abilities
+from prefloop.components import Stateful, adapt, required_and_abilities
 from prefloop.config import yaml_nodes
 from prefloop.config.components import ComponentLookup
 from prefloop.config.dump import options_to_plain
@@ -27,6 +27,9 @@ from prefloop.config.structure import Structurer
 from prefloop.config.yaml_nodes import InvalidError, Place, from_plain
 from prefloop.errors import UserError
 from prefloop.registry import BUNDLED, KINDS, Provider, Registry, canonical
+
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 HEAVY = ("datasets", "mlx", "mlx_lm", "torch", "transformers")
 """Libraries that take long to import. Listing plugins must not import them."""
@@ -200,6 +203,16 @@ class PluginSuite:
                     f"{provider.kind} '{provider.name}' is also the name of a bundled one, which wins: "
                     f"users have to write '{provider.qualified}'."
                 )
+
+
+def check_restoring(component: Stateful, state: Mapping[str, mx.array]) -> None:
+    """Put a component where `state`, its own, says that it was: it has that state again."""
+    if state:
+        component.restore(state)
+    kept = {name: value.tolist() for name, value in component.state().items()}
+    assert kept == {name: value.tolist() for name, value in state.items()}, (
+        "restore(state()) changes the state: a resumed run would go on from another one."
+    )
 
 
 def check_import_is_light(distribution: str) -> None:

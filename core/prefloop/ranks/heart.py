@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -163,7 +163,7 @@ class Heart:
             if peer.quiet > self.silent_after:
                 self._lose(peer.rank, peer.quiet)
         if self.rank == 0 and self.overdue and all(peer.overdue for peer in self.peers):
-            self._lose(NOBODY, self.silent_after)
+            self.give_up()
 
     def _lose(self, rank: int, silent: float) -> None:
         """Tell all that listen here, and end the process, unless it is about to end by itself."""
@@ -211,13 +211,9 @@ def beating(ranks: Meeting, silent_after: float) -> Iterator[None]:
     tell(done=True)
 
 
-@contextmanager
-def waiting(size: int) -> Iterator[None]:
+def waiting(size: int) -> AbstractContextManager[None]:
     """Be in a collective of so many bytes while the body runs."""
-    with ExitStack() as stack:
-        for heart in _hearts:
-            stack.enter_context(heart.waiting(size))
-        yield
+    return _hearts[0].waiting(size) if _hearts else nullcontext()
 
 
 def settle() -> None:
