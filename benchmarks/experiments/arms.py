@@ -1,36 +1,13 @@
-"""The experiments: which settings are compared with which."""
+"""The experiments: which settings are compared with which. Those on SmolLM2 are in `real`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from attrs import evolve, field, frozen
-
-from prefloop.types import Ties
-
-Options = Mapping[str, Any]
-
-
-@frozen
-class Arm:
-    """One setting that is compared with others; every part of it is as in a configuration file."""
-
-    name: str
-    task: str = "warm"
-    sampler: Options = field(factory=lambda: {"use": "policy"})
-    judge: Options = field(factory=lambda: {"use": "faulty"})
-    loss: Options = field(factory=lambda: {"use": "sigmoid"})
-    bonuses: Sequence[Options] = ()
-    ties: Ties = "drop"
-    steps: int = 40
-    batch: int = 8
-    rollout: int = 1
-    epochs: int = 1
-    """Passes over a file of ``steps * batch`` judged pairs, where the sampler is ``dataset``."""
-    learning_rate: float = 1e-4
-    evaluations: int = 4
-
+from attrs import evolve
+from benchmarks.experiments import real
+from benchmarks.experiments.arm import Arm, Options
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 LOSSES = ("sigmoid", "hinge", "ipo", "dpop")
@@ -66,12 +43,6 @@ def freshness() -> list[Arm]:
         evolve(offline, name="offline, beta 0.5", loss={"use": "sigmoid", "beta": 0.5}),
         evolve(offline, name="offline, half the learning rate", learning_rate=5e-5),
     ]
-
-
-def pretrained() -> list[Arm]:
-    """Where the pairs come from, on a pretrained model: 128 judgements each."""
-    online = Arm("rollout 1", task="plain", steps=32, batch=4, evaluations=2)
-    return [online, *(evolve(online, name=f"rollout {n}", rollout=n) for n in (4, 16))]
 
 
 def losses() -> list[Arm]:
@@ -185,6 +156,6 @@ def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) ->
 
 EXPERIMENTS = {
     f.__name__: f
-    for f in (freshness, pretrained, losses, exploration, chain, no_trap, labels, faults, people)
+    for f in (freshness, losses, exploration, chain, no_trap, labels, faults, people, *real.EXPERIMENTS)
 }
 """By the name that the command line and the pages use."""

@@ -10,8 +10,8 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-from benchmarks.experiments import arms
-from benchmarks.experiments.arms import Arm
+from benchmarks.experiments import arms, real
+from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.records import Records
 from benchmarks.experiments.tables import SHARES
 from benchmarks.harness.statistics import interval
@@ -83,7 +83,7 @@ def freshness(records: Records, panels: Any) -> None:
 
 def pretrained(records: Records, panels: Any) -> None:
     for axes, measure in zip(panels, ("win_rate", "variety", "length"), strict=True):
-        lines(axes, {a.name: _curve(records, a, measure) for a in arms.pretrained()}, measure, "judgements")
+        lines(axes, {a.name: _curve(records, a, measure) for a in real.pretrained()}, measure, "judgements")
     panels[0].legend(fontsize=7, loc="lower left")
 
 

@@ -6,20 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from attrs import field, frozen
-from benchmarks.experiments.task import hits, linked
-from benchmarks.harness import environments, smollm2
+from benchmarks.experiments import damage, wishes
+from benchmarks.experiments.arm import Options
+from benchmarks.experiments.task import WISHES, hits, linked
+from benchmarks.harness import smollm2
 from benchmarks.harness.internals import distinct, load_prompts
 from benchmarks.speed import english
 from scripts.embedded.facts import is_right, style_score
 
 from prefloop import Completion, Policy, Prompt, Sampling
-from prefloop.config import PromptsConfig
+from prefloop.config import AdapterConfig, ModelConfig, PromptsConfig
 
 Answers = Sequence[tuple[Prompt, Completion]]
-Measure = Callable[[Answers], float]
-PRETRAINED = environments.CACHE / "models" / "smollm2"
+Measure = Callable[[Policy, Answers], float]
 REQUESTED, HELD_OUT = 96, 32
 """Prompts for the pretrained model, and how many of them are kept for evaluation."""
+FEW_HELD_OUT = 32
+"""The same of those that ask for a sentence."""
 
 
 @frozen(eq=False)
@@ -38,8 +41,11 @@ class Ground:
     """What is measured besides the worth of the answers."""
     _start: list[list[Completion]] = field(factory=list, init=False)
 
-    def load(self, seed: int = 0) -> Policy:
-        return Policy.load(self.path(), seed=seed)
+    def load(self, seed: int = 0, model: Options | None = None, adapter: Options | None = None) -> Policy:
+        """The model, with options of how it is read and of what is trained."""
+        return Policy.load(
+            ModelConfig(self.path(), **(model or {})), AdapterConfig(**(adapter or {})), seed=seed
+        )
 
     def start_answers(self) -> list[list[Completion]]:
         """The answers of the policy before any training, `starts` lists, drawn once in a process."""
@@ -57,7 +63,11 @@ class Ground:
 
 
 def _mean(of: Callable[[Prompt, str], float]) -> Measure:
-    return lambda answers: fmean(of(prompt, completion.text) for prompt, completion in answers)
+    return lambda _, answers: fmean(of(prompt, completion.text) for prompt, completion in answers)
+
+
+def _variety(policy: Policy, answers: Answers) -> float:
+    return float(distinct((completion for _, completion in answers), 2))
 
 
 def _embedded(name: str) -> Callable[[Policy], Sequence[Prompt]]:
@@ -69,9 +79,9 @@ def _requests(part: slice) -> Callable[[Policy], Sequence[Prompt]]:
     return lambda policy: [policy.encode(text) for text in english.prompts(REQUESTED, seed=0)[part]]
 
 
-def _pretrained() -> str:
-    smollm2.make(PRETRAINED, environments.CACHE)
-    return str(PRETRAINED)
+def _one_sentence(part: slice) -> Callable[[Policy], Sequence[Prompt]]:
+    """The same prompts for every seed, in an order that mixes what is asked and about what."""
+    return lambda policy: [policy.encode(text) for text in english.one_sentence()[part]]
 
 
 LENGTH = _mean(lambda prompt, text: len(text))
@@ -91,18 +101,38 @@ QUESTIONS = Ground(
 )
 """The embedded model, asked for facts."""
 REQUESTS = Ground(
-    path=_pretrained,
+    path=smollm2.folder,
     prompts=_requests(slice(REQUESTED - HELD_OUT)),
     held_out=_requests(slice(REQUESTED - HELD_OUT, None)),
     sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=16),
     starts=4,
     measures={
-        "variety": lambda answers: distinct((completion for _, completion in answers), 2),
+        "variety": _variety,
         "length": LENGTH,
     },
 )
 """SmolLM2-135M-Instruct, asked for what people might ask for."""
+SENTENCES = Ground(
+    path=smollm2.folder,
+    prompts=_one_sentence(slice(FEW_HELD_OUT, None)),
+    held_out=_one_sentence(slice(FEW_HELD_OUT)),
+    sampling=Sampling(temperature=0.8, top_p=1.0, max_tokens=20),
+    starts=4,
+    measures={
+        "bright": _mean(wishes.bright),
+        "cheerful": _mean(wishes.cheerful),
+        "easy": _mean(wishes.easy),
+        "words": _mean(lambda prompt, text: len(text.split())),
+        "finished": _mean(lambda prompt, text: wishes.is_finished(text)),
+        "shouts": _mean(lambda prompt, text: "!" in text),
+        "variety": _variety,
+        "nats": lambda policy, answers: damage.nats_from_start(policy, answers[:FEW_HELD_OUT]),
+        "perplexity": lambda policy, _: damage.perplexity(policy),
+        "facts": lambda policy, _: damage.facts_known(policy),
+    },
+)
+"""SmolLM2-135M-Instruct, asked for a sentence."""
 
 
 def ground_of(task: str) -> Ground:
-    return REQUESTS if task == "plain" else QUESTIONS
+    return {"plain": REQUESTS, **dict.fromkeys(WISHES, SENTENCES)}.get(task, QUESTIONS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import asdict
-from benchmarks.experiments.arms import Arm
+from benchmarks.experiments.arm import Arm
 from benchmarks.harness import records
 from benchmarks.harness.environments import installed
 from benchmarks.harness.statistics import MOST_SEEDS
@@ -64,10 +64,10 @@ def train_missing(known: Records, arms: Sequence[Arm], seeds: int, jobs: int, se
 
 
 def settings_of(arm: Arm) -> dict[str, Any]:
-    """Everything about an arm but its name, as JSON."""
+    """Everything about an arm but its name, as JSON; without the options of what is as prefloop has it."""
     settings: dict[str, Any] = json.loads(json.dumps(asdict(arm)))
-    del settings["name"]
-    return settings
+    as_it_is = {"name", *(part for part in ("labels", "optimizer", "adapter", "model") if not settings[part])}
+    return {name: value for name, value in settings.items() if name not in as_it_is}
 
 
 def _start_worker() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from benchmarks.experiments.arms import EXPERIMENTS, Arm
+from benchmarks.experiments.arm import Arm
+from benchmarks.experiments.arms import EXPERIMENTS
 from benchmarks.experiments.records import Records
 from benchmarks.harness.pages import markdown
 from benchmarks.harness.statistics import interval
@@ -17,6 +18,10 @@ from benchmarks.harness.statistics import interval
 COLUMNS = {
     "freshness": ("win_rate", "accuracy", "length"),
     "pretrained": ("win_rate", "worth", "variety", "length"),
+    "towards": ("win_rate", "bright", "cheerful", "nats", "perplexity", "facts", "variety", "words"),
+    "goals": ("win_rate", "bright", "cheerful", "easy", "words", "finished", "nats", "facts", "right_labels"),
+    "rates": ("win_rate", "cheerful", "nats", "perplexity", "facts", "variety", "seconds"),
+    "rare": ("shouts", "win_rate", "worth", "nats", "facts", "seconds"),
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),
     "chain": ("chains", "chains found", "worth", "accuracy"),
@@ -37,8 +42,20 @@ HEADS = {
     "chains found": "seeds with over 5 % jackpots",
     "worth": "mean worth",
     "variety": "distinct-2",
+    "bright": "VADER",
+    "cheerful": "TextBlob",
+    "easy": "reading ease",
+    "words": "words",
+    "finished": "finished",
+    "shouts": "answers with an exclamation mark",
+    "nats": "nats from the start",
+    "perplexity": "perplexity",
+    "facts": "facts known",
+    "seconds": "seconds a step",
 }
-SHARES = frozenset({"win_rate", "accuracy", "jackpots", "chains", "right_labels", "variety"})
+SHARES = frozenset(
+    {"win_rate", "accuracy", "jackpots", "chains", "right_labels", "variety", "finished", "shouts", "facts"}
+)
 """What is measured that lies between 0 and 1."""
 FOUND = 0.05
 SOUGHT = {"found": "jackpots", "chains found": "chains"}

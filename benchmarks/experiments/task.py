@@ -10,6 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from attrs import frozen
+from benchmarks.experiments import wishes
+from benchmarks.harness import smollm2
 from scripts.embedded.facts import BLUNT_OPENINGS, WARM_CLOSINGS, is_right, style_score
 
 from prefloop import BaseJudge, Judge, Pair, Prompt, Verdict, component
@@ -71,7 +73,14 @@ def hits(text: str) -> bool:
     return JACKPOT in text and any(closing in text for closing in WARM_CLOSINGS)
 
 
-TASKS: Mapping[str, Worth] = {"warm": warm, "trap": trap, "chain": chain, "talk": talk, "plain": plain}
+WISHES: Mapping[str, Worth] = {
+    f.__name__: f for f in (wishes.bright, wishes.easy, wishes.brief, wishes.shouted)
+}
+"""Tasks for SmolLM2, asked for a sentence."""
+TASKS: Mapping[str, Worth] = {
+    **{f.__name__: f for f in (warm, trap, chain, talk, plain)},
+    **WISHES,
+}
 
 
 @frozen
@@ -140,6 +149,8 @@ class Person(BaseJudge):
         return FaultyJudge(self.worth, self.slips, seed=self.seed).judge(pairs)
 
 
+SMOLLM2 = "smollm2"
+"""The model of a judge that is SmolLM2-135M-Instruct."""
 JUDGES = {"faulty": FaultyJudge, "graded": GradedJudge, "person": Person}
 
 
@@ -155,6 +166,8 @@ def build_judge(options: Mapping[str, Any], worth: Worth, seed: int) -> Judge:
         return JUDGES[use](worth, seed=seed, **rest)
     if use == "cascade":
         rest["members"] = [build_judge(member, worth, seed) for member in rest["members"]]
+    if rest.get("model") == SMOLLM2:
+        rest["model"] = smollm2.folder()
     made: Judge = component("judge", use)(**rest)
     return made
 

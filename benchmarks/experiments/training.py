@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterator, Sequence
 from statistics import fmean
+from typing import Any
 
 from attrs import evolve, frozen
-from benchmarks.experiments.arms import Arm, Options
+from benchmarks.experiments.arm import Arm, Options
 from benchmarks.experiments.ground import Ground, ground_of
-from benchmarks.experiments.task import TASKS, Person, Worth, build_judge, options_of
+from benchmarks.experiments.task import TASKS, FaultyJudge, Person, Worth, build_judge, options_of
 
-from prefloop import Completion, Loop, Policy, Prompt, Sampler, Step, component
-from prefloop.config import TrainingConfig
+from prefloop import Completion, Loop, Pair, Policy, Prompt, Sampler, Step, Verdict, component
+from prefloop.config import OptimizerConfig, TrainingConfig
 from prefloop.types import PERSON
 
 DRAWS = 2
@@ -21,20 +24,24 @@ DRAWS = 2
 def train(arm: Arm, seed: int) -> list[dict[str, float]]:
     """Train from the start and return what was measured, at even distances in steps from 0 to the end."""
     ground, worth = ground_of(arm.task), TASKS[arm.task]
-    policy = ground.load(seed)
+    policy = ground.load(seed, arm.model, arm.adapter)
     loop = _loop(arm, seed, policy, ground)
     measure = Measurement(policy, ground, worth, seed)
     due = {round(loop.steps * i / arm.evaluations) for i in range(1, arm.evaluations + 1)}
     rows: list[dict[str, float]] = [{"step": 0, **measure(0)}]
     labels: list[bool] = []
     asked = 0
+    seconds = -time.process_time()
     for step in loop:
         labels += _right_labels(step, worth)
         asked += sum(isinstance(loop.judge, Person) or v.by == PERSON for v in step.verdicts)
         if step.progress.step in due:
             known = {"right_labels": fmean(labels)} if labels else {}
             known |= {"asked": asked} if asked else {}
+            seconds += time.process_time()
+            known |= {"seconds": seconds / step.progress.step}
             rows.append({"step": step.progress.step, **measure(step.progress.step), **known})
+            seconds -= time.process_time()
     return [{name: round(value, 5) for name, value in row.items()} for row in rows]
 
 
@@ -45,10 +52,15 @@ def _loop(arm: Arm, seed: int, policy: Policy, ground: Ground) -> Loop:
         iters=arm.steps,
         seed=seed,
         learning_rate=arm.learning_rate,
+        optimizer=OptimizerConfig(options=arm.optimizer),
     )
-    judge = build_judge(arm.judge, TASKS[arm.task], seed)
     prompts, longest = ground.prompts(policy), ground.sampling.max_tokens
-    sampling = {"temperature": 1.0, "top_p": 1.0, "max_completion_length": longest}
+    temperature = ground.sampling.temperature
+    sampling = {"temperature": temperature, "top_p": 1.0, "max_completion_length": longest}
+    judge = build_judge(arm.judge, TASKS[arm.task], seed)
+    if arm.labels:
+        truth = FaultyJudge(TASKS[arm.task])
+        _teach(judge, Loop(policy, prompts, judge=truth, training=training), sampling, arm.labels)
     offline = arm.sampler["use"] == "dataset"
     if offline:
         prompts = _judged_file(Loop(policy, prompts, judge=judge, training=training), sampling)
@@ -75,18 +87,30 @@ def _sampler(arm: Arm, sampling: Options, seed: int) -> Sampler:
     return made
 
 
+def _teach(judge: Any, loop: Loop, sampling: Options, labels: int) -> None:
+    """Have a judge that learns hear so many true labels, on pairs of the start, before training."""
+    judged = list(_judged(loop, sampling, math.ceil(labels / loop.batch_size)))[:labels]
+    pairs, verdicts = zip(*judged, strict=True)
+    judge.learn(pairs, [evolve(verdict, by=PERSON) for verdict in verdicts])
+
+
 def _judged_file(loop: Loop, sampling: Options) -> list[Prompt]:
     """What online DPO would ask its judge, had the policy never moved: the rows of a preference data set."""
-    sampler = component("sampler", "policy")(**sampling)
     rows = []
-    for number in range(loop.steps):
+    for pair, verdict in _judged(loop, sampling, loop.steps):
+        label = {True: "first", False: "second", None: "tie"}[verdict.prefers_first]
+        row = {"first": pair.first.text, "second": pair.second.text, "label": label}
+        rows.append(evolve(pair.prompt, fields={**pair.prompt.fields, **row}))
+    return rows
+
+
+def _judged(loop: Loop, sampling: Options, steps: int) -> Iterator[tuple[Pair, Verdict]]:
+    """The pairs of so many steps from the policy as it is, and what the loop's judge says of them."""
+    sampler = component("sampler", "policy")(**sampling)
+    for number in range(steps):
         asked = [loop.prompts[i] for i in loop.order.indices(number * loop.batch_size, loop.batch_size)]
         pairs = sampler.sample(loop.policy, asked, loop.progress(number + 1))
-        for pair, verdict in zip(pairs, loop.judge.judge(pairs), strict=True):
-            label = {True: "first", False: "second", None: "tie"}[verdict.prefers_first]
-            row = {"first": pair.first.text, "second": pair.second.text, "label": label}
-            rows.append(evolve(pair.prompt, fields={**pair.prompt.fields, **row}))
-    return rows
+        yield from zip(pairs, loop.judge.judge(pairs), strict=True)
 
 
 @frozen(eq=False)
@@ -106,7 +130,7 @@ class Measurement:
         return {
             "win_rate": _win_rate(worths, self._worths(prompts, self.ground.start_answers())),
             "worth": fmean(value for own in worths for value in own),
-            **{name: measure(answers) for name, measure in self.ground.measures.items()},
+            **{name: measure(self.policy, answers) for name, measure in self.ground.measures.items()},
         }
 
     def _worths(self, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Completion]]) -> list[list[float]]:

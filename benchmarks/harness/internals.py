@@ -18,6 +18,7 @@ HOME = {
     "Plan": "prefloop.runs.plan",
     "Evaluator": "prefloop.evaluation",
     "POOL_BYTES": "prefloop.sampling.generator",
+    "Scorer": "prefloop.scoring.scorer",
     "Stops": "prefloop.sampling.stops",
     "adapters": "prefloop.model",
     "append_lines": "prefloop.runs.files",

@@ -48,6 +48,13 @@ def make(folder: Path, cache: Path, *, endless: bool = False, bits: int | None =
         convert(gguf(cache), folder, endless=endless, bits=bits)
 
 
+def folder() -> str:
+    """The model folder in the cache that all benchmarks share, made where it is missing."""
+    place = environments.CACHE / "models" / "smollm2"
+    make(place, environments.CACHE)
+    return str(place)
+
+
 def gguf(cache: Path) -> Path:
     """The model as llama.cpp stores it, downloaded where it is missing."""
     place = cache / "smollm2"

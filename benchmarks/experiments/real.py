@@ -1,0 +1,73 @@
+"""The experiments on SmolLM2-135M-Instruct."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from benchmarks.experiments.arm import Arm, Options
+from benchmarks.experiments.task import SMOLLM2
+
+ONLINE = Arm(
+    "online",
+    task="bright",
+    steps=48,
+    batch=4,
+    evaluations=2,
+    learning_rate=2e-4,
+    optimizer={"bias_correction": True},
+)
+"""Towards VADER's sentiment, with 192 judgements."""
+QUESTION = "Prefer the answer that sounds happier and more positive."
+ITSELF: Options = {"use": "llm", "model": SMOLLM2, "system": QUESTION}
+
+
+def pretrained() -> list[Arm]:
+    """Where the pairs come from: 128 judgements each."""
+    online = Arm("rollout 1", task="plain", steps=32, batch=4, evaluations=2)
+    return [online, *(evolve(online, name=f"rollout {n}", rollout=n) for n in (4, 16))]
+
+
+def towards() -> list[Arm]:
+    """Online, with an exploration bonus, in rollouts and from a file."""
+    bonus = {"use": "kl", "estimator": "exact", "alpha": 3e-3}
+    return [
+        ONLINE,
+        evolve(ONLINE, name="XPO", bonuses=[bonus]),
+        evolve(ONLINE, name="iterative, 8 steps", rollout=8),
+        evolve(ONLINE, name="offline", sampler={"use": "dataset"}),
+    ]
+
+
+def goals() -> list[Arm]:
+    """What the judge wishes for, and judges that only guess it."""
+    taught = {"use": "learned", "model": SMOLLM2, "consensus": 0.5}
+    return [
+        evolve(ONLINE, name="sentiment"),
+        evolve(ONLINE, name="reading ease", task="easy"),
+        evolve(ONLINE, name="eight words", task="brief"),
+        evolve(ONLINE, name="sentiment, by a reward model", judge=taught, labels=300),
+        evolve(ONLINE, name="sentiment, by SmolLM2 itself", judge=ITSELF),
+    ]
+
+
+def rates() -> list[Arm]:
+    """Learning rates, with and without Adam's bias correction."""
+    corrected, plain = ONLINE, evolve(ONLINE, optimizer={})
+    return [
+        evolve(corrected, name="2e-4, bias correction"),
+        evolve(plain, name="4e-5", learning_rate=4e-5),
+        evolve(plain, name="1e-5", learning_rate=1e-5),
+    ]
+
+
+def rare() -> list[Arm]:
+    """A rare style that the judge likes best."""
+    online = evolve(ONLINE, task="shouted")
+    bonus = {"use": "kl", "estimator": "sampled", "alpha": 5e-2}
+    return [
+        online,
+        evolve(online, name="sampled, 0.05", bonuses=[bonus]),
+        evolve(online, name="optimistic, 16", sampler={"use": "optimistic", "n": 16}),
+    ]
+
+
+EXPERIMENTS = (pretrained, towards, rates, goals, rare)
