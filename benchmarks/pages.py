@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import frequencies, learned_judge, memory_plan, meters, quick_start, staleness, studio
+from benchmarks import (
+    frequencies,
+    independent,
+    itself,
+    learned_judge,
+    memory_plan,
+    meters,
+    quick_start,
+    staleness,
+    studio,
+)
 from benchmarks.experiments import tables as experiments
 from benchmarks.harness.pages import fill
 from benchmarks.harness.workers import ROOT
@@ -24,6 +34,8 @@ WRITERS = {
     "meters": meters.block,
     "studio": studio.block,
     "frequencies": frequencies.block,
+    "independent": independent.block,
+    "itself": itself.block,
     "learned": learned_judge.block,
     "staleness": staleness.block,
     "scaling": scaling.block,

@@ -33,6 +33,8 @@ TITLES = {
     "chains": "share of jackpots",
     "worth": "mean worth",
     "variety": "distinct-2",
+    "nats": "nats from the start",
+    "facts": "facts known",
 }
 MARKS = "osD^vPX*"
 
@@ -75,16 +77,19 @@ def dots(axes: Any, found: Sequence[Arm], records: Records, measure: str) -> Non
 
 
 def freshness(records: Records, panels: Any) -> None:
-    for axes, measure in zip(panels, ("win_rate", "accuracy", "length"), strict=True):
-        series = {a.name: _curve(records, a, measure) for a in arms.freshness()}
-        lines(axes, series, measure, "judgements")
-    panels[0].legend(fontsize=7, loc="lower left")
+    _over_judgements(arms.freshness(), records, ("win_rate", "accuracy", "length"), panels)
 
 
 def pretrained(records: Records, panels: Any) -> None:
-    for axes, measure in zip(panels, ("win_rate", "variety", "length"), strict=True):
-        lines(axes, {a.name: _curve(records, a, measure) for a in real.pretrained()}, measure, "judgements")
-    panels[0].legend(fontsize=7, loc="lower left")
+    _over_judgements(real.pretrained(), records, ("win_rate", "variety", "length"), panels)
+
+
+def towards(records: Records, panels: Any) -> None:
+    _over_judgements(real.towards(), records, ("win_rate", "nats", "facts"), panels)
+
+
+def rates(records: Records, panels: Any) -> None:
+    _over_judgements(real.rates(), records, ("win_rate", "nats", "facts"), panels)
 
 
 def losses(records: Records, panels: Any) -> None:
@@ -127,7 +132,18 @@ def people(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower right")
 
 
-PANELS = {freshness: 3, pretrained: 3, losses: 2, exploration: 2, chain: 2, labels: 2, faults: 2, people: 2}
+PANELS = {
+    freshness: 3,
+    pretrained: 3,
+    towards: 3,
+    rates: 3,
+    losses: 2,
+    exploration: 2,
+    chain: 2,
+    labels: 2,
+    faults: 2,
+    people: 2,
+}
 
 
 def draw(name: str, records: Records, folder: Path) -> None:
@@ -147,6 +163,13 @@ def _sought(found: Sequence[Arm], records: Records, measure: str, panels: Any) -
     for axes, shown in zip(panels, (measure, "accuracy"), strict=True):
         dots(axes, found, records, shown)
     panels[1].set_yticklabels([])
+
+
+def _over_judgements(found: Sequence[Arm], records: Records, measures: Sequence[str], panels: Any) -> None:
+    """A panel for each measure with the curves of all arms."""
+    for axes, measure in zip(panels, measures, strict=True):
+        lines(axes, {arm.name: _curve(records, arm, measure) for arm in found}, measure, "judgements")
+    panels[0].legend(fontsize=7, loc="lower left")
 
 
 def _curve(records: Records, arm: Arm, measure: str) -> tuple[list[float], list[list[float]]]:
