@@ -72,9 +72,7 @@ def measure(seed: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "prefloop", "train", "config.yaml"]
         subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
         summary = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["summary"]
-        base, tuned = (
-            answers(model, adapters, held_out, seed) for adapters in (None, folder / "run" / "adapters")
-        )
+        base, tuned = (answers(model, adapters, held_out, seed) for adapters in (None, folder / "run"))
     return {
         "seed": seed,
         "claimed": {when: summary["win_rate"][when] for when in ("before", "after")},
@@ -150,11 +148,11 @@ def main(seeds: int, write: bool) -> None:
     from benchmarks import pages
 
     runs = [measure(seed) for seed in range(seeds)]
-    click.echo(table(runs))
     if write:
         versions = installed(("prefloop", "mlx", "mlx-lm", "vaderSentiment"))
         records.save(RESULTS, {"provenance": records.provenance(device(), versions), "runs": runs})
         pages.write()
+    click.echo(table(runs))
 
 
 if __name__ == "__main__":

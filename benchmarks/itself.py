@@ -17,7 +17,6 @@ from typing import Any
 
 import click
 from benchmarks.experiments.ground import SENTENCES
-from benchmarks.experiments.real import QUESTION
 from benchmarks.experiments.wishes import bright
 from benchmarks.harness import records, smollm2
 from benchmarks.harness.environments import installed
@@ -26,15 +25,17 @@ from benchmarks.harness.worker import device
 from benchmarks.harness.workers import PACKAGES, ROOT, variables
 
 RESULTS = records.RESULTS / "itself.json"
+RUBRIC = "Prefer the answer that sounds happier and more positive."
 DRAWS = 4
 """Answers to each prompt, which make half as many pairs."""
+HEARD: dict[str, Any] = {"min_label_mass": 0.0}
+"""Any opinion counts, also where the model would sooner write something else than a label."""
 ASKED: dict[str, dict[str, Any]] = {
-    "one order": {"orders": "fixed"},
     "both orders": {},
-    "both orders, `tie_margin: 0.05`": {"tie_margin": 0.05},
-    "both orders, labels 1 and 2": {"labels": ["1", "2"]},
-    "both orders, `min_label_mass: 0`": {"min_label_mass": 0.0},
-    "both orders, `read: reply`": {"read": "reply"},
+    "one order": {"orders": "fixed"},
+    "both orders, `min_label_mass: 0`": HEARD,
+    "one order, `min_label_mass: 0`": {"orders": "fixed", **HEARD},
+    "both orders, `min_label_mass: 0`, `tie_margin: 0.05`": {"tie_margin": 0.05, **HEARD},
 }
 FITTED = "both orders, `min_label_mass: 0`"
 """The options whose numbers are fitted to the labels: those with which there are any verdicts at all."""
@@ -55,7 +56,7 @@ def pairs() -> Iterator[dict[str, str]]:
 
 def ask(folder: Path, options: dict[str, Any], *, fit: bool) -> dict[str, Any]:
     """What `prefloop judge` reports, as a user calls it."""
-    judge = {"use": "llm", "model": smollm2.folder(), "system": QUESTION, **options}
+    judge = {"use": "llm", "model": smollm2.folder(), "system": RUBRIC, **options}
     (folder / "judge.yaml").write_text(json.dumps({"judge": judge}), encoding="utf-8")
     command = [sys.executable, "-m", "prefloop", "judge", "judge.yaml", "pairs.jsonl", "--json"]
     environment = variables([ROOT / name for name in PACKAGES], share_blas=False)
@@ -74,9 +75,10 @@ def ask(folder: Path, options: dict[str, Any], *, fit: bool) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     lines = []
     for name, said in found["asked"].items():
-        place = said["position"]
-        cells = _share(said["agreement_decided"]), _share(place["consistency"]), _number(place["first_place"])
-        lines.append([name, *cells, _number(place["gap"]), _number(said["ties"]), _number(said["errors"])])
+        place = said["position"] or {}  # null where there is no verdict
+        shares = _share(said["agreement_decided"]), _share(place.get("consistency"))
+        numbers = place.get("first_place"), place.get("gap"), said["ties"], said["errors"]
+        lines.append([name, *shares, *map(_number, numbers)])
     heads = ("asked", "agrees with VADER", "same in both orders", "for the first", "gap", "ties", "errors")
     return markdown(heads, lines, numbers=False)
 
@@ -122,11 +124,10 @@ def main(write: bool) -> None:
         asked = {name: ask(folder, options, fit=name == FITTED) for name, options in ASKED.items()}
     versions = installed(("prefloop", "mlx", "mlx-lm", "vaderSentiment"))
     found = {"provenance": records.provenance(device(), versions), "pairs": len(lines), "asked": asked}
-    click.echo(table(found))
-    click.echo(fitted(found))
     if write:
         records.save(RESULTS, found)
         pages.write()
+    click.echo(f"{table(found)}\n\n{fitted(found)}")
 
 
 if __name__ == "__main__":

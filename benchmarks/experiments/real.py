@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attrs import evolve
-from benchmarks.experiments.arm import Arm, Options
+from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.task import SMOLLM2
 
 ONLINE = Arm(
@@ -16,8 +16,6 @@ ONLINE = Arm(
     optimizer={"bias_correction": True},
 )
 """Towards VADER's sentiment, with 192 judgements."""
-QUESTION = "Prefer the answer that sounds happier and more positive."
-ITSELF: Options = {"use": "llm", "model": SMOLLM2, "system": QUESTION}
 
 
 def pretrained() -> list[Arm]:
@@ -38,14 +36,12 @@ def towards() -> list[Arm]:
 
 
 def goals() -> list[Arm]:
-    """What the judge wishes for, and judges that only guess it."""
+    """Other wishes of the judge, and a judge that only guesses the wish of `towards`."""
     taught = {"use": "learned", "model": SMOLLM2, "consensus": 0.5}
     return [
-        evolve(ONLINE, name="sentiment"),
         evolve(ONLINE, name="reading ease", task="easy"),
         evolve(ONLINE, name="eight words", task="brief"),
         evolve(ONLINE, name="sentiment, by a reward model", judge=taught, labels=300),
-        evolve(ONLINE, name="sentiment, by SmolLM2 itself", judge=ITSELF),
     ]
 
 

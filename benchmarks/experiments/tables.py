@@ -20,7 +20,7 @@ COLUMNS = {
     "pretrained": ("win_rate", "worth", "variety", "length"),
     "towards": ("win_rate", "bright", "cheerful", "nats", "perplexity", "facts", "variety", "words"),
     "goals": ("win_rate", "bright", "cheerful", "easy", "words", "finished", "nats", "facts", "right_labels"),
-    "rates": ("win_rate", "cheerful", "nats", "perplexity", "facts", "variety", "seconds"),
+    "rates": ("win_rate", "cheerful", "nats", "perplexity", "facts", "variety"),
     "rare": ("shouts", "win_rate", "worth", "nats", "facts", "seconds"),
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),

@@ -50,15 +50,5 @@ def learning(seeds: int, cache: Path) -> None:
     pages.write()
 
 
-@main.command(help="Train SmolLM2 with each tool, where that is not on record.")
-@click.option("--seeds", default=3, type=click.IntRange(2, MOST_SEEDS), show_default=True)
-@cache_option
-def real(seeds: int, cache: Path) -> None:
-    from benchmarks.others.real import Campaign, jobs
-
-    Campaign(cache).run(jobs(range(seeds)))
-    pages.write()
-
-
 if __name__ == "__main__":
     main()

@@ -18,8 +18,7 @@ from prefloop.config import PromptsConfig
 
 REPEATS = 2
 """Completions of each side for every held-out question."""
-STYLE = task.TASKS["style"]
-SAMPLING = Sampling(task.TEMPERATURE, task.TOP_P, max_tokens=STYLE.max_tokens)
+SAMPLING = Sampling(task.TEMPERATURE, task.TOP_P, max_tokens=task.MAX_TOKENS)
 
 
 class Referee:
@@ -35,8 +34,9 @@ class Referee:
 
     def __call__(self, place: Place, probed: list[float]) -> dict[str, Any]:
         """The win rates of a run's adapters by step; `probed` are the logits that its tool gave."""
-        found = {step: self._at(place, step) for step in STYLE.saves}
-        difference = np.array(probed) - np.array(probe(self.policy, STYLE.probe))
+        steps = range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY)
+        found = {step: self._at(place, step) for step in steps}
+        difference = np.array(probed) - np.array(probe(self.policy))
         return {"evaluations": found, "logit_difference": float(np.abs(difference).max())}
 
     def _at(self, place: Place, step: int) -> dict[str, float]:
@@ -66,4 +66,4 @@ class Referee:
         return fmean(verdict.status == "tie" for verdict in evaluator.ask(evaluator.sample()))
 
     def _evaluator(self, seed: int) -> Evaluator:
-        return Evaluator(self.policy, self.prompts, RuleJudge(STYLE.score), SAMPLING, seed=seed)
+        return Evaluator(self.policy, self.prompts, RuleJudge(), SAMPLING, seed=seed)

@@ -9,7 +9,6 @@ from pathlib import Path
 from benchmarks.harness import records
 from benchmarks.harness.pages import Cells, markdown
 from benchmarks.harness.worker import Record
-from benchmarks.others import real
 
 _markdown = partial(markdown, numbers=False)
 
@@ -21,8 +20,6 @@ def results(command: str) -> Path:
 
 def block(name: str) -> str:
     """What the page shows under this name."""
-    if name in REAL:
-        return REAL[name]()
     command, write = PARTS[name]
     found = records.load(results(command))
     return write(found) if found else ""
@@ -125,7 +122,6 @@ def _percent(share: float) -> str:
 _EXTRA = {"xpo": ("alpha",), "best rate": ("learning_rate",)}
 """Columns of some tables: fields of a row."""
 TABLES = ("same rate", "sweep", "best rate", "differences", "xpo")
-REAL = {"real": real.table, "real origin": real.origin}
 PARTS: dict[str, tuple[str, Callable[[Record], str]]] = {
     "losses": ("losses", losses),
     "setting": ("learning", setting),

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.others import learning, rows
-from benchmarks.others.evaluating import STYLE
+from benchmarks.others import learning, rows, task
 
 
 def test_spread_is_the_interval_of_the_mean_by_students_t() -> None:
@@ -35,10 +34,10 @@ def test_a_run_is_trained_once_and_measured(tmp_path: Path, monkeypatch: pytest.
     """A run of prefloop has the judgements of the task, and a second call finds it on record."""
     campaign = learning.Campaign(tmp_path)
     [found] = campaign.run(rows.same_rate()[:1], range(1))
-    assert found["judgements"] == [STYLE.steps * STYLE.batch_size]
+    assert found["judgements"] == [task.STEPS * task.BATCH_SIZE]
     assert found["logit_difference"] < 1e-4
     steps = found["evaluations"]
-    assert [int(step) for step in steps] == [*STYLE.saves]
+    assert [int(step) for step in steps] == [*range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY)]
     assert steps["30"]["win_rate"]["mean"] > campaign.referee.start["win_rate"]
     monkeypatch.setattr(campaign, "_train", lambda job: pytest.fail("it was on record"))
     assert campaign.run(rows.same_rate()[:1], range(1)) == [found]

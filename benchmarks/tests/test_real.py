@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from attrs import field, frozen
-from benchmarks import independent
+from benchmarks import independent, itself
 from benchmarks.experiments import damage, real, training, wishes
 from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.ground import FEW_HELD_OUT, QUESTIONS, SENTENCES, ground_of
@@ -150,3 +150,14 @@ def test_options_that_are_as_they_were_do_not_make_another_run() -> None:
 
 def test_answers_are_compared_prompt_by_prompt() -> None:
     assert independent.win_rate([[1.0, 0.0], [0.5]], [[0.0, 0.0], [1.0]]) == pytest.approx(3 / 5)
+
+
+def test_a_judge_without_a_verdict_has_no_shares() -> None:
+    nothing = {"agreement_decided": None, "position": None, "ties": 0.0, "errors": 1.0}
+    rate = {"rate": 0.75, "low": 0.3, "high": 0.95, "pairs": 4}
+    place = {"consistency": rate, "first_place": 0.5, "gap": 0.125}
+    some = {"agreement_decided": rate, "position": place, "ties": 0.2, "errors": 0.0}
+    *_, first, last = itself.table({"asked": {"mute": nothing, "fair": some}}).splitlines()
+    assert first == "| mute | no verdict | no verdict |  |  | 0.00 | 1.00 |"
+    share = "0.75 (0.30 to 0.95) of 4"
+    assert last == f"| fair | {share} | {share} | 0.50 | 0.12 | 0.20 | 0.00 |"
