@@ -9,8 +9,6 @@ same prompts, once with the folder as it is and once with the run's adapters, an
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +19,9 @@ import click
 from benchmarks.harness import records, smollm2
 from benchmarks.harness.environments import installed
 from benchmarks.harness.pages import markdown
-from benchmarks.harness.statistics import MOST_SEEDS, interval
+from benchmarks.harness.statistics import MOST_SEEDS, Interval, interval, win_rate
 from benchmarks.harness.worker import device
-from benchmarks.harness.workers import PACKAGES, ROOT, variables
+from benchmarks.harness.workers import prefloop
 from benchmarks.speed import english
 
 RESULTS = records.RESULTS / "independent.json"
@@ -68,9 +66,7 @@ def measure(seed: int) -> dict[str, Any]:
         (folder / "brightness.py").write_text(JUDGE, encoding="utf-8")
         config = CONFIG.format(model=model, temperature=TEMPERATURE, tokens=TOKENS, seed=seed)
         (folder / "config.yaml").write_text(config, encoding="utf-8")
-        environment = variables([ROOT / name for name in PACKAGES], share_blas=False)
-        command = [sys.executable, "-m", "prefloop", "train", "config.yaml"]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
+        prefloop(["train", "config.yaml"], folder, share_blas=False)
         summary = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["summary"]
         base, tuned = (answers(model, adapters, held_out, seed) for adapters in (None, folder / "run"))
     return {
@@ -99,18 +95,12 @@ def answers(model: str, adapters: Path | None, prompts: Sequence[str], seed: int
     return found
 
 
-def win_rate(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
-    """Over all pairs of answers to one prompt; a tie is half a win."""
-    pairs = [(a, b) for own, other in zip(ours, theirs, strict=True) for a in own for b in other]
-    return fmean((a > b) + (a == b) / 2 for a, b in pairs)
-
-
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """A line for each run, and the means with Student's intervals over the runs."""
     lines = []
     for found in runs:
         before, after = found["claimed"]["before"], found["claimed"]["after"]
-        reach = f"{after['rate']:.2f} ({after['low']:.2f} to {after['high']:.2f})"
+        reach = Interval(after["rate"], after["low"], after["high"]).text()
         bright = found["brightness"]
         cells = (
             f"{before['rate']:.2f}",
@@ -136,8 +126,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
 def block(name: str) -> str:
     """What the page shows: `runs`, or `origin`, what they were measured with."""
-    results = records.load(RESULTS)
-    return {"runs": lambda: table(results["runs"]), "origin": lambda: records.origin([results])}[name]()
+    return records.shown(RESULTS, name, table)
 
 
 @click.command(help="Train SmolLM2, and look at what it says with mlx-lm and VADER alone.")

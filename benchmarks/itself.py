@@ -8,21 +8,18 @@ into docs/experiments/real.md.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from benchmarks.experiments.ground import SENTENCES
-from benchmarks.experiments.wishes import bright
 from benchmarks.harness import records, smollm2
 from benchmarks.harness.environments import installed
 from benchmarks.harness.pages import markdown
+from benchmarks.harness.statistics import Interval
 from benchmarks.harness.worker import device
-from benchmarks.harness.workers import PACKAGES, ROOT, variables
+from benchmarks.harness.workers import prefloop
 
 RESULTS = records.RESULTS / "itself.json"
 RUBRIC = "Prefer the answer that sounds happier and more positive."
@@ -43,6 +40,9 @@ FITTED = "both orders, `min_label_mass: 0`"
 
 def pairs() -> Iterator[dict[str, str]]:
     """Two answers of SmolLM2 to a prompt, and which of them is brighter."""
+    from benchmarks.experiments.ground import SENTENCES
+    from benchmarks.experiments.wishes import bright
+
     policy = SENTENCES.load()
     prompts = SENTENCES.prompts(policy)
     drawn = SENTENCES.draw(policy, prompts, DRAWS, seed=0)
@@ -58,17 +58,8 @@ def ask(folder: Path, options: dict[str, Any], *, fit: bool) -> dict[str, Any]:
     """What `prefloop judge` reports, as a user calls it."""
     judge = {"use": "llm", "model": smollm2.folder(), "system": RUBRIC, **options}
     (folder / "judge.yaml").write_text(json.dumps({"judge": judge}), encoding="utf-8")
-    command = [sys.executable, "-m", "prefloop", "judge", "judge.yaml", "pairs.jsonl", "--json"]
-    environment = variables([ROOT / name for name in PACKAGES], share_blas=False)
-    done = subprocess.run(
-        [*command, *(["--fit"] if fit else [])],
-        check=True,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    (found,) = json.loads(done.stdout)["judges"]
+    arguments = ["judge", "judge.yaml", "pairs.jsonl", "--json", *(["--fit"] if fit else [])]
+    (found,) = json.loads(prefloop(arguments, folder, share_blas=False))["judges"]
     return {name: value for name, value in found.items() if name not in ("config", "calibration", "seconds")}
 
 
@@ -98,7 +89,7 @@ def fitted(found: dict[str, Any]) -> str:
 def _share(rate: dict[str, float] | None) -> str:
     if not rate or not rate["pairs"]:
         return "no verdict"
-    return f"{rate['rate']:.2f} ({rate['low']:.2f} to {rate['high']:.2f}) of {rate['pairs']}"
+    return f"{Interval(rate['rate'], rate['low'], rate['high']).text()} of {rate['pairs']}"
 
 
 def _number(value: float | None) -> str:

@@ -180,8 +180,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def block(name: str) -> str:
     """What the page shows: `runs`, or `origin`, what they were measured with."""
-    results = records.load(RESULTS)
-    return {"runs": lambda: table(results["runs"]), "origin": lambda: records.origin([results])}[name]()
+    return records.shown(RESULTS, name, table)
 
 
 @click.command(help="Train with each judge over seeds, and count the warnings.")

@@ -7,8 +7,6 @@ start has. ``--write`` keeps the results and puts them into docs/experiments/qui
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from benchmarks.harness.environments import installed
 from benchmarks.harness.pages import markdown
 from benchmarks.harness.statistics import MOST_SEEDS, interval
 from benchmarks.harness.worker import device
-from benchmarks.harness.workers import PACKAGES, ROOT, variables
+from benchmarks.harness.workers import prefloop
 
 RESULTS = records.RESULTS / "quick-start.json"
 ALGORITHMS = ("online_dpo", "xpo")
@@ -32,11 +30,10 @@ def run(seed: int, algorithm: str) -> dict[str, Any]:
     """The summary of one quick start."""
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"training.seed={seed}", f"algorithm={algorithm}", f"output.path={folder}/run"]
-        command = [sys.executable, "-m", "prefloop", "train"]
+        arguments = ["train"]
         for setting in [*settings, "output.report=false"]:
-            command += ["--set", setting]
-        environment = variables([ROOT / name for name in PACKAGES], share_blas=False)
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
+            arguments += ["--set", setting]
+        prefloop(arguments, Path(folder), share_blas=False)
         summary = json.loads(Path(folder, "run", "run.json").read_text(encoding="utf-8"))["summary"]
     return {"seed": seed, "algorithm": algorithm, **{name: summary.get(name) for name in KEPT}}
 
@@ -67,8 +64,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
 def block(name: str) -> str:
     """What the page shows: `runs`, or `origin`, what they were measured with."""
-    results = records.load(RESULTS)
-    return {"runs": lambda: table(results["runs"]), "origin": lambda: records.origin([results])}[name]()
+    return records.shown(RESULTS, name, table)
 
 
 @click.command(help="Run the quick start with several seeds.")

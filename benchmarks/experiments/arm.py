@@ -10,6 +10,8 @@ from attrs import field, frozen
 from prefloop.types import Ties
 
 Options = Mapping[str, Any]
+SMOLLM2 = "smollm2"
+"""The model of a judge that is SmolLM2-135M-Instruct."""
 
 
 @frozen

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from attrs import evolve
-from benchmarks.experiments.arm import Arm
-from benchmarks.experiments.task import SMOLLM2
+from benchmarks.experiments.arm import SMOLLM2, Arm
 
 ONLINE = Arm(
     "online",

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from benchmarks.experiments import wishes
+from benchmarks.experiments.arm import SMOLLM2
 from benchmarks.harness import smollm2
 from scripts.embedded.facts import BLUNT_OPENINGS, WARM_CLOSINGS, is_right, style_score
 
@@ -149,8 +150,6 @@ class Person(BaseJudge):
         return FaultyJudge(self.worth, self.slips, seed=self.seed).judge(pairs)
 
 
-SMOLLM2 = "smollm2"
-"""The model of a judge that is SmolLM2-135M-Instruct."""
 JUDGES = {"faulty": FaultyJudge, "graded": GradedJudge, "person": Person}
 
 

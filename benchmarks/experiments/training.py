@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from benchmarks.experiments.arm import Arm, Options
 from benchmarks.experiments.ground import Ground, ground_of
 from benchmarks.experiments.task import TASKS, FaultyJudge, Person, Worth, build_judge, options_of
+from benchmarks.harness.statistics import win_rate
 
 from prefloop import Completion, Loop, Pair, Policy, Prompt, Sampler, Step, Verdict, component
 from prefloop.config import OptimizerConfig, TrainingConfig
@@ -128,7 +129,7 @@ class Measurement:
         worths = self._worths(prompts, drawn)
         answers = [row for texts in drawn for row in zip(prompts, texts, strict=True)]
         return {
-            "win_rate": _win_rate(worths, self._worths(prompts, self.ground.start_answers())),
+            "win_rate": win_rate(worths, self._worths(prompts, self.ground.start_answers())),
             "worth": fmean(value for own in worths for value in own),
             **{name: measure(self.policy, answers) for name, measure in self.ground.measures.items()},
         }
@@ -136,12 +137,6 @@ class Measurement:
     def _worths(self, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Completion]]) -> list[list[float]]:
         """Prompt by prompt, what each of its answers is worth."""
         return [[self.worth(p, c.text) for c in own] for p, *own in zip(prompts, *drawn, strict=True)]
-
-
-def _win_rate(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
-    """Over all pairs of an answer with one of the start's to the same prompt; a tie is half a win."""
-    pairs = [(a, b) for own, other in zip(ours, theirs, strict=True) for a in own for b in other]
-    return fmean((a > b) + (a == b) / 2 for a, b in pairs)
 
 
 def _right_labels(step: Step, worth: Worth) -> list[bool]:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.harness.pages import markdown
@@ -123,6 +123,12 @@ def origin(results: Collection[Record]) -> str:
     kept = [name for name in names if any(name in one.get("provenance", {}) for one in results)]
     lines = [(name, values(results, name)) for name in kept or names]
     return markdown(("measured with", ""), lines, numbers=False)
+
+
+def shown(path: Path, name: str, table: Callable[[list[Record]], str]) -> str:
+    """What a page shows of a file's ``runs``: their table, or their ``origin``."""
+    results = load(path)
+    return {"runs": lambda: table(results["runs"]), "origin": lambda: origin([results])}[name]()
 
 
 def values(results: Iterable[Record], name: str) -> str:

@@ -47,6 +47,12 @@ def interval(values: Sequence[float], *, share: bool = False) -> Interval:
     return Interval(mean, max(low, 0.0), min(high, 1.0)) if share else Interval(mean, low, high)
 
 
+def win_rate(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
+    """Prompt by prompt, over all pairs of an answer's worth with one of the others'; a tie is half a win."""
+    pairs = [(a, b) for own, other in zip(ours, theirs, strict=True) for a in own for b in other]
+    return fmean((a > b) + (a == b) / 2 for a, b in pairs)
+
+
 @frozen
 class Ratio:
     """How many times less the second of two sides takes.

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -58,6 +58,30 @@ def run_worker(
             raise BenchmarkError(f"{module} ended with exit code {done.returncode}:\n{last}")
         result: Record = json.loads(found.read_text(encoding="utf-8"))
     return result
+
+
+def prefloop(
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    share_blas: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """The standard output of a command of prefloop's, in `folder`. Raises `BenchmarkError` where it fails.
+
+    `environment` has variables besides those of `variables`.
+    """
+    paths = [ROOT / name for name in PACKAGES]
+    done = subprocess.run(
+        [sys.executable, "-m", "prefloop", *arguments],
+        cwd=folder,
+        env=variables(paths, share_blas=share_blas) | dict(environment or {}),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise BenchmarkError(f"prefloop {arguments[0]} failed:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout
 
 
 def variables(paths: Iterable[Path] = (), *, share_blas: bool = True) -> dict[str, str]:

