@@ -13,7 +13,8 @@ from attrs import evolve
 from prefloop import Policy, Prompt, Sampling
 from prefloop.config import AdapterConfig
 from prefloop.model.adapters import fuse_adapters
-from prefloop.sampling import Generator
+from prefloop.model.mlx_lm_internals import keys_and_values
+from prefloop.sampling import Generator, pool
 from prefloop.sampling.generator import _by_length, _one_by_one
 from prefloop.sampling.pool import Request, TokenSampler, sample_pool
 from support.family_traits import TRAITS
@@ -134,6 +135,7 @@ def never(row: Sequence[int]) -> bool:
 
 ROOM = 1 << 30
 RAGGED = [tuple(range(7, 7 + count)) for count in (5, 1, 19, 12, 5, 3)]
+LONGER = [prompt for prompt in RAGGED if len(prompt) > 1]
 ENGINES = {"one pool": sample_pool, "pools of equal length": _by_length, "one by one": _one_by_one}
 
 
@@ -205,11 +207,44 @@ def test_equal_prompts_are_read_once_and_finished_rows_leave_the_batch(policy: P
     model = Counting(policy.model)
     twice = [prompt for prompt in asked for _ in range(2)]
     rows = sample_pool(model, Request(twice, TokenSampler(GREEDY, 0), lambda row: row[-1] == stop, ROOM))
+    shortest, longest = sorted(map(len, {*asked}))
     prefills = [shape for shape in model.asked if shape[1] > 1]
-    assert sorted(prefills) == [(1, len(RAGGED[0]) - 1), (1, len(RAGGED[2]) - 1)]
+    assert prefills == [(2, longest - 1), (1, shortest - 1)]  # both, and the one that they are checked by
     steps = [shape[0] for shape in model.asked if shape[1] == 1 and shape[0] > 1]
     assert steps[0] == 6
     assert sum(steps) < 6 * max(map(len, rows))
+
+
+def test_prompts_of_similar_length_are_read_together(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PREFILL_STEP", 12)
+    prompts = [(1,) * length for length in (9, 3, 4, 30, 3, 1)]
+    groups = [[len(prompt) for prompt in group] for group in pool._groups(prompts)]
+    assert groups == [[1], [3, 4], [9], [30]]
+    model = Counting(policy.model)
+    pool._prefill(model, [(1,) * 30])
+    assert model.asked == [(1, 12), (1, 12), (1, 5)]
+
+
+def test_what_is_read_together_is_what_each_prompt_gives_alone(policy: Policy) -> None:
+    for prompt, caches in zip(LONGER, pool._prefill(policy.model, LONGER), strict=True):
+        for cache, alone in zip(caches, pool._read_alone(policy.model, prompt[:-1]), strict=True):
+            assert cache.offset == alone.offset == len(prompt) - 1
+            for found, wanted in zip(keys_and_values(cache), keys_and_values(alone), strict=True):
+                assert found.shape == wanted.shape
+                assert mx.allclose(found, wanted, atol=1e-5)
+
+
+def test_rows_of_unequal_length_are_checked_once(model_folder: ModelFolder) -> None:
+    policy = Policy.load(str(model_folder("qwen3")), AdapterConfig(type="full"))  # nothing to fold in
+    model = Counting(policy.model)
+    ragged = [Prompt(tokens, "") for tokens in LONGER]
+    generator = Generator(model, policy.tokenizer)
+    alone = []
+    for seed in range(2):
+        model.asked.clear()
+        generator(ragged, LONG, seed=seed)
+        alone.append(sum(shape[0] == 1 and shape[1] > 1 for shape in model.asked))
+    assert alone == [1, 0]
 
 
 def test_more_rows_than_fit_are_sampled_in_parts(policy: Policy, prompts: list[Prompt]) -> None:

@@ -179,8 +179,8 @@ REAL = (
     long(4, "rule", 256),
     real(1, "llm", rollout=4),
     real(4, "llm", steps=1),
-    real(1, "rule", training="full"),
-    long(4, "rule", training="full"),
+    real(1, "rule", training="full", rollout=4),
+    long(4, "rule", training="full", rollout=4),
     long(1, "rule", bits=4, rounds=1),
 )
 """On the pretrained model: about an hour on two idle cores, where products with a quantized base are slow."""

@@ -430,7 +430,10 @@ class Loop:
             return found, math.nan
         limit = self.training.max_grad_norm
         with clock("update"):
-            gradient, length = optim.clip_grad_norm(gradient, limit if limit is not None else math.inf)
+            clipped, length = optim.clip_grad_norm(gradient, limit if limit is not None else math.inf)
+            if limit is not None:
+                gradient = clipped  # mlx multiplies by 1 where nothing is clipped, which makes a copy
+            del clipped
             norm = number(length)
             if math.isfinite(norm):
                 self.optimizer.update(self.policy.model, gradient)

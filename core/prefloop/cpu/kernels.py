@@ -159,7 +159,8 @@ def limit_threads(model: nn.Module, rows: int) -> Iterator[None]:
 
     A step of sampling multiplies a few rows by each weight. A second thread hardly helps there, and it takes
     the core that prepares the next step: with two cores, sampling from small models is a quarter faster
-    without it. With another library, or on another back end, this does nothing.
+    without it. With another library, or on another back end, this does nothing. Nor does it with an OpenMP
+    build, such as that of the extra ``cpu``: that counts threads for each caller, and mlx's thread is one.
     """
     library = _openblas()
     if library is None or not _small(model, rows):

@@ -17,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
+from mlx_lm.generate import PromptProcessingBatch
 from mlx_lm.models.cache import BatchKVCache, KVCache, RotatingKVCache, make_prompt_cache
 from mlx_lm.utils import _download, _get_classes, load_model
 
@@ -198,6 +199,19 @@ def warn_of_window(config: Mapping[str, Any], name: str, tokens: int) -> None:
     """A `Notice` where a judge whose `max_length` lets such texts in goes beyond an ignored window."""
     if said := beyond_window(config, name, tokens, "its max_length"):
         warnings.warn(said, Notice, stacklevel=2)
+
+
+def read_together(model: nn.Module, rows: Sequence[Sequence[int]], step: int) -> list[Caches]:
+    """The caches of each row of tokens, which pass through the model together, `step` positions at a time.
+
+    Raises `ValueError` where caches cannot be batched.
+    """
+    own = [make_prompt_cache(model) for _ in rows]
+    batch = PromptProcessingBatch(model, [*range(len(rows))], own, prefill_step_size=step)
+    batch.prompt([[*row] for row in rows])  # mlx-lm's BatchGenerator reads prompts with it
+    found: list[Caches] = [batch.extract_cache(row) for row in range(len(rows))]
+    mx.eval([cache.state for caches in found for cache in caches])
+    return found
 
 
 def merge_caches(caches: Sequence[Any]) -> Any:

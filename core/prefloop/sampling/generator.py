@@ -18,7 +18,16 @@ from mlx_lm.generate import generate_step
 from prefloop.errors import StopRun, UserError
 from prefloop.model.adapters import fuse_adapters
 from prefloop.model.limits import check_ids, embedded_ids, learned_positions
-from prefloop.sampling.pool import Ends, Request, Tokens, TokenSampler, Told, ignore, sample_pool
+from prefloop.sampling.pool import (
+    Ends,
+    Padding,
+    Request,
+    Tokens,
+    TokenSampler,
+    Told,
+    ignore,
+    sample_pool,
+)
 from prefloop.sampling.stops import Stops
 from prefloop.sampling.thoughts import with_answer_read
 from prefloop.types import Completion, Prompt, Sampling, Source
@@ -45,6 +54,7 @@ class Generator:
         self.tokenizer = tokenizer
         self.pool_bytes = pool_bytes
         self._engines: list[Engine] = [sample_pool, _by_length, _one_by_one]
+        self._padding = Padding()
 
     def __call__(
         self,
@@ -113,7 +123,9 @@ class Generator:
         model = fuse_adapters(self.model)
         while True:
             sampler = make_sampler(sampling, seed)
-            request = Request(prompts, sampler, ends, self.pool_bytes, told, numbers=numbers)
+            request = Request(
+                prompts, sampler, ends, self.pool_bytes, told, numbers=numbers, padding=self._padding
+            )
             try:
                 rows = self._engines[0](model, request)
                 if not sampler.sound.item():

@@ -130,12 +130,12 @@ def _with_trained_head(head: Head, targets: mx.array, reference: Hidden | None) 
     ) -> list[mx.array]:
         states, *parameters = primals
         in_states: list[mx.array] = []
-        sums = [mx.zeros_like(value) for value in parameters]
-        done = [sums]
+        sums: list[mx.array] = []
+        done: list[list[mx.array]] = []
         for part, ours, _, grads in _serialise_chunks(head, states, parameters, targets, reference, done):
             grad = sum(c[part][:, None] * g for c, g in zip(cotangents, grads, strict=True))
             in_chunk, *in_parameters = _vjp_through_head(head, [ours, *parameters], grad)
-            sums = [a + b for a, b in zip(sums, in_parameters, strict=True)]
+            sums = [a + b for a, b in zip(sums, in_parameters, strict=True)] if sums else in_parameters
             in_states.append(in_chunk)
             done[:] = [[in_chunk, *sums]]
         return [mx.concatenate(in_states), *sums]
