@@ -52,7 +52,7 @@ the vocabulary is padded for its sums, and for the exact KL.
 NUMPY_COPIES = {"plain": 5, "padded": 0, "kl": 5, "padded kl": 0}
 CHUNKS_AHEAD = 2
 """Chunks of the output head that have memory at a time: mlx makes room for the next before one is done."""
-TRAINED_HEADS = (2.0, 0.5, 5.0)
+TRAINED_HEADS = (1.0, 0.5, 3.0)
 """Gradients of the head's trained weights that are there with it: some, more for each chunk, at most."""
 TIED_HEADS = 3.5
 """The same at the end of a backward pass, where the head is the embedding and both gradients are added."""
