@@ -239,9 +239,8 @@ def _check(model: nn.Module, prompts: Sequence[Tokens], logits: mx.array) -> Non
     mlx does not refuse a mask of the wrong shape if that happens to fit.
     """
     row = min(range(len(prompts)), key=lambda i: len(prompts[i]))
-    *before, last = prompts[row]
-    caches = _read_alone(model, tuple(before))
-    alone = model(mx.array([[last]]), cache=caches)[0, -1].astype(mx.float32)
+    (caches,) = _prefill(model, [prompts[row]])
+    alone = model(mx.array([prompts[row][-1:]]), cache=caches)[0, -1].astype(mx.float32)
     difference = mx.abs(logits[row].astype(mx.float32) - alone).max()
     tolerance = (1e-3 if logits.dtype == mx.float32 else 1e-1) * mx.maximum(1, mx.abs(alone).max())
     if not (difference <= tolerance).item():
