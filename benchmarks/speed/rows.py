@@ -172,18 +172,21 @@ def long(batch: int, judge: Judged, completion: int = 48, **others: Any) -> Row:
 
 
 REAL = (
-    real(1, "rule", rollout=4, rounds=3),
+    real(1, "rule", rollout=16, rounds=3),
     real(4, "rule", steps=1, rollout=4),
     long(16, "rule"),
-    long(1, "rule", 256, rollout=4),
+    long(1, "rule", 256, rollout=16),
     long(4, "rule", 256),
-    real(1, "llm", rollout=4),
+    real(1, "llm", rollout=16),
     real(4, "llm", steps=1),
-    real(1, "rule", training="full", rollout=4),
+    real(1, "rule", training="full", rollout=16),
     long(4, "rule", training="full", rollout=4),
     long(1, "rule", bits=4, rounds=1),
 )
-"""On the pretrained model: about an hour on two idle cores, where products with a quantized base are slow."""
+"""On the pretrained model: over an hour on two idle cores, where products with a quantized base are slow.
+
+A rollout is a pool of 16 pairs, whatever the batch.
+"""
 MEMORY = tuple(
     Row(model, batch, completion, rubric, "memory", bits, steps=1, rounds=1, warmup=0)
     for model, batch, completion, rubric, bits in (
@@ -216,7 +219,7 @@ LARGE = (
 """More rows on the pretrained model, which take long."""
 EVERY = (*TABLE, *LARGE)
 SHARED = (
-    real(1, "rule", rollout=4, rounds=1),
+    real(1, "rule", rollout=16, rounds=1),
     real(4, "rule", steps=1, rounds=1),
     Row("S", 4, 64, steps=3, rounds=1),
 )
