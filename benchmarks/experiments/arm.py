@@ -35,5 +35,4 @@ class Arm:
     learning_rate: float = 1e-4
     optimizer: Options = field(factory=dict)
     adapter: Options = field(factory=dict)
-    model: Options = field(factory=dict)
     evaluations: int = 4

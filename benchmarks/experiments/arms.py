@@ -45,6 +45,12 @@ def freshness() -> list[Arm]:
     ]
 
 
+def singles() -> list[Arm]:
+    """One pair to an update, sampled in pools: 480 judgements each."""
+    online = Arm("online", steps=480, batch=1, evaluations=4, learning_rate=3e-5)
+    return [online, *(evolve(online, name=f"rollout {n}", rollout=n) for n in (16, 64))]
+
+
 def losses() -> list[Arm]:
     """The four losses with their defaults, under flipped labels."""
     return [
@@ -156,6 +162,17 @@ def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) ->
 
 EXPERIMENTS = {
     f.__name__: f
-    for f in (freshness, losses, exploration, chain, no_trap, labels, faults, people, *real.EXPERIMENTS)
+    for f in (
+        freshness,
+        singles,
+        losses,
+        exploration,
+        chain,
+        no_trap,
+        labels,
+        faults,
+        people,
+        *real.EXPERIMENTS,
+    )
 }
 """By the name that the command line and the pages use."""

@@ -35,6 +35,7 @@ TITLES = {
     "variety": "distinct-2",
     "nats": "nats from the start",
     "facts": "facts known",
+    "shouts": "share with an exclamation mark",
 }
 MARKS = "osD^vPX*"
 
@@ -92,6 +93,18 @@ def rates(records: Records, panels: Any) -> None:
     _over_judgements(real.rates(), records, ("win_rate", "nats", "facts"), panels)
 
 
+def singles(records: Records, panels: Any) -> None:
+    _over_judgements(arms.singles(), records, ("win_rate", "accuracy", "length"), panels)
+
+
+def goals(records: Records, panels: Any) -> None:
+    _over_judgements(real.goals(), records, ("win_rate", "nats", "facts"), panels)
+
+
+def rare(records: Records, panels: Any) -> None:
+    _over_judgements(real.rare(), records, ("shouts", "worth", "nats"), panels)
+
+
 def losses(records: Records, panels: Any) -> None:
     for axes, measure in zip(panels, ("win_rate", "accuracy"), strict=True):
         lines(axes, _by(records, arms.losses(), arms.RATES, measure), measure, "share of flipped labels")
@@ -137,6 +150,9 @@ PANELS = {
     pretrained: 3,
     towards: 3,
     rates: 3,
+    singles: 3,
+    goals: 3,
+    rare: 3,
     losses: 2,
     exploration: 2,
     chain: 2,

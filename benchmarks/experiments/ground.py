@@ -15,7 +15,7 @@ from benchmarks.speed import english
 from scripts.embedded.facts import is_right, style_score
 
 from prefloop import Completion, Policy, Prompt, Sampling
-from prefloop.config import AdapterConfig, ModelConfig, PromptsConfig
+from prefloop.config import AdapterConfig, PromptsConfig
 
 Answers = Sequence[tuple[Prompt, Completion]]
 Measure = Callable[[Policy, Answers], float]
@@ -41,11 +41,9 @@ class Ground:
     """What is measured besides the worth of the answers."""
     _start: list[list[Completion]] = field(factory=list, init=False)
 
-    def load(self, seed: int = 0, model: Options | None = None, adapter: Options | None = None) -> Policy:
-        """The model, with options of how it is read and of what is trained."""
-        return Policy.load(
-            ModelConfig(self.path(), **(model or {})), AdapterConfig(**(adapter or {})), seed=seed
-        )
+    def load(self, seed: int = 0, adapter: Options | None = None) -> Policy:
+        """The model, with options of what is trained."""
+        return Policy.load(self.path(), AdapterConfig(**(adapter or {})), seed=seed)
 
     def start_answers(self) -> list[list[Completion]]:
         """The answers of the policy before any training, `starts` lists, drawn once in a process."""

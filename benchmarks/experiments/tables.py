@@ -17,11 +17,13 @@ from benchmarks.harness.statistics import interval
 
 COLUMNS = {
     "freshness": ("win_rate", "accuracy", "length"),
+    "singles": ("win_rate", "accuracy", "length"),
     "pretrained": ("win_rate", "worth", "variety", "length"),
     "towards": ("win_rate", "bright", "cheerful", "nats", "perplexity", "facts", "variety", "words"),
     "goals": ("win_rate", "bright", "cheerful", "easy", "words", "finished", "nats", "facts", "right_labels"),
     "rates": ("win_rate", "cheerful", "nats", "perplexity", "facts", "variety"),
     "rare": ("shouts", "win_rate", "worth", "nats", "facts", "seconds"),
+    "settings": ("win_rate", "bright", "cheerful", "nats", "facts", "variety", "seconds"),
     "losses": ("win_rate", "accuracy"),
     "exploration": ("jackpots", "found", "worth", "accuracy"),
     "chain": ("chains", "chains found", "worth", "accuracy"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -25,11 +26,11 @@ DRAWS = 2
 def train(arm: Arm, seed: int) -> list[dict[str, float]]:
     """Train from the start and return what was measured, at even distances in steps from 0 to the end."""
     ground, worth = ground_of(arm.task), TASKS[arm.task]
-    policy = ground.load(seed, arm.model, arm.adapter)
+    policy = ground.load(seed, arm.adapter)
     loop = _loop(arm, seed, policy, ground)
     measure = Measurement(policy, ground, worth, seed)
     due = {round(loop.steps * i / arm.evaluations) for i in range(1, arm.evaluations + 1)}
-    rows: list[dict[str, float]] = [{"step": 0, **measure(0)}]
+    rows: list[dict[str, float]] = [{"step": 0, **_at_start(arm.task, seed)}]
     labels: list[bool] = []
     asked = 0
     seconds = -time.process_time()
@@ -44,6 +45,13 @@ def train(arm: Arm, seed: int) -> list[dict[str, float]]:
             rows.append({"step": step.progress.step, **measure(step.progress.step), **known})
             seconds -= time.process_time()
     return [{name: round(value, 5) for name, value in row.items()} for row in rows]
+
+
+@cache
+def _at_start(task: str, seed: int) -> dict[str, float]:
+    """What is measured before training, which changes nothing of the model whatever is trained."""
+    ground = ground_of(task)
+    return Measurement(ground.load(seed), ground, TASKS[task], seed)(0)
 
 
 def _loop(arm: Arm, seed: int, policy: Policy, ground: Ground) -> Loop:

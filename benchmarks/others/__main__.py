@@ -1,4 +1,4 @@
-"""``python -m benchmarks.others losses|learning``: results, and the page, written anew. See the package."""
+"""``python -m benchmarks.others losses|learning|real``: results, and pages written anew. See the package."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ def learning(seeds: int, cache: Path) -> None:
     from benchmarks.others.learning import measure
 
     records.save(results("learning"), measure(cache, range(seeds)))
+    pages.write()
+
+
+@main.command(help="Train SmolLM2 with each tool, where that is not on record.")
+@click.option("--seeds", default=3, type=click.IntRange(2, MOST_SEEDS), show_default=True)
+@cache_option
+def real(seeds: int, cache: Path) -> None:
+    from benchmarks.others.real import Campaign, jobs
+
+    Campaign(cache).run(jobs(range(seeds)))
     pages.write()
 
 

@@ -18,7 +18,8 @@ from prefloop.config import PromptsConfig
 
 REPEATS = 2
 """Completions of each side for every held-out question."""
-SAMPLING = Sampling(task.TEMPERATURE, task.TOP_P, max_tokens=task.MAX_TOKENS)
+STYLE = task.TASKS["style"]
+SAMPLING = Sampling(task.TEMPERATURE, task.TOP_P, max_tokens=STYLE.max_tokens)
 
 
 class Referee:
@@ -34,9 +35,8 @@ class Referee:
 
     def __call__(self, place: Place, probed: list[float]) -> dict[str, Any]:
         """The win rates of a run's adapters by step; `probed` are the logits that its tool gave."""
-        steps = range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY)
-        found = {step: self._at(place, step) for step in steps}
-        difference = np.array(probed) - np.array(probe(self.policy))
+        found = {step: self._at(place, step) for step in STYLE.saves}
+        difference = np.array(probed) - np.array(probe(self.policy, STYLE.probe))
         return {"evaluations": found, "logit_difference": float(np.abs(difference).max())}
 
     def _at(self, place: Place, step: int) -> dict[str, float]:
@@ -66,4 +66,4 @@ class Referee:
         return fmean(verdict.status == "tie" for verdict in evaluator.ask(evaluator.sample()))
 
     def _evaluator(self, seed: int) -> Evaluator:
-        return Evaluator(self.policy, self.prompts, RuleJudge(), SAMPLING, seed=seed)
+        return Evaluator(self.policy, self.prompts, RuleJudge(STYLE.score), SAMPLING, seed=seed)

@@ -16,7 +16,7 @@ from benchmarks.harness.statistics import half_width
 from benchmarks.harness.worker import Record
 from benchmarks.harness.workers import run_worker
 from benchmarks.others import rows, task
-from benchmarks.others.evaluating import Referee
+from benchmarks.others.evaluating import STYLE, Referee
 from benchmarks.others.rows import Row
 from benchmarks.others.task import Job, Place
 
@@ -105,7 +105,7 @@ def best(sweep: Iterable[Record]) -> dict[str, float]:
     """
     found: dict[str, tuple[float, float]] = {}
     for row in sweep:
-        end = row["evaluations"][str(task.STEPS)]
+        end = row["evaluations"][str(STYLE.steps)]
         kept = end["facts_right"]["mean"] >= rows.FACTS_KEPT
         reached = end["win_rate"]["mean"] if kept else 0.0
         if row["tool"] not in found or reached > found[row["tool"]][0]:
@@ -118,7 +118,10 @@ def measure(cache: Path, seeds: Sequence[int]) -> Record:
     campaign = Campaign(cache)
     swept = campaign.run(rows.sweep(), rows.SWEEP_SEEDS)
     return {
-        "task": {name.lower(): value for name, value in vars(task).items() if name.isupper()},
+        "task": {
+            **{name.lower(): value for name, value in vars(task).items() if isinstance(value, int | float)},
+            **{name: value for name, value in vars(STYLE).items() if name != "score"},
+        },
         "start": campaign.referee.start,
         "same rate": campaign.run(rows.same_rate(), seeds),
         "sweep": swept,

@@ -15,13 +15,13 @@ for:
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from attrs import evolve, field, frozen
 from benchmarks.others import task
-from benchmarks.others.task import Job, Place, style_score
+from benchmarks.others.task import Job, Place
 
 from prefloop import Completion, Loop, Pair, Policy, Progress, Prompt, Sampler, Verdict, component
 from prefloop.config import AdapterConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
@@ -33,6 +33,7 @@ ADAPTER = AdapterConfig(rank=task.RANK, scale=task.SCALE, layers=-1)
 class RuleJudge:
     """The rule; `coin` decides where it sees no difference, if there is one."""
 
+    score: Callable[[str], float]
     coin: random.Random | None = None
     asked: list[int] = field(factory=list)
 
@@ -41,7 +42,7 @@ class RuleJudge:
         return [self._verdict(pair) for pair in pairs]
 
     def _verdict(self, pair: Pair) -> Verdict:
-        first, second = style_score(pair.first.text), style_score(pair.second.text)
+        first, second = self.score(pair.first.text), self.score(pair.second.text)
         if first == second and self.coin:
             return Verdict(float(self.coin.random() < 0.5))
         return Verdict.from_scores(first, second)
@@ -81,7 +82,7 @@ def _cut(completion: Completion) -> Completion:
 def train(job: Job, place: Place) -> dict[str, Any]:
     """Train, and leave the adapters."""
     policy = Policy.load(place.model, ADAPTER, seed=job.seed)
-    judge = RuleJudge(random.Random(job.seed) if "ties" in job.changes else None)
+    judge = RuleJudge(job.task.score, random.Random(job.seed) if "ties" in job.changes else None)
     loop = Loop(
         policy,
         [policy.encode(row["prompt"]) for row in place.rows()],
@@ -92,14 +93,14 @@ def train(job: Job, place: Place) -> dict[str, Any]:
         training=_training(job),
     )
     for step in loop:
-        if step.progress.step % task.SAVE_EVERY == 0:
+        if step.progress.step in job.task.saves:
             mx.save_safetensors(place.adapters(step.progress.step), policy.trainable())
-    return {"judgements": sum(judge.asked), "probe": probe(policy)}
+    return {"judgements": sum(judge.asked), "probe": probe(policy, job.task.probe)}
 
 
 def _sampler(job: Job) -> Sampler:
     sampler: Sampler = component("sampler", "policy")(
-        temperature=task.TEMPERATURE, top_p=task.TOP_P, max_completion_length=task.MAX_TOKENS
+        temperature=task.TEMPERATURE, top_p=task.TOP_P, max_completion_length=job.task.max_tokens
     )
     if "no-stop" in job.changes:
         sampler = WithoutStop(sampler)
@@ -116,8 +117,8 @@ def _bonuses(job: Job) -> list[Any]:
 def _training(job: Job) -> TrainingConfig:
     torch_adam = {"bias_correction": True, "weight_decay": 0.0}
     return TrainingConfig(
-        batch_size=task.BATCH_SIZE,
-        iters=task.STEPS,
+        batch_size=job.task.batch_size,
+        iters=job.task.steps,
         learning_rate=job.learning_rate,
         optimizer=OptimizerConfig("adamw", torch_adam if "torch-adam" in job.changes else {}),
         schedule=ScheduleConfig("cosine_decay"),
@@ -126,10 +127,10 @@ def _training(job: Job) -> TrainingConfig:
     )
 
 
-def probe(policy: Policy) -> list[float]:
+def probe(policy: Policy, prompt: str) -> list[float]:
     """Logits after one prompt, as the other workers report them."""
     policy.model.eval()
-    ids = mx.array([policy.encode(task.PROBE).tokens])
+    ids = mx.array([policy.encode(prompt).tokens])
     logits: list[float] = policy.model(ids)[0, -1].astype(mx.float32).tolist()
     return logits
 

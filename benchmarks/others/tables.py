@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import records
 from benchmarks.harness.pages import Cells, markdown
+from benchmarks.harness.statistics import interval
 from benchmarks.harness.worker import Record
 
 _markdown = partial(markdown, numbers=False)
+
+
+REAL = records.RESULTS / "others-real.jsonl"
+"""Runs of each tool on SmolLM2."""
+REAL_HEADS = {
+    "win_rate": "win rate",
+    "bright": "VADER",
+    "cheerful": "TextBlob",
+    "nats": "nats from the start",
+    "perplexity": "perplexity",
+    "facts": "facts known",
+    "variety": "distinct-2",
+}
+SHARES = frozenset({"win_rate", "facts", "variety"})
 
 
 def results(command: str) -> Path:
@@ -20,6 +35,8 @@ def results(command: str) -> Path:
 
 def block(name: str) -> str:
     """What the page shows under this name."""
+    if name in REAL_PARTS:
+        return REAL_PARTS[name](records.Log(REAL).lines.values())
     command, write = PARTS[name]
     found = records.load(results(command))
     return write(found) if found else ""
@@ -105,6 +122,21 @@ def _line(name: str, row: Record) -> Cells:
     return (row["name"], *extra, *rates, _spread(last["facts_right"]), f"{tokens:.1f}", _percent(stopped))
 
 
+def real(lines: Iterable[Record]) -> str:
+    """What each tool ends with at each rate, with Student's intervals over its seeds."""
+    arms: dict[tuple[str, float], list[Record]] = {}
+    for line in lines:
+        job = line["settings"]
+        arms.setdefault((job["tool"], job["learning_rate"]), []).append(line["measured"])
+    written = [(tool, f"{rate:g}", *_intervals(ends)) for (tool, rate), ends in sorted(arms.items())]
+    return _markdown(("tool", "learning rate", *REAL_HEADS.values()), written)
+
+
+def _intervals(ends: Sequence[Record]) -> list[str]:
+    values = {name: [end[name] for end in ends] for name in REAL_HEADS}
+    return [interval(v, share=name in SHARES).text() for name, v in values.items()]
+
+
 def _last(row: Record) -> Record:
     found: Record = list(row["evaluations"].values())[-1]
     return found
@@ -122,6 +154,7 @@ def _percent(share: float) -> str:
 _EXTRA = {"xpo": ("alpha",), "best rate": ("learning_rate",)}
 """Columns of some tables: fields of a row."""
 TABLES = ("same rate", "sweep", "best rate", "differences", "xpo")
+REAL_PARTS = {"real": real, "real origin": records.origin}
 PARTS: dict[str, tuple[str, Callable[[Record], str]]] = {
     "losses": ("losses", losses),
     "setting": ("learning", setting),

@@ -1,7 +1,8 @@
-"""The task that all three get. Every environment imports this, so it needs the standard library only.
+"""The tasks that all three get. Every environment imports this, so it needs the standard library only.
 
-The policy is the quick start's, the judge the rule that the quick start's judge was taught: the answer with
-more kinds of warm phrases and fewer kinds of blunt ones is better.
+In ``style`` the policy is the quick start's, and the judge the rule that the quick start's judge was taught:
+the answer with more kinds of warm phrases and fewer kinds of blunt ones is better. In ``sentences`` it is
+SmolLM2, and the brighter answer by VADER is better.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,50 @@ from facts import is_right, style_score
 
 __all__ = ["Job", "Place", "is_right", "serve", "style_score"]
 
-BATCH_SIZE = 16
-STEPS = 30
-SAVE_EVERY = 10
 BETA = 0.1
 TEMPERATURE = 0.8
 """The only one at which mlx-lm-lora's XPO samples."""
 TOP_P = 1.0
 """The only one that mlx-lm-lora has."""
-MAX_TOKENS = 32
 RANK = 8
 SCALE = 20.0
-PROBE = "What does a cow say?"
-"""A prompt that every side gives the logits after, to see that all read adapters in the same way."""
+
+
+@cache
+def _vader() -> Any:
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    return SentimentIntensityAnalyzer()
+
+
+def brightness(text: str) -> float:
+    """How positive a text is by VADER, from -1 to 1."""
+    return float(_vader().polarity_scores(text)["compound"])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained towards, and for how long."""
+
+    batch_size: int
+    steps: int
+    save_every: int
+    max_tokens: int
+    probe: str
+    """A prompt that every side gives the logits after, to see that all read adapters in the same way."""
+    score: Callable[[str], float]
+    """Of two answers, the one with the higher score is better."""
+
+    @property
+    def saves(self) -> range:
+        """After which steps adapters are kept."""
+        return range(self.save_every, self.steps + 1, self.save_every)
+
+
+TASKS = {
+    "style": Task(16, 30, 10, 32, "What does a cow say?", style_score),
+    "sentences": Task(4, 24, 24, 20, "Say in one sentence how you feel about rain.", brightness),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +80,12 @@ class Job:
     alpha: float = 0.0
     changes: tuple[str, ...] = ()
     """For prefloop, what it does in another's way: see `prefloop_worker`."""
+    goal: str = "style"
+    """The name of the task."""
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.goal]
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Job:

@@ -7,12 +7,13 @@ score. Its PEFT adapters are written with mlx-lm's names and shapes, so that one
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.others import task
-from benchmarks.others.task import Job, Place, style_score
+from benchmarks.others.task import Job, Place
 from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
@@ -25,12 +26,13 @@ class RuleReward:
 
     __name__ = "rule"
 
-    def __init__(self) -> None:
+    def __init__(self, score: Callable[[str], float]) -> None:
+        self.score = score
         self.pairs = 0
 
     def __call__(self, completions: list[Any], **_: Any) -> list[float]:
         self.pairs += len(completions) // 2
-        return [float(style_score(turns[0]["content"])) for turns in completions]
+        return [float(self.score(turns[0]["content"])) for turns in completions]
 
 
 def train(job: Job, place: Place) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def train(job: Job, place: Place) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(place.model)
     policy = AutoModelForCausalLM.from_pretrained(place.model, dtype=torch.float32)
     rows = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in place.rows()]
-    reward = RuleReward()
+    reward = RuleReward(job.task.score)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = OnlineDPOTrainer(
             model=policy,
@@ -55,10 +57,10 @@ def train(job: Job, place: Place) -> dict[str, Any]:
             ),
         )
         trainer.train()
-        for step in range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY):
+        for step in job.task.saves:
             saved = load_file(Path(scratch) / f"checkpoint-{step}" / "adapter_model.safetensors")
             save_file(as_mlx(saved), place.adapters(step))
-    return {"judgements": reward.pairs, "probe": probe(trainer.model, tokenizer)}
+    return {"judgements": reward.pairs, "probe": probe(trainer.model, tokenizer, job.task.probe)}
 
 
 def settings(job: Job, scratch: str) -> OnlineDPOConfig:
@@ -66,17 +68,17 @@ def settings(job: Job, scratch: str) -> OnlineDPOConfig:
     return OnlineDPOConfig(
         output_dir=scratch,
         seed=job.seed,
-        per_device_train_batch_size=task.BATCH_SIZE,
-        dataloader_drop_last=True,  # 16 prompts in every step, as the others have
-        max_steps=task.STEPS,
-        save_steps=task.SAVE_EVERY,
+        per_device_train_batch_size=job.task.batch_size,
+        dataloader_drop_last=True,  # as many prompts in every step as the others have
+        max_steps=job.task.steps,
+        save_steps=job.task.save_every,
         learning_rate=job.learning_rate,
         lr_scheduler_type="cosine",
         beta=[task.BETA],
         loss_type="sigmoid",
         temperature=task.TEMPERATURE,
         top_p=task.TOP_P,
-        max_new_tokens=task.MAX_TOKENS,
+        max_new_tokens=job.task.max_tokens,
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
@@ -96,10 +98,10 @@ def as_mlx(saved: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def probe(policy: Any, tokenizer: Any) -> list[float]:
+def probe(policy: Any, tokenizer: Any, prompt: str) -> list[float]:
     """Logits after one prompt, to see that whoever evaluates reads the adapters in the same way."""
     policy.eval()
-    turn = [{"role": "user", "content": task.PROBE}]
+    turn = [{"role": "user", "content": prompt}]
     text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False)
     logits: list[float] = policy(**inputs).logits[0, -1].tolist()

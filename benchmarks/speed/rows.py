@@ -179,13 +179,13 @@ REAL = (
     long(4, "rule", 256),
     real(1, "llm", rollout=16),
     real(4, "llm", steps=1),
-    real(1, "rule", training="full", rollout=16),
+    real(1, "rule", training="full", rollout=4),
     long(4, "rule", training="full", rollout=4),
     long(1, "rule", bits=4, rounds=1),
 )
 """On the pretrained model: over an hour on two idle cores, where products with a quantized base are slow.
 
-A rollout is a pool of 16 pairs, whatever the batch.
+With adapters, a rollout is a pool of 16 pairs.
 """
 MEMORY = tuple(
     Row(model, batch, completion, rubric, "memory", bits, steps=1, rounds=1, warmup=0)

@@ -10,7 +10,7 @@ from attrs import evolve
 from benchmarks.experiments import arms, real, training
 from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.arms import EXPERIMENTS
-from benchmarks.experiments.ground import HELD_OUT, REQUESTED, REQUESTS
+from benchmarks.experiments.ground import HELD_OUT, QUESTIONS, REQUESTED, REQUESTS
 from benchmarks.experiments.records import Records, settings_of
 from benchmarks.experiments.task import (
     TALK,
@@ -103,6 +103,13 @@ def test_requests_are_held_out_from_training() -> None:
     answers = [(pair().prompt, completion) for completion in written]
     found = {name: measure(policy, answers) for name, measure in REQUESTS.measures.items()}
     assert found == {"variety": pytest.approx(2 / 3), "length": 2.5}
+
+
+def test_every_arm_starts_from_the_same() -> None:
+    """Whatever is trained, and with whichever first adapters: nothing has been moved yet."""
+    others = QUESTIONS.load(seed=7, adapter={"rank": 2}), QUESTIONS.load(adapter={"type": "full"})
+    for policy in others:
+        assert training.Measurement(policy, QUESTIONS, warm, 3)(0) == training._at_start("warm", 3)
 
 
 def test_a_person_slips_once_in_twenty_and_spends_no_more_than_the_budget() -> None:

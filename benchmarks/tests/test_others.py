@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.others import learning, rows, task
+from benchmarks.others import learning, rows, tables
+from benchmarks.others.evaluating import STYLE
 
 
 def test_spread_is_the_interval_of_the_mean_by_students_t() -> None:
@@ -34,10 +35,22 @@ def test_a_run_is_trained_once_and_measured(tmp_path: Path, monkeypatch: pytest.
     """A run of prefloop has the judgements of the task, and a second call finds it on record."""
     campaign = learning.Campaign(tmp_path)
     [found] = campaign.run(rows.same_rate()[:1], range(1))
-    assert found["judgements"] == [task.STEPS * task.BATCH_SIZE]
+    assert found["judgements"] == [STYLE.steps * STYLE.batch_size]
     assert found["logit_difference"] < 1e-4
     steps = found["evaluations"]
-    assert [int(step) for step in steps] == [*range(task.SAVE_EVERY, task.STEPS + 1, task.SAVE_EVERY)]
+    assert [int(step) for step in steps] == [*STYLE.saves]
     assert steps["30"]["win_rate"]["mean"] > campaign.referee.start["win_rate"]
     monkeypatch.setattr(campaign, "_train", lambda job: pytest.fail("it was on record"))
     assert campaign.run(rows.same_rate()[:1], range(1)) == [found]
+
+
+def test_a_line_for_each_tool_and_rate_on_the_real_model() -> None:
+    """Student's interval of 0.5 and 0.7 is 0.6 ± 12.706 · 0.1, which is cut off where a share ends."""
+
+    def line(tool: str, rate: float, **measured: float) -> dict[str, Any]:
+        found = {**dict.fromkeys(tables.REAL_HEADS, 0.0), **measured}
+        return {"settings": {"tool": tool, "learning_rate": rate}, "measured": found}
+
+    lines = [line("trl", 2e-4, win_rate=0.5), *[line("prefloop", 4e-5)] * 2, line("trl", 2e-4, win_rate=0.7)]
+    one, other = [row.split(" | ") for row in tables.real(lines).splitlines()[2:]]
+    assert one[:2] == ["| prefloop", "4e-05"] and other[:3] == ["| trl", "0.0002", "0.60 (0.00 to 1.00)"]
