@@ -69,22 +69,22 @@ def settings() -> list[Arm]:
     adapters: dict[str, Options] = {
         "rank 2": {"rank": 2},
         "rank 32": {"rank": 32},
-        "factor 5": {"scale": 5.0},
         "all 30 layers": {"layers": -1},
         "DoRA": {"type": "dora"},
     }
     full: Options = {"type": "full", "layers": -1}
     return [
         base,
+        evolve(base, name="1e-5, without bias correction", learning_rate=1e-5, optimizer={}),
         *(evolve(base, name=name, adapter=adapter) for name, adapter in adapters.items()),
         evolve(base, name="all weights, 1e-5", adapter=full, learning_rate=1e-5),
-        *(evolve(base, name=f"beta {beta:g}", loss={"use": "sigmoid", "beta": beta}) for beta in (0.03, 0.3)),
-        *(evolve(base, name=f"batch {n}", batch=n, steps=96 // n, rollout=32 // n) for n in (2, 8)),
+        *(evolve(base, name=f"beta {beta:g}", loss={"use": "sigmoid", "beta": beta}) for beta in (0.3, 0.03)),
+        *(evolve(base, name=f"batch {n}", batch=n, steps=96 // n, rollout=32 // n) for n in (8, 2)),
         *(
             evolve(base, name=f"temperature {warmth:g}", sampler={"use": "policy", "temperature": warmth})
-            for warmth in (0.5, 1.2)
+            for warmth in (1.2, 0.5)
         ),
-        evolve(base, name="1e-5, without bias correction", learning_rate=1e-5, optimizer={}),
+        evolve(base, name="factor 5", adapter={"scale": 5.0}),
     ]
 
 
