@@ -111,6 +111,7 @@ CASES = {
         Case(real(4, "rule"), "dora"),
         Case(real(4, "rule"), "full"),
         Case(real(4, "rule"), "rollout"),
+        *(Case(real(1, "rule", length), "checkpointing") for length in (48, 256)),
         *(Case(real(4, "llm"), setting) for setting in ("lora", "shared", "checkpointing")),
         *(Case(shape("Q", 1, 48), setting) for setting in ("lora", "checkpointing")),
     )
