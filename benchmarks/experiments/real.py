@@ -36,7 +36,7 @@ def towards() -> list[Arm]:
 
 def goals() -> list[Arm]:
     """Other wishes of the judge, and a judge that only guesses the wish of `towards`."""
-    taught = {"use": "learned", "model": SMOLLM2, "consensus": 0.5}
+    taught = {"use": "learned", "model": SMOLLM2, "consensus": 0.51}
     return [
         evolve(ONLINE, name="reading ease", task="easy"),
         evolve(ONLINE, name="eight words", task="brief"),

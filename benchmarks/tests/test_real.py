@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from attrs import field, frozen
 from benchmarks import independent, itself
-from benchmarks.experiments import damage, real, training, wishes
+from benchmarks.experiments import damage, real, task, training, wishes
 from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.ground import FEW_HELD_OUT, QUESTIONS, SENTENCES, ground_of
 from benchmarks.experiments.records import settings_of
@@ -140,6 +140,14 @@ def test_a_judge_that_learns_hears_so_many_true_labels_of_a_person() -> None:
     for pair, verdict in pupil.heard:
         better = warm(pair.prompt, pair.first.text) - warm(pair.prompt, pair.second.text)
         assert verdict.prefers_first == (None if better == 0 else better > 0)
+
+
+def test_the_judge_that_is_taught_takes_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("prefloop_judge_learned", reason="pip install contrib/prefloop-judge-learned")
+    monkeypatch.setattr(task.smollm2, "folder", lambda: "embedded:policy")
+    arm = real.goals()[-1]
+    judge: Any = task.build_judge(arm.judge, task.TASKS[arm.task], 0)
+    assert (judge.model, judge.consensus) == ("embedded:policy", arm.judge["consensus"])
 
 
 def test_options_that_are_as_they_were_do_not_make_another_run() -> None:
