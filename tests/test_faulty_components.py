@@ -131,6 +131,25 @@ class Idle:
         return 0.1 * scores.chosen_tokens
 
 
+class Lost:
+    """Rewards the less the more it has seen, and forgets that in a checkpoint."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, scores: Scores, progress: Progress) -> mx.array:
+        return scores.policy_chosen / (1 + self.seen)
+
+    def learn(self, pairs: Pairs, verdicts: Sequence[Verdict]) -> None:
+        self.seen += len(pairs)
+
+    def state(self) -> dict[str, mx.array]:
+        return {"version": mx.array(1)}
+
+    def restore(self, state: Mapping[str, mx.array]) -> None:
+        self.seen = 0
+
+
 SHORT = Sampling(max_tokens=8)
 
 
@@ -271,6 +290,7 @@ FAULTS: list[tuple[type[ComponentSuite], Any, str, str]] = [
     (BonusSuite, Scalar, "test_one_value_per_pair", "shape (), not (5,): it reduces"),
     (BonusSuite, NotZero, "test_zero_where_policy_equals_reference", "its class says zero_at_reference"),
     (BonusSuite, Idle, "test_has_a_gradient", "it costs time and changes nothing"),
+    (BonusSuite, Lost, "test_what_it_learns_is_in_its_state", "restore(state()) changes its values"),
     (SamplerSuite, Stripping, "test_the_stop_token_is_kept", "has no stop token at its end"),
     (SamplerSuite, Unseeded, "test_seeded", "the same progress.seed gave other completions"),
     (SamplerSuite, Retelling, "test_ids_and_text_agree", "its tokens read"),

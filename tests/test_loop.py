@@ -17,6 +17,7 @@ from attrs import evolve, frozen
 from mlx.utils import tree_flatten
 
 from prefloop import (
+    BaseBonus,
     Completion,
     Loop,
     Pair,
@@ -304,6 +305,36 @@ def test_a_loss_without_a_reference_skips_its_pass(model_folder: ModelFolder) ->
     metrics = step.metrics
     assert not {"kl_chosen", "kl_rejected", "log_ratio_chosen", "log_ratio_rejected"} & set(metrics)
     assert metrics["chosen_reward"] == pytest.approx(metrics["chosen_logprob"])
+
+
+def test_a_bonus_hears_what_was_judged_before_it_reads_it(model_folder: ModelFolder) -> None:
+    """Pair by pair, in the order of their length: all are known by then, with the step's others."""
+
+    class Remembers(BaseBonus):
+        needs = frozenset({"completions"})
+        known: list[Pair] = []
+        read: list[int] = []
+
+        def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+            self.known += [
+                p if v.prefers_first else p.swapped() for p, v in zip(pairs, verdicts, strict=True)
+            ]
+
+        def __call__(self, scores: Scores, progress: Any) -> mx.array:
+            assert scores.chosen and scores.rejected
+            written = {(p.first.tokens, p.second.tokens) for p in self.known}
+            for both in zip(scores.chosen, scores.rejected, strict=True):
+                assert tuple(c.tokens for c in both) in written
+            self.read.append(len(self.known))
+            return 0.1 * scores.policy_chosen
+
+    loop = make_loop(
+        Policy.load(str(model_folder("qwen3"))),
+        bonuses=[Remembers()],
+        training={"batch_size": 2, "micro_batch_size": 1, "iters": 2},
+    )
+    assert [len(step.pairs) for step in loop] == [2, 2]
+    assert set(Remembers.read) == {2, 4}
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -18,7 +18,7 @@ PROMPTS = (Prompt((5, 6, 7, 8), "a"), Prompt((9,), "b"), Prompt((10, 11), "c"))
 CHOSEN = (Completion((20, 21, 22), "x"), Completion((23,), "y"), Completion((24, 25, 26, 27, 28), "z"))
 REJECTED = (Completion((30,), "x"), Completion((31, 32, 33, 34), "y"), Completion((35, 36), "z"))
 BATCH = PreferenceBatch(PROMPTS, CHOSEN, REJECTED, (0.9, 0.8, 0.7), (1.0, 1.0, 1.0))
-ALL = frozenset({"reference", "kl", "per_token", "reference_samples"})
+ALL = frozenset({"reference", "kl", "per_token", "reference_samples", "completions"})
 
 
 def log_softmax(row: np.ndarray) -> np.ndarray:
@@ -77,6 +77,7 @@ def test_scores_hold_sums_counts_and_the_verdicts_probability(policy: Policy) ->
     assert scores.rejected_tokens.tolist() == [1, 4, 2]
     assert scores.probability.tolist() == pytest.approx([0.9, 0.8, 0.7])
     assert scores.policy_chosen.dtype == mx.float32
+    assert (scores.chosen, scores.rejected) == (CHOSEN, REJECTED)
 
 
 def test_the_exact_kl_is_summed_over_the_completions_positions(policy: Policy) -> None:
@@ -101,8 +102,9 @@ def test_scores_that_nothing_needs_are_none(policy: Policy) -> None:
         scores.kl_chosen,
         scores.chosen_per_token,
         scores.chosen_from_reference,
+        scores.chosen,
     ]
-    assert optional == [None] * 4
+    assert optional == [None] * 5
     with pytest.raises(ValueError, match="needs the reference"):
         _ = scores.margin
 

@@ -324,6 +324,13 @@ class BaseBonus(Base):
         """The bonus of each pair, shape ``[B]``, not reduced."""
         raise NotImplementedError
 
+    def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
+        """Take in what was judged of a step, before its update.
+
+        The loop calls it as it calls `BaseSampler.learn`. What `state` gives may depend on it, and on no
+        other call: a bonus is computed in parts, in as many as the memory asks for.
+        """
+
     @property
     def needs(self) -> Set[Need]:
         """What scoring has to provide."""

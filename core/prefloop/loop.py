@@ -172,6 +172,8 @@ class Loop:
         self.notify("pairs_judged", progress, pairs, verdicts)
         self.judge.learn(pairs, verdicts)
         self.sampler.learn(pairs, verdicts)
+        for bonus in self.bonuses:
+            bonus.learn(pairs, verdicts)
         batch = PreferenceBatch.from_verdicts(pairs, verdicts, self.ties)
         sums, gradient_norm = self._update(batch, progress, clock)
         self.rollouts.popleft()

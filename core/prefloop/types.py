@@ -339,6 +339,9 @@ class Scores:
     chosen_from_reference: mx.array | None = None
     """1.0 where the completion was sampled from the reference, else 0.0."""
     rejected_from_reference: mx.array | None = None
+    chosen: Sequence[Completion] | None = None
+    """The ``B`` completions themselves, for a component that reads what they say."""
+    rejected: Sequence[Completion] | None = None
 
     @property
     def margin(self) -> mx.array:
@@ -348,13 +351,14 @@ class Scores:
         return (self.policy_chosen - self.reference_chosen) - (self.policy_rejected - self.reference_rejected)
 
 
-Need = Literal["reference", "kl", "per_token", "reference_samples"]
+Need = Literal["reference", "kl", "per_token", "reference_samples", "completions"]
 """What a loss or bonus may ask scoring for, in its ``needs``:
 
 - ``reference``: the reference's log-probabilities (what a component without ``needs`` gets);
 - ``kl``: `Scores.kl_chosen` and `Scores.kl_rejected`;
 - ``per_token``: `Scores.chosen_per_token` and `Scores.rejected_per_token`;
-- ``reference_samples``: a sampler that draws completions from the reference.
+- ``reference_samples``: a sampler that draws completions from the reference;
+- ``completions``: `Scores.chosen` and `Scores.rejected`, the completions themselves.
 """
 
 

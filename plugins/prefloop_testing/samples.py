@@ -92,7 +92,15 @@ def scores_at(ratios: Any, needs: Set[str], base: Base = ORDINARY) -> Scores:
     if "reference_samples" in needs:
         drawn = mx.arange(len(base)).astype(mx.float32) % 2
         scores = evolve(scores, chosen_from_reference=drawn, rejected_from_reference=1 - drawn)
+    if "completions" in needs:
+        written = [[_completion(int(count)) for count in side] for side in base.tokens]
+        scores = evolve(scores, chosen=written[0], rejected=written[1])
     return scores
+
+
+def _completion(tokens: int) -> Completion:
+    """A completion of so many tokens, which says other words than one of another length."""
+    return Completion((1,) * tokens, f"An answer of {tokens} tokens.")
 
 
 def _per_token(policy: mx.array, reference: mx.array, tokens: mx.array, longest: int) -> TokenScores:

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, cast, get_args
 import mlx.core as mx
 import numpy as np
 
-from prefloop.types import Need, Progress, Scores
-from prefloop_testing.samples import EXTREME, ORDINARY, Base, scores_at
-from prefloop_testing.suite import ComponentSuite, listed, note
+from prefloop.components import BaseBonus, adapt
+from prefloop.types import Need, Progress, Scores, Verdict
+from prefloop_testing.samples import EXTREME, ORDINARY, PAIRS, Base, scores_at
+from prefloop_testing.suite import ComponentSuite, check_restoring, listed, note, skip
 
 RATIOS = np.array([(-1.5, 0.5, 1.25, -0.75, 0.4), (0.7, -0.4, 1.5, -1.25, -0.5)])
 """Log-ratios of policy to reference, ``[2, B]`` as in `Base`; none is zero, where some terms have a kink."""
@@ -193,6 +194,21 @@ class BonusSuite(ScoredSuite):
             )
         assert mx.any(self.values() != 0).item(), (
             "it is zero even where the policy differs from the reference: it does nothing."
+        )
+
+    def test_what_it_learns_is_in_its_state(self) -> None:
+        """A bonus that learns takes labels, ties and skips, and its state holds what it knows."""
+        bonus = adapt(self.component, BaseBonus)
+        if type(bonus).learn is BaseBonus.learn:
+            skip("the bonus does not learn")
+        verdicts = [Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")]
+        bonus.learn([], [])
+        bonus.learn(PAIRS, verdicts)
+        state, values = dict(bonus.state()), self.values().tolist()
+        assert state, "the bonus learns, and its state holds nothing: a resumed run would give other values."
+        check_restoring(bonus, state)
+        assert self.values().tolist() == values, (
+            "restore(state()) changes its values: a resumed run would give others."
         )
 
 

@@ -164,6 +164,8 @@ def score(
     if "reference_samples" in needs:
         drawn = _from_reference(batch.chosen), _from_reference(batch.rejected)
         scores = evolve(scores, chosen_from_reference=drawn[0], rejected_from_reference=drawn[1])
+    if "completions" in needs:
+        scores = evolve(scores, chosen=batch.chosen, rejected=batch.rejected)
     return scores
 
 
