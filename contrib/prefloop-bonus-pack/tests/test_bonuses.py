@@ -14,6 +14,7 @@ import pytest
 
 from prefloop import Bonus, Progress, Scores, TokenScores, component
 from prefloop_bonus_pack.entropy import Entropy
+from prefloop_bonus_pack.novelty import Copo
 from prefloop_bonus_pack.value import Selm, Vpo
 from prefloop_testing import BonusSuite
 
@@ -194,6 +195,7 @@ def test_what_nobody_asked_for_is_named() -> None:
         (Selm(), "reference_samples"),
         (Vpo(base="chosen"), "reference"),
         (Entropy(), "per_token"),
+        (Copo(), "completions"),
     ]:
         with pytest.raises(ValueError, match=f"where '{need}' is among the needs"):
             bonus(bare, START)  # type: ignore[operator]

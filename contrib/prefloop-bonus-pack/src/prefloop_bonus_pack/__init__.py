@@ -9,4 +9,5 @@ def prefloop_bonuses() -> dict[str, str]:
         "selm": "prefloop_bonus_pack.value:Selm",
         "vpo": "prefloop_bonus_pack.value:Vpo",
         "entropy": "prefloop_bonus_pack.entropy:Entropy",
+        "copo": "prefloop_bonus_pack.novelty:Copo",
     }
