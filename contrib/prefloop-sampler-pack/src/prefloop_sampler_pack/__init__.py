@@ -8,6 +8,7 @@ def prefloop_samplers() -> dict[str, str]:
     return {
         "thompson": "prefloop_sampler_pack.samplers:Thompson",
         "optimistic": "prefloop_sampler_pack.samplers:Optimistic",
+        "pilaf": "prefloop_sampler_pack.pilaf:Pilaf",
     }
 
 
