@@ -39,6 +39,10 @@ class TestRoundRobin(SamplerSuite):
     component = BestOfN(LONGER, n=4, tournament="round-robin", temperature=1.0, **SHORT)
 
 
+class TestTwoDeviationsBelow(SamplerSuite):
+    component = BestOfN(LONGER, n=4, tournament="round-robin", rejected="mean-2sd", temperature=1.0, **SHORT)
+
+
 @frozen
 class Draws:
     """Stands for a policy: its completions are the given texts, in turn."""
@@ -108,6 +112,16 @@ def test_equal_texts_enter_once() -> None:
     assert judge.asked == []
 
 
+def test_an_outlier_is_passed_over() -> None:
+    """Of 24 texts, all but two of which are equally good, the worst is too bad to be two deviations below."""
+    texts = ["aa"] + [f"a{i:02}" for i in range(22)] + ["a"]
+    options: dict[str, Any] = {"n": 24, "tournament": "round-robin"}
+    [worst] = sample(BestOfN(LONGER, **options), texts)
+    [nearest] = sample(BestOfN(LONGER, **options, rejected="mean-2sd"), texts)
+    assert "a" in (worst.first.text, worst.second.text)
+    assert "aa" in (nearest.first.text, nearest.second.text)
+
+
 @pytest.mark.parametrize("verdict", [Verdict.tie(), Verdict.abstain("shy")])
 def test_a_judge_that_cannot_say_leaves_it_to_chance(verdict: Verdict) -> None:
     pairs = sample(BestOfN(Watched(verdict), n=4), ["a", "aa", "aaa", "aaaa"], prompts=100)
@@ -142,6 +156,8 @@ def test_failures_say_whose_they_are() -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="'n' must be >= 2"):
         BestOfN(LONGER, n=1)
+    with pytest.raises(ValueError, match="'rejected: mean-2sd' goes by scores, which 'tournament: elim"):
+        BestOfN(LONGER, rejected="mean-2sd")
     with pytest.raises(ValueError, match="'judge' must not ask a person"):
         BestOfN(component("judge", "human")())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations, product
 from math import ceil
 from random import Random
 
@@ -14,8 +14,10 @@ from prefloop_sampler_best_of_n.tournament import (
     Result,
     Tournament,
     elimination,
+    lowest,
     play_together,
     round_robin,
+    two_deviations_below,
 )
 
 MOST: list[tuple[Callable[[int], Tournament], Callable[[int], int]]] = [
@@ -102,3 +104,43 @@ def test_a_round_robin_goes_by_the_mean_of_what_was_decided() -> None:
 
     # means: 0.9; (0.1 + 0.6) / 2 = 0.35; 0.4
     assert play_together([round_robin(3)], judge) == [(0, 1)]
+
+
+def test_two_deviations_below_the_mean_by_hand() -> None:
+    """The mean is 4.425 and the deviation 2.187, so that the aim is 0.051: 3.5 is nearer to it than -5."""
+    scores = [5.0] * 18 + [3.5, -5.0]
+    assert two_deviations_below(scores, best=0) == 18
+    assert lowest(scores, best=0) == 19
+    assert two_deviations_below([4.0, 3.0, 2.0, 1.0, 2.0, 3.0], best=0) == 3
+    assert two_deviations_below([1.0] * 3, best=0) == lowest([1.0] * 3, best=0) == 2
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_up_to_five_scores_the_lowest_is_the_nearest(n: int) -> None:
+    random = Random(n)
+    for _ in range(2000):
+        scores = [random.choice((0.0, random.random(), 1.0)) for _ in range(n)]
+        best = max(range(n), key=lambda i: scores[i])
+        assert scores[two_deviations_below(scores, best)] == scores[lowest(scores, best)]
+
+
+def win_rates(sizes: Sequence[int]) -> list[float]:
+    """The scores of a consistent judge's round-robin, for groups of equals of these sizes, worst first."""
+    scores, beaten = [], 0
+    for size in sizes:
+        scores += [(beaten + (size - 1) / 2) / (sum(sizes) - 1)] * size
+        beaten += size
+    return scores
+
+
+@pytest.mark.parametrize("n", range(3, 12))
+def test_of_up_to_ten_win_rates_that_do_not_contradict_each_other_too(n: int) -> None:
+    """For every order of n entrants, equals among them: the places where a group ends are any of n - 1."""
+    others = []
+    for ends in product((False, True), repeat=n - 1):
+        places = [0, *(i for i, end in enumerate(ends, 1) if end), n]
+        scores = win_rates([b - a for a, b in pairwise(places)])
+        if scores[two_deviations_below(scores, n - 1)] != scores[lowest(scores, n - 1)]:
+            others.append(scores)
+    assert len(others) == (n > 10)
+    assert n <= 10 or others == [[0.0, 0.1, *[0.6] * 9]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,15 +32,18 @@ from prefloop_sampler_best_of_n.tournament import (
     elimination,
     play_together,
     round_robin,
+    two_deviations_below,
 )
 
 if TYPE_CHECKING:
     from prefloop import Policy
 
-TOURNAMENTS: Mapping[str, Callable[[int], Tournament]] = {
-    "elimination": elimination,
-    "round-robin": round_robin,
+TOURNAMENTS: Mapping[tuple[str, str], Callable[[int], Tournament]] = {
+    ("elimination", "worst"): elimination,
+    ("round-robin", "worst"): round_robin,
+    ("round-robin", "mean-2sd"): partial(round_robin, loser=two_deviations_below),
 }
+"""By the tournament, and by who is set against the best of it."""
 
 
 def _not_a_person(_: Any, attribute: Attribute[Any], value: Judge) -> None:
@@ -49,6 +53,14 @@ def _not_a_person(_: Any, attribute: Attribute[Any], value: Judge) -> None:
         raise ValueError(
             f"'{attribute.name}' must not ask a person, who would be asked about every pair of completions: "
             "let a model or a rule rank them, and the person judge the pair that is left"
+        )
+
+
+def _scored(sampler: BestOfN, attribute: Attribute[Any], value: str) -> None:
+    if (sampler.tournament, value) not in TOURNAMENTS:
+        raise ValueError(
+            f"'{attribute.name}: {value}' goes by scores, which 'tournament: {sampler.tournament}' does not "
+            "give: use round-robin"
         )
 
 
@@ -63,11 +75,17 @@ class BestOfN(BaseSampler):
     A prompt takes at most ``ceil(3 n / 2) - 2`` judgements with ``elimination`` and ``n (n - 1) / 2`` with
     ``round-robin``, and one of the run's judge. Of two completions nobody asks which is the better.
 
+    With ``mean-2sd`` the other one of the pair is not the worst but who is nearest to two standard deviations
+    below the mean score, where the score is how often a completion wins a round-robin. The authors score by a
+    reward model, draw hundreds, and then take the worst of any five for it. Of up to five completions it is
+    the worst, and of up to ten where the judge is consistent: such scores have no far outliers.
+
     Ties, abstentions and errors of the ranking judge decide no match. Raises `StopRun` where all of its
     verdicts in a step are errors, and `UserError` where it does not give one verdict per match.
 
     Best against worst: Pace et al., West-of-N, arXiv 2401.12086, for reward models; Dong et al., RLHF
-    Workflow, arXiv 2405.07863, in online iterative DPO.
+    Workflow, arXiv 2405.07863, in online iterative DPO. Best against two deviations below the mean: Xiao et
+    al., Finding the Sweet Spot, arXiv 2502.16825.
     """
 
     judge: Judge = field(
@@ -79,8 +97,17 @@ class BestOfN(BaseSampler):
     )
     tournament: Literal["elimination", "round-robin"] = field(
         default="elimination",
-        validator=in_(tuple(TOURNAMENTS)),
+        validator=in_(("elimination", "round-robin")),
         metadata={"help": "Winners meet winners and losers losers, or everyone meets everyone."},
+    )
+    rejected: Literal["worst", "mean-2sd"] = field(
+        default="worst",
+        validator=[in_(("worst", "mean-2sd")), _scored],
+        metadata={
+            "help": "Whom the best is set against: the worst or, of a round-robin, who is nearest to the "
+            "mean score less two standard deviations."
+        },
+        kw_only=True,
     )
     temperature: float = field(
         default=0.8, validator=ge(0), metadata={"help": "Sampling temperature; 0 is greedy."}
@@ -156,7 +183,7 @@ class BestOfN(BaseSampler):
             verdicts.extend(told)
             return [_result(verdict) for verdict in told]
 
-        start = TOURNAMENTS[self.tournament]
+        start = TOURNAMENTS[self.tournament, self.rejected]
         ends = play_together([start(len(few)) for few in entrants], judge)
         if verdicts and all(verdict.status == "error" for verdict in verdicts):
             raise StopRun(f"sampler.judge: it can rank nothing: {verdicts[0].reason}", failed=True)

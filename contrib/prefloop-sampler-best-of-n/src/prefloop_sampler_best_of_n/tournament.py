@@ -12,18 +12,40 @@ entrants do not meet: they are what is looked for, whichever is the better.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from statistics import fmean
+from statistics import fmean, pstdev
 
 Match = tuple[int, int]
 Result = float | None
 Tournament = Generator[list[Match], list[Result], tuple[int, int]]
+Loser = Callable[[Sequence[float], int], int]
 
 
-def round_robin(entrants: int) -> Tournament:
+def lowest(scores: Sequence[float], best: int) -> int:
+    """The place of the lowest score but the best's; of equals the last."""
+    return min(_others(scores, best), key=lambda i: scores[i])
+
+
+def two_deviations_below(scores: Sequence[float], best: int) -> int:
+    """The place of the score nearest to their mean less two standard deviations, but the best's.
+
+    Of equals it is the last. Up to five scores all lie above that, as none of n lies further below the mean
+    than ``sqrt(n - 1)`` deviations (Samuelson 1968): then it is the lowest.
+    """
+    aim = fmean(scores) - 2 * pstdev(scores)
+    return min(_others(scores, best), key=lambda i: abs(scores[i] - aim))
+
+
+def _others(scores: Sequence[float], best: int) -> list[int]:
+    """All places but the best's, the last first."""
+    return [i for i in reversed(range(len(scores))) if i != best]
+
+
+def round_robin(entrants: int, loser: Loser = lowest) -> Tournament:
     """Everyone meets everyone, in one round: ``n (n - 1) / 2`` matches.
 
-    The best has the highest mean probability of winning, the worst the lowest; matches without a result
-    do not count, and who has none stands at one half. Of equals the first is the best, the last the worst.
+    The score of an entrant is the mean probability that it wins. The best has the highest one, and `loser`
+    says which is the worst. Matches without a result do not count, and who has none stands at one half. Of
+    equals the first is the best.
     """
     if entrants == 2:
         return 0, 1
@@ -35,10 +57,9 @@ def round_robin(entrants: int) -> Tournament:
         if result is not None:
             won[i].append(result)
             won[j].append(1.0 - result)
-    means = [fmean(w) if w else 0.5 for w in won]
-    best = max(range(entrants), key=lambda i: means[i])
-    worst = min(reversed(range(entrants)), key=lambda i: means[i])
-    return best, worst
+    scores = [fmean(w) if w else 0.5 for w in won]
+    best = max(range(entrants), key=lambda i: scores[i])
+    return best, loser(scores, best)
 
 
 def elimination(entrants: int) -> Tournament:
