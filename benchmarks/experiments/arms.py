@@ -17,6 +17,11 @@ ESTIMATORS = {"exact": (3e-3, 1e-2, 3e-2), "k2": (1e-2, 3e-2, 1e-1), "sampled": 
 OPTIMISM = (3e-4, 1e-3, 4e-3)
 PENALTIES = (1e-3, 1e-2)
 """Weights of GEB's bonus (arXiv 2510.03269) for the forward KL: what was rejected is made less likely."""
+NOVELTY = (1e-2, 5e-2, 2e-1)
+"""Weights of COPO's bonus (arXiv 2501.12735), whose share of what a loss pulls falls with every label."""
+ENTROPIES = (1e-2, 3e-2)
+BETAS = (0.1, 0.5)
+"""How far PILAF (arXiv 2502.04270) goes from the policy: the loss's beta, and more."""
 DECAYS = {"exact": (3e-2, 3e-3, 0.0), "sampled": (5e-2, 1e-2, 0.0), "paper": (4e-3, 1e-3, 0.0)}
 """Weights for the first epoch, the second and the rest; a run has 2.2 epochs."""
 ALONE = {"use": "person"}
@@ -99,13 +104,17 @@ def exploration() -> list[Arm]:
     for weight in PENALTIES:
         penalty = {"use": "vpo", "base": "rejected", "alpha": weight, "beta": 1.0}
         found.append(evolve(online, name=f"rejected less likely, {weight:g}", bonuses=[penalty]))
+    for use, alphas in (("entropy", ENTROPIES), ("copo", NOVELTY)):
+        found += [_with(online, use, alpha) for alpha in alphas]
+    found += [_scored(online, n) for n in (4, 8)]
     return [*found, *_searching(online, (8, 16, 32))]
 
 
 def chain() -> list[Arm]:
     """Samplers and the one bonus that found something, where the best answer takes two rare choices."""
     online = Arm("online", task="chain", steps=60, evaluations=3)
-    return [online, _xpo(online, "sampled, 0.05", "sampled", 5e-2), *_searching(online, (16, 64))]
+    bonuses = [_xpo(online, "sampled, 0.05", "sampled", 5e-2), _with(online, "copo", 5e-2)]
+    return [online, *bonuses, *_searching(online, (16, 64))]
 
 
 def no_trap() -> list[Arm]:
@@ -120,8 +129,20 @@ def _searching(online: Arm, candidates: Sequence[int]) -> list[Arm]:
     return [
         evolve(online, name="temperature 1.5", sampler={"use": "policy", "temperature": 1.5}),
         evolve(online, name="best of 4, ranked by the judge", sampler=ranked, steps=online.steps // 5),
+        *(evolve(online, name=f"pilaf, {b:g}", sampler={"use": "pilaf", "beta": b}) for b in BETAS),
         *_choosing(online, candidates),
     ]
+
+
+def _scored(online: Arm, n: int) -> Arm:
+    """The best of n against who is two deviations below the mean, in eight updates."""
+    steps, asked = 8, n * (n - 1) // 2 + 1  # all meet all to be scored, and the pair is judged
+    sampler = {"use": "best-of-n", "n": n, "judge": online.judge}
+    sampler |= {"tournament": "round-robin", "rejected": "mean-2sd"}
+    batch = online.steps * online.batch // (steps * asked)
+    return evolve(
+        online, name=f"best of {n}, two deviations below", sampler=sampler, steps=steps, batch=batch
+    )
 
 
 def _choosing(online: Arm, candidates: Sequence[int]) -> list[Arm]:
@@ -153,6 +174,10 @@ def _asking() -> list[Arm]:
             judge = {"use": "cascade", "budget": labels, **options}
             found.append(evolve(alone, name=f"{name}, {labels} labels", judge=judge, evaluations=2))
     return found
+
+
+def _with(plain: Arm, bonus: str, alpha: float) -> Arm:
+    return evolve(plain, name=f"{bonus}, {alpha:g}", bonuses=[{"use": bonus, "alpha": alpha}])
 
 
 def _xpo(plain: Arm, name: str, bonus: str, alpha: float | tuple[float, ...]) -> Arm:

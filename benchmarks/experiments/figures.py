@@ -167,7 +167,7 @@ def draw(name: str, records: Records, folder: Path) -> None:
     plot = {plot.__name__: plot for plot in PANELS}.get(name)
     if plot is None:
         return
-    height = 6.4 if plot is exploration else 3.2
+    height = 8.2 if plot is exploration else 3.2
     figure, panels = plt.subplots(1, PANELS[plot], figsize=(4 * PANELS[plot], height), layout="constrained")
     plot(records, panels)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
