@@ -106,15 +106,17 @@ def exploration() -> list[Arm]:
         found.append(evolve(online, name=f"rejected less likely, {weight:g}", bonuses=[penalty]))
     for use, alphas in (("entropy", ENTROPIES), ("copo", NOVELTY)):
         found += [_with(online, use, alpha) for alpha in alphas]
-    found += [_scored(online, n) for n in (4, 8)]
+    found.append(evolve(_with(both_ways, "copo", NOVELTY[-1]), name=f"copo, {NOVELTY[-1]:g}, ties half"))
+    found += [*(_scored(online, n) for n in (4, 8)), *(_pilaf(online, beta) for beta in BETAS)]
     return [*found, *_searching(online, (8, 16, 32))]
 
 
 def chain() -> list[Arm]:
-    """Samplers and the one bonus that found something, where the best answer takes two rare choices."""
+    """Samplers and the bonuses that found something, where the best answer takes two rare choices."""
     online = Arm("online", task="chain", steps=60, evaluations=3)
-    bonuses = [_xpo(online, "sampled, 0.05", "sampled", 5e-2), _with(online, "copo", 5e-2)]
-    return [online, *bonuses, *_searching(online, (16, 64))]
+    bonuses = [_with(online, "entropy", ENTROPIES[-1]), _with(online, "copo", NOVELTY[-1])]
+    found = [online, _xpo(online, "sampled, 0.05", "sampled", 5e-2), *bonuses, _pilaf(online, BETAS[-1])]
+    return [*found, *_searching(online, (16, 64))]
 
 
 def no_trap() -> list[Arm]:
@@ -129,7 +131,6 @@ def _searching(online: Arm, candidates: Sequence[int]) -> list[Arm]:
     return [
         evolve(online, name="temperature 1.5", sampler={"use": "policy", "temperature": 1.5}),
         evolve(online, name="best of 4, ranked by the judge", sampler=ranked, steps=online.steps // 5),
-        *(evolve(online, name=f"pilaf, {b:g}", sampler={"use": "pilaf", "beta": b}) for b in BETAS),
         *_choosing(online, candidates),
     ]
 
@@ -143,6 +144,10 @@ def _scored(online: Arm, n: int) -> Arm:
     return evolve(
         online, name=f"best of {n}, two deviations below", sampler=sampler, steps=steps, batch=batch
     )
+
+
+def _pilaf(online: Arm, beta: float) -> Arm:
+    return evolve(online, name=f"pilaf, {beta:g}", sampler={"use": "pilaf", "beta": beta})
 
 
 def _choosing(online: Arm, candidates: Sequence[int]) -> list[Arm]:
