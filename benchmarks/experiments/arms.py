@@ -107,6 +107,8 @@ def exploration() -> list[Arm]:
     for use, alphas in (("entropy", ENTROPIES), ("copo", NOVELTY)):
         found += [_with(online, use, alpha) for alpha in alphas]
     found.append(evolve(_with(both_ways, "copo", NOVELTY[-1]), name=f"copo, {NOVELTY[-1]:g}, ties half"))
+    few = {"use": "best-of-n", "n": 8, "judge": online.judge, "rejected": "worst-of-5"}
+    found.append(evolve(online, name="best of 8, the worst of five", sampler=few, steps=online.steps // 10))
     found += [*(_scored(online, n) for n in (4, 8)), *(_pilaf(online, beta) for beta in BETAS)]
     return [*found, *_searching(online, (8, 16, 32))]
 

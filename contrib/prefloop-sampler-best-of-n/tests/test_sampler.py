@@ -39,6 +39,10 @@ class TestRoundRobin(SamplerSuite):
     component = BestOfN(LONGER, n=4, tournament="round-robin", temperature=1.0, **SHORT)
 
 
+class TestWorstOfFive(SamplerSuite):
+    component = BestOfN(LONGER, n=7, rejected="worst-of-5", temperature=1.0, **SHORT)
+
+
 class TestTwoDeviationsBelow(SamplerSuite):
     component = BestOfN(LONGER, n=4, tournament="round-robin", rejected="mean-2sd", temperature=1.0, **SHORT)
 
@@ -110,6 +114,17 @@ def test_equal_texts_enter_once() -> None:
     [same] = sample(BestOfN(judge, n=4), ["b"])
     assert (same.first.text, same.second.text) == ("b", "b")
     assert judge.asked == []
+
+
+@pytest.mark.parametrize("tournament", ["elimination", "round-robin"])
+def test_the_worst_of_five_is_that_of_any_five(tournament: Any) -> None:
+    """Of eight completions, whose worst one is among five of them in five cases of eight."""
+    texts = ["a" * i for i in range(1, 9)]
+    sampler = BestOfN(LONGER, n=8, tournament=tournament, rejected="worst-of-5")
+    ends = [sorted((p.first.text, p.second.text)) for p in sample(sampler, texts, prompts=400)]
+    assert {best for _, best in ends} == {texts[-1]}
+    assert {worst for worst, _ in ends} == {*texts[:4]}
+    assert 210 < sum(worst == "a" for worst, _ in ends) < 290
 
 
 def test_an_outlier_is_passed_over() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise, permutations, product
 from math import ceil
 from random import Random
@@ -15,6 +16,7 @@ from prefloop_sampler_best_of_n.tournament import (
     Tournament,
     elimination,
     lowest,
+    lowest_of_few,
     play_together,
     round_robin,
     two_deviations_below,
@@ -55,6 +57,19 @@ def test_a_consistent_judge_gets_its_best_and_worst(
         assert (values[best], values[worst]) == (n - 1, 0)
         assert len(judge.matches) <= most(n)
         assert len({frozenset(match) for match in judge.matches}) == len(judge.matches)  # nobody meets twice
+
+
+@pytest.mark.parametrize(
+    "tournament", [partial(elimination, among=5), partial(round_robin, loser=lowest_of_few)]
+)
+@pytest.mark.parametrize("n", [3, 5, 6, 7])
+def test_the_worst_of_the_first_five(tournament: Callable[[int], Tournament], n: int) -> None:
+    for values in permutations(range(n)):
+        judge = Ranks(values)
+        [(best, worst)] = play_together([tournament(n)], judge)
+        assert (values[best], values[worst]) == (n - 1, min(values[:5]))
+        if len(judge.matches) < n * (n - 1) // 2:
+            assert len(judge.matches) <= n + 1
 
 
 @pytest.mark.parametrize("tournament", [elimination, round_robin])

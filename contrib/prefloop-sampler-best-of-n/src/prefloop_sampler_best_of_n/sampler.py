@@ -26,10 +26,12 @@ from prefloop import (
 from prefloop.components import check_verdicts
 from prefloop.errors import said_of
 from prefloop_sampler_best_of_n.tournament import (
+    FEW,
     Match,
     Result,
     Tournament,
     elimination,
+    lowest_of_few,
     play_together,
     round_robin,
     two_deviations_below,
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 
 TOURNAMENTS: Mapping[tuple[str, str], Callable[[int], Tournament]] = {
     ("elimination", "worst"): elimination,
+    ("elimination", "worst-of-5"): partial(elimination, among=FEW),
     ("round-robin", "worst"): round_robin,
+    ("round-robin", "worst-of-5"): partial(round_robin, loser=lowest_of_few),
     ("round-robin", "mean-2sd"): partial(round_robin, loser=two_deviations_below),
 }
 """By the tournament, and by who is set against the best of it."""
@@ -77,8 +81,9 @@ class BestOfN(BaseSampler):
 
     With ``mean-2sd`` the other one of the pair is not the worst but who is nearest to two standard deviations
     below the mean score, where the score is how often a completion wins a round-robin. The authors score by a
-    reward model, draw hundreds, and then take the worst of any five for it. Of up to five completions it is
-    the worst, and of up to ten where the judge is consistent: such scores have no far outliers.
+    reward model, and draw hundreds. Of up to five completions it is the worst, and of up to ten where the
+    judge is consistent: such scores have no far outliers. ``worst-of-5`` is what the authors take in its
+    place, and needs no scores: it does not become worse the more are drawn.
 
     Ties, abstentions and errors of the ranking judge decide no match. Raises `StopRun` where all of its
     verdicts in a step are errors, and `UserError` where it does not give one verdict per match.
@@ -100,12 +105,12 @@ class BestOfN(BaseSampler):
         validator=in_(("elimination", "round-robin")),
         metadata={"help": "Winners meet winners and losers losers, or everyone meets everyone."},
     )
-    rejected: Literal["worst", "mean-2sd"] = field(
+    rejected: Literal["worst", "worst-of-5", "mean-2sd"] = field(
         default="worst",
-        validator=[in_(("worst", "mean-2sd")), _scored],
+        validator=[in_(("worst", "worst-of-5", "mean-2sd")), _scored],
         metadata={
-            "help": "Whom the best is set against: the worst or, of a round-robin, who is nearest to the "
-            "mean score less two standard deviations."
+            "help": "Whom the best is set against: the worst, the worst of any five or, of a round-robin, "
+            "who is nearest to the mean score less two standard deviations."
         },
         kw_only=True,
     )

@@ -19,10 +19,18 @@ Result = float | None
 Tournament = Generator[list[Match], list[Result], tuple[int, int]]
 Loser = Callable[[Sequence[float], int], int]
 
+FEW = 5
+"""Among so many of the entrants the worst is looked for, where it is not to be as bad as all there are."""
+
 
 def lowest(scores: Sequence[float], best: int) -> int:
     """The place of the lowest score but the best's; of equals the last."""
     return min(_others(scores, best), key=lambda i: scores[i])
+
+
+def lowest_of_few(scores: Sequence[float], best: int) -> int:
+    """The same among the first `FEW`."""
+    return lowest(scores[:FEW], best)
 
 
 def two_deviations_below(scores: Sequence[float], best: int) -> int:
@@ -62,13 +70,15 @@ def round_robin(entrants: int, loser: Loser = lowest) -> Tournament:
     return best, loser(scores, best)
 
 
-def elimination(entrants: int) -> Tournament:
+def elimination(entrants: int, among: int | None = None) -> Tournament:
     """Winners meet winners for the best, losers losers for the worst: at most ``ceil(3 n / 2) - 2`` matches.
 
     In the first round all meet in pairs; who lost it cannot be the best, who won it not the worst. An odd
     one out plays on for the best and, where that fails, for the worst. A match that is even or has no
     result goes to the one shown first, so entrants should be in random order. Right where the judge is
     consistent; one that contradicts itself may put out the best early.
+
+    With `among` the worst is looked for among the first so many only: of five, in ``n + 1`` matches at most.
     """
     if entrants == 2:
         return 0, 1
@@ -76,10 +86,10 @@ def elimination(entrants: int) -> Tournament:
     matches = list(zip(places[::2], places[1::2], strict=False))
     results = yield matches
     winners = _advancing(matches, results)
-    losers = [i if winner == j else j for (i, j), winner in zip(matches, winners, strict=True)]
-    odd = places[2 * len(matches) :]
-    best = yield from _knockout([*winners, *odd], _advancing)
-    worst = yield from _knockout([*losers, *(i for i in odd if i != best)], _falling)
+    best = yield from _knockout([*winners, *places[2 * len(matches) :]], _advancing)
+    few = places[:among]
+    better = {winner for match, winner in zip(matches, winners, strict=True) if {*match} <= {*few}}
+    worst = yield from _knockout([i for i in few if i not in better and i != best], _falling)
     return best, worst
 
 
