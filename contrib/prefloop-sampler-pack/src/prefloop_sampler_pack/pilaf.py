@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import and_, gt, lt
 
 from prefloop import Completion, Pair, Progress, Prompt
@@ -31,11 +31,11 @@ class Pilaf(SamplingOptions):
     a pair is in random order. It costs the reference's passes too: three samples for the policy's two.
 
     By the reward that DPO ascribes to a policy, ``r = beta log(policy / reference)``, ahead is weighted by
-    ``e^r`` and behind by ``e^-r``. Two completions with rewards that differ by ``d`` are then drawn in
-    proportion to ``2 + e^d + e^-d`` instead of alike, which is the inverse of how much the loss's gradient
-    shrinks there. The theory gives a pair from ahead and behind another share than one half, which depends
-    on what both are divided by and is one half where the policy equals the reference; the authors too take
-    one half, and draw token by token.
+    ``e^r`` and behind by ``e^-r``. Where such pairs have the share that they should have, two completions with
+    rewards that differ by ``d`` are drawn ``2 + e^d + e^-d`` times as often as the policy would, but for a
+    constant: the inverse of how much the loss's gradient shrinks there. With ``Z`` for what ahead is divided by,
+    times the same for behind, that share is ``Z / (1 + Z)``, one half where the policy equals the reference.
+    The authors take one half throughout, and draw token by token, as is done here.
 
     Source: Feng et al., PILAF: Optimal Human Preference Sampling for Reward Modeling, arXiv 2502.04270.
     """
@@ -70,9 +70,13 @@ class Pilaf(SamplingOptions):
     def _drawn(
         self, policy: Policy, prompts: Sequence[Prompt], extent: float, first: int, seed: int
     ) -> list[Completion]:
-        from prefloop.sampling import Generator
+        from prefloop import Policy
         from prefloop_sampler_pack.interpolated import Interpolated
 
+        if not prompts:
+            return []
         model = Interpolated(policy.model, policy.reference, extent) if extent else policy.model
-        generator = Generator(model, policy.tokenizer, pool_bytes=policy.pool_bytes)
-        return generator(prompts, self.sampling, seed=seed, first=first)
+        other = Policy(evolve(policy.loaded, model=model), policy.adapter)
+        other.limit_pools(policy.pool_bytes)
+        with other.shard(first, len(prompts)):
+            return other.generate(prompts, self.sampling, seed=seed)
