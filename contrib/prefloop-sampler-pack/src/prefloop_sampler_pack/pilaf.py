@@ -31,11 +31,11 @@ class Pilaf(SamplingOptions):
     a pair is in random order. It costs the reference's passes too: three samples for the policy's two.
 
     By the reward that DPO ascribes to a policy, ``r = beta log(policy / reference)``, ahead is weighted by
-    ``e^r`` and behind by ``e^-r``. Where such pairs have the share that they should have, two completions with
-    rewards that differ by ``d`` are drawn ``2 + e^d + e^-d`` times as often as the policy would, but for a
-    constant: the inverse of how much the loss's gradient shrinks there. With ``Z`` for what ahead is divided by,
-    times the same for behind, that share is ``Z / (1 + Z)``, one half where the policy equals the reference.
-    The authors take one half throughout, and draw token by token, as is done here.
+    ``e^r`` and behind by ``e^-r``. Where such pairs have the share that they should have, two completions
+    with rewards that differ by ``d`` are drawn ``2 + e^d + e^-d`` times as often as the policy would, but for
+    a constant: the inverse of how much the loss's gradient shrinks there. With ``Z`` for what ahead is
+    divided by, times the same for behind, that share is ``Z / (1 + Z)``, one half where the policy equals the
+    reference. The authors take one half throughout, and draw token by token, as is done here.
 
     Source: Feng et al., PILAF: Optimal Human Preference Sampling for Reward Modeling, arXiv 2502.04270.
     """
