@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 from benchmarks.experiments.arm import SMOLLM2, Arm, Options
 
@@ -15,6 +17,8 @@ ONLINE = Arm(
     optimizer={"bias_correction": True},
 )
 """Towards VADER's sentiment, with 192 judgements."""
+AS_IT_IS = evolve(ONLINE, name="as above", rollout=8)
+"""An arm of `towards`, with which others are compared after half of its steps."""
 
 
 def pretrained() -> list[Arm]:
@@ -29,7 +33,7 @@ def towards() -> list[Arm]:
     return [
         ONLINE,
         evolve(ONLINE, name="XPO", bonuses=[bonus]),
-        evolve(ONLINE, name="iterative, 8 steps", rollout=8),
+        evolve(AS_IT_IS, name="iterative, 8 steps"),
         evolve(ONLINE, name="offline", sampler={"use": "dataset"}),
     ]
 
@@ -63,29 +67,37 @@ def rare() -> list[Arm]:
     ]
 
 
-def settings() -> list[Arm]:
-    """One setting changed at a time: 96 judgements, sampled 32 pairs at once."""
-    base = evolve(ONLINE, name="as above", steps=24, rollout=8, evaluations=1)
-    adapters: dict[str, Options] = {
+def adapters() -> list[Arm]:
+    """What is trained of the model; to be read at step 24."""
+    options: dict[str, Options] = {
         "rank 2": {"rank": 2},
         "rank 32": {"rank": 32},
+        "factor 5": {"scale": 5.0},
         "all 30 layers": {"layers": -1},
         "DoRA": {"type": "dora"},
     }
     full: Options = {"type": "full", "layers": -1}
     return [
-        base,
-        evolve(base, name="1e-5, without bias correction", learning_rate=1e-5, optimizer={}),
-        *(evolve(base, name=name, adapter=adapter) for name, adapter in adapters.items()),
-        evolve(base, name="all weights, 1e-5", adapter=full, learning_rate=1e-5),
-        *(evolve(base, name=f"beta {beta:g}", loss={"use": "sigmoid", "beta": beta}) for beta in (0.3, 0.03)),
-        *(evolve(base, name=f"batch {n}", batch=n, steps=96 // n, rollout=32 // n) for n in (8, 2)),
-        *(
-            evolve(base, name=f"temperature {warmth:g}", sampler={"use": "policy", "temperature": warmth})
-            for warmth in (1.2, 0.5)
-        ),
-        evolve(base, name="factor 5", adapter={"scale": 5.0}),
+        AS_IT_IS,
+        *(_changed(name, adapter=adapter) for name, adapter in options.items()),
+        _changed("all weights, 1e-5", adapter=full, learning_rate=1e-5),
     ]
 
 
-EXPERIMENTS = (pretrained, towards, rates, goals, rare, settings)
+def steps() -> list[Arm]:
+    """How a step is taken; to be read after 96 judgements."""
+    return [
+        AS_IT_IS,
+        _changed("1e-5, without bias correction", learning_rate=1e-5, optimizer={}),
+        *(_changed(f"beta {beta:g}", loss={"use": "sigmoid", "beta": beta}) for beta in (0.03, 0.3)),
+        *(_changed(f"batch {n}", batch=n, steps=96 // n, rollout=32 // n) for n in (2, 8)),
+        *(_changed(f"temperature {t:g}", sampler={"use": "policy", "temperature": t}) for t in (0.5, 1.2)),
+    ]
+
+
+def _changed(name: str, **changes: Any) -> Arm:
+    """One setting changed, for 96 judgements, which are sampled 32 pairs at once."""
+    return evolve(AS_IT_IS, name=name, **{"steps": 24, "evaluations": 1, **changes})
+
+
+EXPERIMENTS = (pretrained, towards, rates, goals, rare, adapters, steps)
