@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from benchmarks.experiments import arms, real
 from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.records import Records
-from benchmarks.experiments.tables import SHARES
+from benchmarks.experiments.tables import SHARES, judged
 from benchmarks.harness.statistics import interval
 
 plt.rcParams |= {
@@ -190,7 +190,7 @@ def _over_judgements(found: Sequence[Arm], records: Records, measures: Sequence[
 
 def _curve(records: Records, arm: Arm, measure: str) -> tuple[list[float], list[list[float]]]:
     curves = list(records.curves(arm).values())
-    places = [row["step"] * arm.batch / arm.epochs for row in curves[0]]
+    places = [judged(arm, row) for row in curves[0]]
     return places, [[curve[i][measure] for curve in curves] for i in range(len(places))]
 
 

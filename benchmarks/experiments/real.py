@@ -68,7 +68,7 @@ def rare() -> list[Arm]:
 
 
 def adapters() -> list[Arm]:
-    """What is trained of the model; to be read at step 24."""
+    """What is trained of the model; to be read after 96 judgements."""
     options: dict[str, Options] = {
         "rank 2": {"rank": 2},
         "rank 32": {"rank": 32},

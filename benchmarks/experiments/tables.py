@@ -1,11 +1,12 @@
 """Tables and numbers of the experiments, for the pages in docs/experiments.
 
 A page names a table ``EXPERIMENT`` and a number ``EXPERIMENT / ARM / MEASURE``. ``ARM - ARM`` is the
-difference, seed by seed; ``ARM at step N`` and ``EXPERIMENT at step N`` are not the end.
+difference, seed by seed; ``ARM after N judgements`` and ``EXPERIMENT after N judgements`` are not the end.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -77,12 +78,12 @@ def table(name: str) -> str:
 
 
 def table_of(name: str, arms: Sequence[Arm], records: Records) -> str:
-    """One row for each arm: means with their intervals, at the end or, for "EXPERIMENT at step N", then."""
-    experiment, step = _place(name)
+    """One row for each arm: means with their intervals, at the end or "after N judgements"."""
+    experiment, judgements = _place(name)
     columns = COLUMNS[experiment]
     rows = []
     for arm in arms:
-        found = _measured(arm, step, records)
+        found = _measured(arm, judgements, records)
         rows.append([arm.name, *(_shown(found, c) for c in columns)])
     return markdown(["", *(HEADS[c] for c in columns)], rows, numbers=False)
 
@@ -99,21 +100,28 @@ def number(name: str) -> str:
 
 
 def _rows(by_name: Mapping[str, Arm], name: str, records: Records) -> list[Row]:
-    """What was measured with each seed, for "ARM" or "ARM at step N"."""
-    arm, step = _place(name)
-    return _measured(by_name[arm], step, records)
+    """What was measured with each seed, for "ARM" or "ARM after N judgements"."""
+    arm, judgements = _place(name)
+    return _measured(by_name[arm], judgements, records)
 
 
-def _place(name: str) -> tuple[str, float | None]:
-    """What comes before " at step N", and N."""
-    before, _, step = name.partition(" at step ")
-    return before, float(step) if step else None
+def _place(name: str) -> tuple[str, int | None]:
+    """What comes before " after N judgements", and N."""
+    found = re.fullmatch(r"(.*) after (\d+) judgements", name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
-def _measured(arm: Arm, step: float | None, records: Records) -> list[Row]:
-    """What was measured with each seed at a step, or at the end."""
+def _measured(arm: Arm, judgements: int | None, records: Records) -> list[Row]:
+    """What was measured with each seed after so many judgements, or at the end."""
     curves = records.curves(arm).values()
-    return [row for c in curves for row in c if row["step"] == (c[-1]["step"] if step is None else step)]
+    if judgements is None:
+        return [curve[-1] for curve in curves]
+    return [row for curve in curves for row in curve if judged(arm, row) == judgements]
+
+
+def judged(arm: Arm, row: Row) -> float:
+    """How many judgements the updates so far are from."""
+    return row["step"] * arm.batch / arm.epochs
 
 
 def _shown(rows: Sequence[Row], measure: str) -> str:
