@@ -26,7 +26,7 @@ from benchmarks.experiments.task import (
     warm,
 )
 from benchmarks.experiments.training import train
-from benchmarks.harness.workers import BenchmarkError
+from benchmarks.harness.workers import ROOT, BenchmarkError
 from scripts.embedded.facts import style_score
 
 from prefloop import Completion, Pair, Policy, Prompt
@@ -47,11 +47,11 @@ def turned(pair: Pair) -> Pair:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_arm_is_on_record_with_its_seeds(name: str) -> None:
-    records, seeds = Records(), set()
-    for arm in EXPERIMENTS[name]():
-        seeds.add(tuple(records.curves(arm)))
-    if seeds == {()}:
-        pytest.skip("nothing is on record yet")
+    pages = (ROOT / "docs" / "experiments").glob("*.md")
+    if not any(f"<!-- table: {name}" in page.read_text(encoding="utf-8") for page in pages):
+        pytest.skip("no page shows it yet")
+    records = Records()
+    seeds = {tuple(records.curves(arm)) for arm in EXPERIMENTS[name]()}
     assert len(seeds) == 1 and min(map(len, seeds)) >= 3, "arms are compared seed by seed"
     names = [arm.name for arm in EXPERIMENTS[name]()]
     assert len(set(names)) == len(names)
