@@ -40,12 +40,9 @@ class Exploring(SamplingOptions):
         default=16, validator=ge(2), metadata={"help": "Completions per prompt, of which two are kept."}
     )
     prior: float = field(
-        default=1.0,
+        default=8.0,
         validator=gt(0),
-        metadata={
-            "help": "What a word, or two words together, may be worth in logits before any label: more "
-            "explores longer."
-        },
+        metadata={"help": "What a completion may be worth in logits before any label: more explores longer."},
     )
     _words: NDArray[np.float32] = field(
         init=False, factory=lambda: np.zeros((2, 0, WORDS), np.float32), repr=False

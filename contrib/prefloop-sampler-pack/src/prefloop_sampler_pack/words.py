@@ -26,10 +26,18 @@ def words_of(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How many words and pairs of words texts have in common, ``[M, N]`` for ``[M, WORDS]``, ``[N, WORDS]``.
+    """What share of their words and pairs of words texts have in common, ``[M, N]``.
 
-    It is the inner product of the indicators of all words and of all pairs, so a covariance: that of texts
-    each of whose words and pairs of words is worth something by itself.
+    Of ``[M, WORDS]`` and ``[N, WORDS]`` it is the cosine of the indicators of all words and of all pairs, so
+    a covariance: that of texts each of whose words and pairs of words is worth something by itself, and none
+    of which is worth more for having many. A text without words has nothing in common with any.
     """
-    common = (a @ b.T).astype(np.float64)
-    return common * (common + 1) / 2
+    sizes = np.maximum(np.outer(_features(a.sum(axis=1)), _features(b.sum(axis=1))), 1)
+    found: NDArray[np.float64] = _features(a @ b.T) / np.sqrt(sizes)
+    return found
+
+
+def _features(words: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How many words and pairs of words there are among so many words."""
+    count = words.astype(np.float64)
+    return count * (count + 1) / 2
