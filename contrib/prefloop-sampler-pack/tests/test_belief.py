@@ -92,7 +92,8 @@ def test_words_occur_or_do_not() -> None:
     assert words_of(["Was? Ja!"]).sum() == 4, "marks are words"
 
 
-def test_likeness_counts_words_and_pairs_of_words() -> None:
+def test_likeness_is_the_share_of_words_and_pairs_of_words_in_common() -> None:
+    """The cosine of the indicators: what is in both, by the root of what is in each."""
     texts = ["a cow says moo .", "a dog says woof .", "a cow says moo !", "nothing", ""]
     words = words_of(texts)
 
@@ -100,8 +101,11 @@ def test_likeness_counts_words_and_pairs_of_words() -> None:
         single = sorted(set(text.split()))
         return {*single, *combinations(single, 2)}
 
-    expected = [[len(seen(a) & seen(b)) for b in texts] for a in texts]
-    assert likeness(words, words).tolist() == expected
+    counts = [max(len(seen(text)), 1) for text in texts]
+    common = [[len(seen(a) & seen(b)) for b in texts] for a in texts]
+    expected = np.array(common) / np.sqrt(np.outer(counts, counts))
+    np.testing.assert_allclose(likeness(words, words), expected)
+    assert expected[0, 0] == 1 and expected[-1, -1] == 0
 
 
 def test_words_are_the_same_in_every_process() -> None:

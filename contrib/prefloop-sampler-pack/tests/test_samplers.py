@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from attrs import field, frozen
 
@@ -27,6 +28,7 @@ from prefloop import (
     train,
 )
 from prefloop_sampler_pack import samplers
+from prefloop_sampler_pack.belief import believe
 from prefloop_sampler_pack.samplers import Exploring, Optimistic, Thompson
 from prefloop_sampler_pack.words import WORDS
 from prefloop_testing import SamplerSuite
@@ -101,9 +103,16 @@ def test_the_optimist_tries_what_no_label_is_about() -> None:
     assert chosen(sample(sober, ["moo", "baa", "never seen"], prompts=20)).count("moo") == 20
 
 
+def test_an_answer_of_many_words_may_be_worth_no_more_than_one_of_few() -> None:
+    texts = ["hm", "what a great many words this has", "yes no"]
+    nothing = believe(np.zeros((0, 0)), np.zeros(0, np.float32))
+    mean, covariance = Optimistic()._believed([Completion((1,), text) for text in texts], nothing)
+    assert not mean.any() and np.ptp(np.diagonal(covariance)) == pytest.approx(0)
+
+
 def test_thompson_tries_it_as_often_as_it_may_be_the_best() -> None:
     """Two words of prior deviation 1 each against one that has won 40 times."""
-    sampler = told(Thompson(n=3), "moo", "baa", 40)
+    sampler = told(Thompson(n=3, prior=1.0), "moo", "baa", 40)
     drawn = chosen(sample(sampler, ["moo", "baa", "never"], prompts=400))
     assert drawn.count("never") > 250 and drawn.count("moo") > 250 and drawn.count("baa") > 10
 
