@@ -103,6 +103,7 @@ def goals(records: Records, panels: Any) -> None:
 
 def rare(records: Records, panels: Any) -> None:
     _over_judgements(real.rare(), records, ("shouts", "worth", "nats"), panels)
+    panels[0].legend(fontsize=7, loc="upper left")
 
 
 def losses(records: Records, panels: Any) -> None:

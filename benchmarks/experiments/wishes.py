@@ -49,7 +49,7 @@ def brief(prompt: Prompt, text: str) -> float:
 
 
 def shouted(prompt: Prompt, text: str) -> float:
-    """An exclamation mark, which one answer in forty has, is worth 3, and any other positive answer 1."""
+    """An exclamation mark, which one answer in sixty has, is worth 3, and any other positive answer 1."""
     return 3 if "!" in text else float(bright(prompt, text) > POSITIVE)
 
 
