@@ -12,8 +12,8 @@ from attrs import frozen
 class OptimisticDpo:
     """Online DPO in which, of n completions of the policy, the two whose label promises most are judged.
 
-    It found the rare good answer in `docs/experiments/exploration.md`, which no bonus of XPO's kind did in all
-    seeds, and a rare style of a real model in `docs/experiments/real.md`.
+    It found the rare good answer in `docs/experiments/exploration.md` with all seeds, which no bonus did, and
+    a rare style of a real model in `docs/experiments/real.md`.
     After Liu et al., Sample-Efficient Alignment for LLMs, arXiv 2411.01493, with upper confidence bounds in
     the place of Thompson sampling.
     """
