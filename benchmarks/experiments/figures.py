@@ -10,7 +10,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-from benchmarks.experiments import arms, real
+from benchmarks.experiments import arms
 from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.records import Records
 from benchmarks.experiments.tables import SHARES, judged
@@ -77,35 +77,6 @@ def dots(axes: Any, found: Sequence[Arm], records: Records, measure: str) -> Non
     axes.invert_yaxis()
 
 
-def freshness(records: Records, panels: Any) -> None:
-    _over_judgements(arms.freshness(), records, ("win_rate", "accuracy", "length"), panels)
-
-
-def pretrained(records: Records, panels: Any) -> None:
-    _over_judgements(real.pretrained(), records, ("win_rate", "variety", "length"), panels)
-
-
-def towards(records: Records, panels: Any) -> None:
-    _over_judgements(real.towards(), records, ("win_rate", "nats", "facts"), panels)
-
-
-def rates(records: Records, panels: Any) -> None:
-    _over_judgements(real.rates(), records, ("win_rate", "nats", "facts"), panels)
-
-
-def singles(records: Records, panels: Any) -> None:
-    _over_judgements(arms.singles(), records, ("win_rate", "accuracy", "length"), panels)
-
-
-def goals(records: Records, panels: Any) -> None:
-    _over_judgements(real.goals(), records, ("win_rate", "nats", "facts"), panels)
-
-
-def rare(records: Records, panels: Any) -> None:
-    _over_judgements(real.rare(), records, ("shouts", "worth", "nats"), panels)
-    panels[0].legend(fontsize=7, loc="upper left")
-
-
 def losses(records: Records, panels: Any) -> None:
     for axes, measure in zip(panels, ("win_rate", "accuracy"), strict=True):
         lines(axes, _by(records, arms.losses(), arms.RATES, measure), measure, "share of flipped labels")
@@ -146,31 +117,32 @@ def people(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower right")
 
 
-PANELS = {
-    freshness: 3,
-    pretrained: 3,
-    towards: 3,
-    rates: 3,
-    singles: 3,
-    goals: 3,
-    rare: 3,
-    losses: 2,
-    exploration: 2,
-    chain: 2,
-    labels: 2,
-    faults: 2,
-    people: 2,
+CURVES = {
+    "freshness": ("win_rate", "accuracy", "length"),
+    "pretrained": ("win_rate", "variety", "length"),
+    "towards": ("win_rate", "nats", "facts"),
+    "rates": ("win_rate", "nats", "facts"),
+    "singles": ("win_rate", "accuracy", "length"),
+    "goals": ("win_rate", "nats", "facts"),
+    "rare": ("shouts", "worth", "nats"),
 }
+"""Experiments whose arms are curves over judgements, and what is drawn of them."""
+LEGENDS = {"rare": "upper left"}
+"""Where the lower left is taken."""
+PLOTS = {plot.__name__: plot for plot in (losses, exploration, chain, labels, faults, people)}
+"""The others have two panels and a function of their own."""
 
 
 def draw(name: str, records: Records, folder: Path) -> None:
     """Write ``NAME.svg``, of an experiment that has a figure."""
-    plot = {plot.__name__: plot for plot in PANELS}.get(name)
-    if plot is None:
+    if name not in CURVES and name not in PLOTS:
         return
-    height = 8.2 if plot is exploration else 3.2
-    figure, panels = plt.subplots(1, PANELS[plot], figsize=(4 * PANELS[plot], height), layout="constrained")
-    plot(records, panels)
+    count, height = len(CURVES.get(name, "ab")), 8.2 if name == "exploration" else 3.2
+    figure, panels = plt.subplots(1, count, figsize=(4 * count, height), layout="constrained")
+    if name in CURVES:
+        _over_judgements(name, records, panels)
+    else:
+        PLOTS[name](records, panels)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
@@ -182,11 +154,12 @@ def _sought(found: Sequence[Arm], records: Records, measure: str, panels: Any) -
     panels[1].set_yticklabels([])
 
 
-def _over_judgements(found: Sequence[Arm], records: Records, measures: Sequence[str], panels: Any) -> None:
+def _over_judgements(name: str, records: Records, panels: Any) -> None:
     """A panel for each measure with the curves of all arms."""
-    for axes, measure in zip(panels, measures, strict=True):
-        lines(axes, {arm.name: _curve(records, arm, measure) for arm in found}, measure, "judgements")
-    panels[0].legend(fontsize=7, loc="lower left")
+    for axes, measure in zip(panels, CURVES[name], strict=True):
+        series = {arm.name: _curve(records, arm, measure) for arm in arms.EXPERIMENTS[name]()}
+        lines(axes, series, measure, "judgements")
+    panels[0].legend(fontsize=7, loc=LEGENDS.get(name, "lower left"))
 
 
 def _curve(records: Records, arm: Arm, measure: str) -> tuple[list[float], list[list[float]]]:

@@ -84,7 +84,7 @@ def table_of(name: str, arms: Sequence[Arm], records: Records) -> str:
     rows = []
     for arm in arms:
         found = _measured(arm, judgements, records)
-        rows.append([arm.name, *(_shown(found, c) for c in columns)])
+        rows.append([arm.name, *(shown(found, c) for c in columns)])
     return markdown(["", *(HEADS[c] for c in columns)], rows, numbers=False)
 
 
@@ -94,7 +94,7 @@ def number(name: str) -> str:
     by_name, records = {arm.name: arm for arm in EXPERIMENTS[experiment]()}, _on_record()
     ours, *theirs = (_rows(by_name, part, records) for part in wanted.split(" - "))
     if not theirs:
-        return _shown(ours, measure)
+        return shown(ours, measure)
     differences = [a[measure] - b[measure] for a, b in zip(ours, theirs[0], strict=True)]
     return interval(differences).text(sign=True)
 
@@ -124,7 +124,8 @@ def judged(arm: Arm, row: Row) -> float:
     return row["step"] * arm.batch / arm.epochs
 
 
-def _shown(rows: Sequence[Row], measure: str) -> str:
+def shown(rows: Sequence[Row], measure: str) -> str:
+    """A measure's mean over seeds with its interval, or in how many of them something was found."""
     if sought := SOUGHT.get(measure):
         return f"{sum(row[sought] > FOUND for row in rows)} of {len(rows)}"
     return interval([row[measure] for row in rows], share=measure in SHARES).text()

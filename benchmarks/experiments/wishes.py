@@ -7,8 +7,8 @@ by different people, and textstat counts syllables. ``pip install --group judges
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Any
+
+from benchmarks.harness.sentiment import brightness
 
 from prefloop import Prompt
 
@@ -24,7 +24,7 @@ HARDEST, EASIEST = -100.0, 121.22
 
 def bright(prompt: Prompt, text: str) -> float:
     """How positive a text is by VADER, from -1 to 1 (Hutto and Gilbert 2014)."""
-    return float(_vader().polarity_scores(text)["compound"])
+    return brightness(text)
 
 
 def cheerful(prompt: Prompt, text: str) -> float:
@@ -56,10 +56,3 @@ def shouted(prompt: Prompt, text: str) -> float:
 def is_finished(text: str) -> bool:
     """Whether a text ends as a sentence does."""
     return text.rstrip("\"')*").endswith((".", "!", "?"))
-
-
-@cache
-def _vader() -> Any:
-    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
-    return SentimentIntensityAnalyzer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from benchmarks.harness.internals import Evaluator, load_adapters, load_prompts, win_rate
 from benchmarks.others import task
 from benchmarks.others.prefloop_worker import ADAPTER, RuleJudge, probe
-from benchmarks.others.task import Place, is_right
+from benchmarks.others.task import Place, Task, is_right
 
 from prefloop import Policy, Sampling
 from prefloop.config import PromptsConfig
@@ -33,11 +34,10 @@ class Referee:
         self.start = {**self._measured(), "ties": self._ties()}
         """The start of every run against itself: half the wins, give or take the sampling."""
 
-    def __call__(self, place: Place, probed: list[float]) -> dict[str, Any]:
+    def __call__(self, place: Place, probed: Sequence[float]) -> dict[str, Any]:
         """The win rates of a run's adapters by step; `probed` are the logits that its tool gave."""
         found = {step: self._at(place, step) for step in STYLE.saves}
-        difference = np.array(probed) - np.array(probe(self.policy, STYLE.probe))
-        return {"evaluations": found, "logit_difference": float(np.abs(difference).max())}
+        return {"evaluations": found, "logit_difference": logit_difference(self.policy, STYLE, probed)}
 
     def _at(self, place: Place, step: int) -> dict[str, float]:
         load_adapters(self.policy.model, place.adapters(step))
@@ -67,3 +67,8 @@ class Referee:
 
     def _evaluator(self, seed: int) -> Evaluator:
         return Evaluator(self.policy, self.prompts, RuleJudge(STYLE.score), SAMPLING, seed=seed)
+
+
+def logit_difference(policy: Policy, task: Task, probed: Sequence[float]) -> float:
+    """How far the logits after a task's probe are from those that another tool gave, at most."""
+    return float(np.abs(np.array(probed) - np.array(probe(policy, task.probe))).max())

@@ -4,61 +4,40 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from attrs import asdict
-from benchmarks.harness import environments, records
 from benchmarks.harness.internals import arrays, local_path
 from benchmarks.harness.statistics import half_width
 from benchmarks.harness.worker import Record
-from benchmarks.harness.workers import run_worker
 from benchmarks.others import rows, task
 from benchmarks.others.evaluating import STYLE, Referee
 from benchmarks.others.rows import Row
+from benchmarks.others.runs import Runs
 from benchmarks.others.task import Job, Place
 
 
-class Campaign:
-    """Trains in `cache`. What is finished stands in a file there and is not trained again."""
+class Campaign(Runs):
+    """Trains the quick start's policy; what is finished is kept in `cache`."""
 
     def __init__(self, cache: Path) -> None:
         cache.mkdir(parents=True, exist_ok=True)
-        self.cache = cache
-        self.log = records.Log(cache / "learning.jsonl")
-        self.start = start_model(cache)
-        self.referee = Referee(self.start)
+        start = start_model(cache)
+        super().__init__(cache, cache / "learning.jsonl", start, local_path("embedded:prompts"))
+        self.referee = Referee(start)
 
     def run(self, table: Iterable[Row], seeds: Sequence[int]) -> list[Record]:
         """The rows of a table, each with its seeds put together."""
         return [self._row(row, seeds) for row in table]
 
     def _row(self, row: Row, seeds: Sequence[int]) -> Record:
-        return summary(row, seeds, [self._trained(row, seed) for seed in seeds])
+        found = [self.trained(row.job(seed), f"{row.table}: {row.name}") for seed in seeds]
+        return summary(row, seeds, found)
 
-    def _trained(self, row: Row, seed: int) -> Record:
-        """What a run came to; it is trained where it is not on record."""
-        job = row.job(seed)
-        settings = {name: value for name, value in vars(job).items() if name != "seed"}
-        if found := self.log.find(settings, seed):
-            return found
-        print(f"{row.table}: {row.name}, {row.learning_rate:g}, seed {seed}", flush=True)
-        self.log.add(settings, seed, self._train(job))
-        return self._trained(row, seed)
-
-    def _train(self, job: Job) -> Record:
-        python = environments.interpreter(job.tool, self.cache) if job.tool != "prefloop" else ""
-        module = f"benchmarks.others.{job.tool.replace('-', '_')}_worker"
-        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
-            place = Place(str(self.start), str(local_path("embedded:prompts")), folder)
-            found = run_worker(module, {"job": vars(job), "place": vars(place)}, python=python)
-            return {
-                "judgements": found["judgements"],
-                **self.referee(place, found["probe"]),
-                "provenance": records.provenance(found["device"], found["versions"]),
-            }
+    def measured(self, job: Job, place: Place, probed: Sequence[float]) -> Record:
+        return self.referee(place, probed)
 
 
 def start_model(cache: Path) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+from benchmarks.experiments.tables import HEADS, shown
 from benchmarks.harness import records
 from benchmarks.harness.pages import Cells, markdown
-from benchmarks.harness.statistics import interval
 from benchmarks.harness.worker import Record
 
 _markdown = partial(markdown, numbers=False)
@@ -16,16 +16,7 @@ _markdown = partial(markdown, numbers=False)
 
 REAL = records.RESULTS / "others-real.jsonl"
 """Runs of each tool on SmolLM2."""
-REAL_HEADS = {
-    "win_rate": "win rate",
-    "bright": "VADER",
-    "cheerful": "TextBlob",
-    "nats": "nats from the start",
-    "perplexity": "perplexity",
-    "facts": "facts known",
-    "variety": "distinct-2",
-}
-SHARES = frozenset({"win_rate", "facts", "variety"})
+REAL_COLUMNS = "win_rate", "bright", "cheerful", "nats", "perplexity", "facts", "variety"
 
 
 def results(command: str) -> Path:
@@ -128,13 +119,11 @@ def real(lines: Iterable[Record]) -> str:
     for line in lines:
         job = line["settings"]
         arms.setdefault((job["tool"], job["learning_rate"]), []).append(line["measured"])
-    written = [(tool, f"{rate:g}", *_intervals(ends)) for (tool, rate), ends in sorted(arms.items())]
-    return _markdown(("tool", "learning rate", *REAL_HEADS.values()), written)
-
-
-def _intervals(ends: Sequence[Record]) -> list[str]:
-    values = {name: [end[name] for end in ends] for name in REAL_HEADS}
-    return [interval(v, share=name in SHARES).text() for name, v in values.items()]
+    written = [
+        (tool, f"{rate:g}", *(shown(ends, column) for column in REAL_COLUMNS))
+        for (tool, rate), ends in sorted(arms.items())
+    ]
+    return _markdown(("tool", "learning rate", *(HEADS[column] for column in REAL_COLUMNS)), written)
 
 
 def _last(row: Record) -> Record:

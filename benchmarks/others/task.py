@@ -11,11 +11,11 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import worker
+from benchmarks.harness.sentiment import brightness
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts" / "embedded"))
 
@@ -30,18 +30,6 @@ TOP_P = 1.0
 """The only one that mlx-lm-lora has."""
 RANK = 8
 SCALE = 20.0
-
-
-@cache
-def _vader() -> Any:
-    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
-    return SentimentIntensityAnalyzer()
-
-
-def brightness(text: str) -> float:
-    """How positive a text is by VADER, from -1 to 1."""
-    return float(_vader().polarity_scores(text)["compound"])
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_a_line_for_each_tool_and_rate_on_the_real_model() -> None:
     """Student's interval of 0.5 and 0.7 is 0.6 ± 12.706 · 0.1, which is cut off where a share ends."""
 
     def line(tool: str, rate: float, **measured: float) -> dict[str, Any]:
-        found = {**dict.fromkeys(tables.REAL_HEADS, 0.0), **measured}
+        found = {**dict.fromkeys(tables.REAL_COLUMNS, 0.0), **measured}
         return {"settings": {"tool": tool, "learning_rate": rate}, "measured": found}
 
     lines = [line("trl", 2e-4, win_rate=0.5), *[line("prefloop", 4e-5)] * 2, line("trl", 2e-4, win_rate=0.7)]

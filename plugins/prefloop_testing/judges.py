@@ -149,8 +149,7 @@ class JudgeSuite(ComponentSuite):
         judge = adapt(self.component, BaseJudge)
         if not any("learn" in vars(cls) for cls in self.component_class.__mro__ if cls is not BaseJudge):
             skip("the judge does not learn")
-        said = [Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")]
-        verdicts = [evolve(said[i % len(said)], by=PERSON) for i in range(len(self.pairs))]
+        verdicts = [evolve(samples.SAID[i % len(samples.SAID)], by=PERSON) for i in range(len(self.pairs))]
         for count in (0, len(self.pairs)):
             judge.learn(list(self.pairs[:count]), verdicts[:count])
         state, given = dict(judge.state()), self.judge(list(self.pairs))

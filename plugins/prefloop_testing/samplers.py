@@ -10,7 +10,8 @@ from attrs import evolve
 
 from prefloop.components import BaseSampler, adapt
 from prefloop.ranks.sharing import draws_a_share
-from prefloop.types import Completion, Pair, Progress, Prompt, Verdict
+from prefloop.types import Completion, Pair, Progress, Prompt
+from prefloop_testing.samples import SAID
 from prefloop_testing.suite import ComponentSuite, check_restoring, skip
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ class SamplerSuite(ComponentSuite):
         sampler = adapt(self.component, BaseSampler)
         if type(sampler).learn is BaseSampler.learn:
             skip("the sampler does not learn")
-        said, pairs = [Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")], self.sample()
+        pairs = self.sample()
         sampler.learn([], [])
-        sampler.learn(pairs, [said[i % len(said)] for i in range(len(pairs))])
+        sampler.learn(pairs, [SAID[i % len(SAID)] for i in range(len(pairs))])
         state, drawn = dict(sampler.state()), self.sample()
         assert state, "the sampler learns, and its state holds nothing: a resumed run would draw other pairs."
         check_restoring(sampler, state)

@@ -10,7 +10,7 @@ import numpy as np
 from attrs import evolve, frozen
 from numpy.typing import NDArray
 
-from prefloop.types import Completion, Pair, Prompt, Scores, TokenScores
+from prefloop.types import Completion, Pair, Prompt, Scores, TokenScores, Verdict
 
 
 def pair(prompt: str, first: str, second: str) -> Pair:
@@ -32,6 +32,9 @@ PAIRS = (
     pair("Say hello.", "No.", "Hello! How are you today?"),
 )
 """Ordinary pairs, no two alike: of different and of equal length, with the shorter answer in either place."""
+
+SAID = Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")
+"""Of such pairs: a label for either place, a tie and a skip."""
 
 ODD_PAIRS = (
     pair("Say nothing.", "", "I say nothing at all."),

@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from prefloop.components import BaseBonus, adapt
-from prefloop.types import Need, Progress, Scores, Verdict
-from prefloop_testing.samples import EXTREME, ORDINARY, PAIRS, Base, scores_at
+from prefloop.types import Need, Progress, Scores
+from prefloop_testing.samples import EXTREME, ORDINARY, PAIRS, SAID, Base, scores_at
 from prefloop_testing.suite import ComponentSuite, check_restoring, listed, note, skip
 
 RATIOS = np.array([(-1.5, 0.5, 1.25, -0.75, 0.4), (0.7, -0.4, 1.5, -1.25, -0.5)])
@@ -201,9 +201,8 @@ class BonusSuite(ScoredSuite):
         bonus = adapt(self.component, BaseBonus)
         if type(bonus).learn is BaseBonus.learn:
             skip("the bonus does not learn")
-        verdicts = [Verdict(1.0), Verdict(0.0), Verdict.tie(), Verdict.abstain("skipped")]
         bonus.learn([], [])
-        bonus.learn(PAIRS, verdicts)
+        bonus.learn(PAIRS, SAID)
         state, values = dict(bonus.state()), self.values().tolist()
         assert state, "the bonus learns, and its state holds nothing: a resumed run would give other values."
         check_restoring(bonus, state)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -13,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prefloop import Completion, Policy, Progress, Prompt, Sampling, component, load_config, open_run, train
+from prefloop import Completion, Policy, Progress, Prompt, Sampling, component
 from prefloop.sampling import Generator
 from prefloop_sampler_pack.interpolated import Interpolated
 from prefloop_sampler_pack.pilaf import Pilaf
@@ -143,7 +139,7 @@ def test_nonsense_is_refused(beta: float) -> None:
         Pilaf(beta=beta)
 
 
-def test_ranks_draw_what_one_process_draws(tmp_path: Path) -> None:
+def test_ranks_draw_what_one_process_draws(alone_and_in_ranks: Any) -> None:
     """Away from the reference from the second step on."""
     settings: dict[str, Any] = {
         "model": "embedded:policy",
@@ -153,16 +149,7 @@ def test_ranks_draw_what_one_process_draws(tmp_path: Path) -> None:
         "training": {"batch_size": 6, "iters": 3, "learning_rate": 1e-3},
         "evaluation": {"held_out": 0},
     }
-    train(load_config({**settings, "output": {"path": str(tmp_path / "alone"), "report": False}}))
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({**settings, "output": {"path": str(tmp_path / "ranks"), "report": False}}))
-    command = [sys.executable, "-m", "prefloop", "train", str(config), "--ranks", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    alone, ranks = (
-        [j.pair for j in open_run(tmp_path / name).judgements().records if not j.evaluation]
-        for name in ("alone", "ranks")
-    )
+    alone, ranks = alone_and_in_ranks(settings)
     assert ranks == alone and len(alone) == 18
 
 

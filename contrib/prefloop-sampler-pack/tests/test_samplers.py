@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -184,18 +183,9 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     assert all((saved[0][name] == saved[1][name]).all() for name in saved[0])
 
 
-def test_ranks_draw_their_shares_from_what_all_have_learnt(tmp_path: Path) -> None:
+def test_ranks_draw_their_shares_from_what_all_have_learnt(tmp_path: Path, alone_and_in_ranks: Any) -> None:
     """Two of them ask for the pairs that one process asks for, step by step."""
-    train(load_config(settings(tmp_path / "alone", iters=3)))
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps(settings(tmp_path / "ranks", iters=3)))
-    command = [sys.executable, "-m", "prefloop", "train", str(config), "--ranks", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    alone, ranks = (
-        [j.pair for j in open_run(tmp_path / name).judgements().records if not j.evaluation]
-        for name in ("alone", "ranks")
-    )
+    alone, ranks = alone_and_in_ranks(settings(tmp_path, iters=3))
     assert ranks == alone and len(alone) == 12
 
 

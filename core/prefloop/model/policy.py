@@ -113,11 +113,11 @@ class Policy:
 
         Whoever draws the completions of a prompt one after the other draws what would be drawn for all.
         """
-        self._shard = (before, prompts)
+        around, self._shard = self._shard, (before, prompts)
         try:
             yield
         finally:
-            self._shard = (0, 1)
+            self._shard = around
 
     @property
     def prompts_before(self) -> int:

@@ -83,9 +83,10 @@ class Copo(BaseBonus):
 
     def __call__(self, scores: Scores, progress: Progress) -> mx.array:
         """The bonus of each pair, ``[B]``, never positive."""
-        chosen = self._novelty(asked(scores.chosen, "completions")) * scores.policy_chosen
-        rejected = self._novelty(asked(scores.rejected, "completions")) * scores.policy_rejected
-        return alpha_at(self.alpha, progress) * (chosen + rejected)
+        both = (asked(side, "completions") for side in (scores.chosen, scores.rejected))
+        chosen, rejected = self._novelty([completion for side in both for completion in side]).split(2)
+        value = chosen * scores.policy_chosen + rejected * scores.policy_rejected
+        return alpha_at(self.alpha, progress) * value
 
     def learn(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> None:
         """Count what was judged, whatever was said of it."""

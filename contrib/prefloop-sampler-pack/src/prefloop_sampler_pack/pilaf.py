@@ -70,13 +70,19 @@ class Pilaf(SamplingOptions):
     def _drawn(
         self, policy: Policy, prompts: Sequence[Prompt], extent: float, first: int, seed: int
     ) -> list[Completion]:
-        from prefloop import Policy
-        from prefloop_sampler_pack.interpolated import Interpolated
-
         if not prompts:
             return []
-        model = Interpolated(policy.model, policy.reference, extent) if extent else policy.model
-        other = Policy(evolve(policy.loaded, model=model), policy.adapter)
-        other.limit_pools(policy.pool_bytes)
-        with other.shard(first, len(prompts)):
-            return other.generate(prompts, self.sampling, seed=seed)
+        drawn_from = _between(policy, extent) if extent else policy
+        with drawn_from.shard(first, len(prompts)):
+            return drawn_from.generate(prompts, self.sampling, seed=seed)
+
+
+def _between(policy: Policy, extent: float) -> Policy:
+    """A policy so far ahead of this one, or behind it."""
+    from prefloop import Policy
+    from prefloop_sampler_pack.interpolated import Interpolated
+
+    model = Interpolated(policy.model, policy.reference, extent)
+    other = Policy(evolve(policy.loaded, model=model), policy.adapter)
+    other.limit_pools(policy.pool_bytes)
+    return other
