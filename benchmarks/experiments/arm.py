@@ -35,4 +35,6 @@ class Arm:
     learning_rate: float = 1e-4
     optimizer: Options = field(factory=dict)
     adapter: Options = field(factory=dict)
+    bits: int = 0
+    """Of the weights of the base, where it is quantized."""
     evaluations: int = 4

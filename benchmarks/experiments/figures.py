@@ -10,10 +10,10 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-from benchmarks.experiments import arms
+from benchmarks.experiments import arms, real
 from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.records import Records
-from benchmarks.experiments.tables import SHARES, judged
+from benchmarks.experiments.tables import SHARES, judged, measured
 from benchmarks.harness.statistics import interval
 
 plt.rcParams |= {
@@ -117,6 +117,14 @@ def people(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower right")
 
 
+def adapters(records: Records, panels: Any) -> None:
+    _against_nats(arms.adapters(), records, panels)
+
+
+def steps(records: Records, panels: Any) -> None:
+    _against_nats(arms.steps(), records, panels)
+
+
 CURVES = {
     "freshness": ("win_rate", "accuracy", "length"),
     "pretrained": ("win_rate", "variety", "length"),
@@ -129,7 +137,9 @@ CURVES = {
 """Experiments whose arms are curves over judgements, and what is drawn of them."""
 LEGENDS = {"rare": "upper left"}
 """Where the lower left is taken."""
-PLOTS = {plot.__name__: plot for plot in (losses, exploration, chain, labels, faults, people)}
+PLOTS = {
+    plot.__name__: plot for plot in (losses, exploration, chain, labels, faults, people, adapters, steps)
+}
 """The others have two panels and a function of their own."""
 
 
@@ -152,6 +162,16 @@ def _sought(found: Sequence[Arm], records: Records, measure: str, panels: Any) -
     for axes, shown in zip(panels, (measure, "accuracy"), strict=True):
         dots(axes, found, records, shown)
     panels[1].set_yticklabels([])
+
+
+def _against_nats(found: Sequence[Arm], records: Records, panels: Any) -> None:
+    """What each seed of each arm had gained and lost after `real.MIDDLE` judgements, and how far it was."""
+    for axes, measure in zip(panels, ("win_rate", "facts"), strict=True):
+        for mark, arm in zip(MARKS, found, strict=False):
+            rows = measured(arm, real.MIDDLE, records)
+            axes.plot([row["nats"] for row in rows], [row[measure] for row in rows], mark, label=arm.name)
+        axes.set(xlabel=TITLES["nats"], ylabel=TITLES[measure], xscale="log")
+    panels[0].legend(fontsize=7)
 
 
 def _over_judgements(name: str, records: Records, panels: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from benchmarks.experiments import damage, wishes
 from benchmarks.experiments.arm import Options
 from benchmarks.experiments.task import WISHES, hits, linked
@@ -132,5 +132,10 @@ SENTENCES = Ground(
 """SmolLM2-135M-Instruct, asked for a sentence."""
 
 
-def ground_of(task: str) -> Ground:
-    return {"plain": REQUESTS, **dict.fromkeys(WISHES, SENTENCES)}.get(task, QUESTIONS)
+FOUR_BITS = evolve(SENTENCES, path=lambda: smollm2.unpacked_folder(4))
+"""The same with a base of 4 bits, in groups of 64 weights, as mlx-lm quantizes by default."""
+
+
+def ground_of(task: str, bits: int = 0) -> Ground:
+    sentences = {0: SENTENCES, 4: FOUR_BITS}[bits]
+    return {"plain": REQUESTS, **dict.fromkeys(WISHES, sentences)}.get(task, QUESTIONS)

@@ -17,6 +17,8 @@ ONLINE = Arm(
     optimizer={"bias_correction": True},
 )
 """Towards VADER's sentiment, with 192 judgements."""
+MIDDLE = 96
+"""Judgements after which `adapters` and `steps` are read: later most arms win nearly always."""
 AS_IT_IS = evolve(ONLINE, name="as above", rollout=8)
 """An arm of `towards`, with which others are compared after half of its steps."""
 
@@ -68,7 +70,7 @@ def rare() -> list[Arm]:
 
 
 def adapters() -> list[Arm]:
-    """What is trained of the model; to be read after 96 judgements."""
+    """What is trained of the model; read after `MIDDLE` judgements."""
     options: dict[str, Options] = {
         "rank 2": {"rank": 2},
         "rank 32": {"rank": 32},
@@ -80,24 +82,25 @@ def adapters() -> list[Arm]:
     return [
         AS_IT_IS,
         *(_changed(name, adapter=adapter) for name, adapter in options.items()),
+        _changed("base of 4 bits", bits=4),
         _changed("all weights, 1e-5", adapter=full, learning_rate=1e-5),
     ]
 
 
 def steps() -> list[Arm]:
-    """How a step is taken; to be read after 96 judgements."""
+    """How a step is taken; read after `MIDDLE` judgements."""
     return [
         AS_IT_IS,
         _changed("1e-5, without bias correction", learning_rate=1e-5, optimizer={}),
         *(_changed(f"beta {beta:g}", loss={"use": "sigmoid", "beta": beta}) for beta in (0.03, 0.3)),
-        *(_changed(f"batch {n}", batch=n, steps=96 // n, rollout=32 // n) for n in (2, 8)),
+        *(_changed(f"batch {n}", batch=n, steps=MIDDLE // n, rollout=32 // n) for n in (2, 8)),
         *(_changed(f"temperature {t:g}", sampler={"use": "policy", "temperature": t}) for t in (0.5, 1.2)),
     ]
 
 
 def _changed(name: str, **changes: Any) -> Arm:
-    """One setting changed, for 96 judgements, which are sampled 32 pairs at once."""
-    return evolve(AS_IT_IS, name=name, **{"steps": 24, "evaluations": 1, **changes})
+    """One setting changed, for `MIDDLE` judgements, which are sampled 32 pairs at once."""
+    return evolve(AS_IT_IS, name=name, **{"steps": MIDDLE // AS_IT_IS.batch, "evaluations": 1, **changes})
 
 
 EXPERIMENTS = (pretrained, towards, rates, goals, rare, adapters, steps)

@@ -66,7 +66,7 @@ def train_missing(known: Records, arms: Sequence[Arm], seeds: int, jobs: int, se
 def settings_of(arm: Arm) -> dict[str, Any]:
     """Everything about an arm but its name, as JSON; without the options of what is as prefloop has it."""
     settings: dict[str, Any] = json.loads(json.dumps(asdict(arm)))
-    as_it_is = {"name", *(part for part in ("labels", "optimizer", "adapter") if not settings[part])}
+    as_it_is = {"name", *(part for part in ("labels", "optimizer", "adapter", "bits") if not settings[part])}
     return {name: value for name, value in settings.items() if name not in as_it_is}
 
 

@@ -62,6 +62,7 @@ SHARES = frozenset(
 )
 """What is measured that lies between 0 and 1."""
 FOUND = 0.05
+NOT_YET = "not measured yet"
 SOUGHT = {"found": "jackpots", "chains found": "chains"}
 
 Row = Mapping[str, float]
@@ -83,7 +84,7 @@ def table_of(name: str, arms: Sequence[Arm], records: Records) -> str:
     columns = COLUMNS[experiment]
     rows = []
     for arm in arms:
-        found = _measured(arm, judgements, records)
+        found = measured(arm, judgements, records)
         rows.append([arm.name, *(shown(found, c) for c in columns)])
     return markdown(["", *(HEADS[c] for c in columns)], rows, numbers=False)
 
@@ -96,13 +97,13 @@ def number(name: str) -> str:
     if not theirs:
         return shown(ours, measure)
     differences = [a[measure] - b[measure] for a, b in zip(ours, theirs[0], strict=True)]
-    return interval(differences).text(sign=True)
+    return interval(differences).text(sign=True) if len(differences) > 1 else NOT_YET
 
 
 def _rows(by_name: Mapping[str, Arm], name: str, records: Records) -> list[Row]:
     """What was measured with each seed, for "ARM" or "ARM after N judgements"."""
     arm, judgements = _place(name)
-    return _measured(by_name[arm], judgements, records)
+    return measured(by_name[arm], judgements, records)
 
 
 def _place(name: str) -> tuple[str, int | None]:
@@ -111,7 +112,7 @@ def _place(name: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (name, None)
 
 
-def _measured(arm: Arm, judgements: int | None, records: Records) -> list[Row]:
+def measured(arm: Arm, judgements: int | None, records: Records) -> list[Row]:
     """What was measured with each seed after so many judgements, or at the end."""
     curves = records.curves(arm).values()
     if judgements is None:
@@ -128,4 +129,6 @@ def shown(rows: Sequence[Row], measure: str) -> str:
     """A measure's mean over seeds with its interval, or in how many of them something was found."""
     if sought := SOUGHT.get(measure):
         return f"{sum(row[sought] > FOUND for row in rows)} of {len(rows)}"
+    if len(rows) < 2:
+        return NOT_YET
     return interval([row[measure] for row in rows], share=measure in SHARES).text()

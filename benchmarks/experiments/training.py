@@ -25,12 +25,12 @@ DRAWS = 2
 
 def train(arm: Arm, seed: int) -> list[dict[str, float]]:
     """Train from the start and return what was measured, at even distances in steps from 0 to the end."""
-    ground, worth = ground_of(arm.task), TASKS[arm.task]
+    ground, worth = ground_of(arm.task, arm.bits), TASKS[arm.task]
     policy = ground.load(seed, arm.adapter)
     loop = _loop(arm, seed, policy, ground)
     measure = Measurement(policy, ground, worth, seed)
     due = {round(loop.steps * i / arm.evaluations) for i in range(1, arm.evaluations + 1)}
-    rows: list[dict[str, float]] = [{"step": 0, **_at_start(arm.task, seed)}]
+    rows: list[dict[str, float]] = [{"step": 0, **_at_start(arm.task, arm.bits, seed)}]
     labels: list[bool] = []
     asked = 0
     seconds = -time.process_time()
@@ -48,9 +48,9 @@ def train(arm: Arm, seed: int) -> list[dict[str, float]]:
 
 
 @cache
-def _at_start(task: str, seed: int) -> dict[str, float]:
+def _at_start(task: str, bits: int, seed: int) -> dict[str, float]:
     """What is measured before training, which changes nothing of the model whatever is trained."""
-    ground = ground_of(task)
+    ground = ground_of(task, bits)
     return Measurement(ground.load(seed), ground, TASKS[task], seed)(0)
 
 

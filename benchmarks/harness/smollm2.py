@@ -38,20 +38,32 @@ LAYER = {
 """llama.cpp's names of tensors, and Hugging Face's. The output head is the embedding."""
 
 
-def make(folder: Path, cache: Path, *, endless: bool = False, bits: int | None = None) -> None:
+def make(
+    folder: Path, cache: Path, *, endless: bool = False, bits: int | None = None, unpacked: bool = False
+) -> None:
     """Write the model folder, unless it is there; what is downloaded stays in `cache`.
 
     An `endless` model never ends its turn: every completion has its full length. Its stop token lies outside
-    its vocabulary.
+    its vocabulary. Weights of so many `bits` are mlx's, or float32 of the same values where they are
+    `unpacked`, which is many times as fast on a CPU.
     """
     if not (folder / "model.safetensors").exists():
-        convert(gguf(cache), folder, endless=endless, bits=bits)
+        convert(gguf(cache), folder, endless=endless, bits=bits, unpacked=unpacked)
 
 
 def folder() -> str:
     """The model folder in the cache that all benchmarks share, made where it is missing."""
-    place = environments.CACHE / "models" / "smollm2"
-    make(place, environments.CACHE)
+    return _shared("smollm2")
+
+
+def unpacked_folder(bits: int) -> str:
+    """The same with what is left of the weights in so many bits."""
+    return _shared(f"smollm2-{bits}bit-unpacked", bits=bits, unpacked=True)
+
+
+def _shared(name: str, **options: Any) -> str:
+    place = environments.CACHE / "models" / name
+    make(place, environments.CACHE, **options)
     return str(place)
 
 
@@ -75,7 +87,9 @@ def gguf(cache: Path) -> Path:
     return found[0]
 
 
-def convert(gguf: Path, folder: Path, *, endless: bool = False, bits: int | None = None) -> None:
+def convert(
+    gguf: Path, folder: Path, *, endless: bool = False, bits: int | None = None, unpacked: bool = False
+) -> None:
     """A Llama in a GGUF file as a model folder."""
     import mlx.core as mx
 
@@ -86,7 +100,8 @@ def convert(gguf: Path, folder: Path, *, endless: bool = False, bits: int | None
         config["eos_token_id"] = config["vocab_size"]
     weights = _weights(arrays, config)
     if bits:
-        weights, config = _quantized(weights, config, bits)
+        weights, packed = _quantized(weights, config, bits, unpacked=unpacked)
+        config = config if unpacked else packed
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(folder, about, endless=endless)
     (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
@@ -153,15 +168,17 @@ def _unpermuted(weight: Any, heads: int) -> Any:
 
 
 def _quantized(
-    weights: Mapping[str, Any], config: dict[str, Any], bits: int
+    weights: Mapping[str, Any], config: dict[str, Any], bits: int, *, unpacked: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from mlx.utils import tree_flatten
     from mlx_lm.models import llama
-    from mlx_lm.utils import quantize_model
+    from mlx_lm.utils import dequantize_model, quantize_model
 
     model: Any = llama.Model(llama.ModelArgs.from_dict(config))
     model.load_weights(list(weights.items()))
     model, config = quantize_model(model, config, 64, bits)
+    if unpacked:
+        model = dequantize_model(model)
     return dict(tree_flatten(model.parameters())), config
 
 

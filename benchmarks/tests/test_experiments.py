@@ -109,7 +109,7 @@ def test_every_arm_starts_from_the_same() -> None:
     """Whatever is trained, and with whichever first adapters: nothing has been moved yet."""
     others = QUESTIONS.load(seed=7, adapter={"rank": 2}), QUESTIONS.load(adapter={"type": "full"})
     for policy in others:
-        assert training.Measurement(policy, QUESTIONS, warm, 3)(0) == training._at_start("warm", 3)
+        assert training.Measurement(policy, QUESTIONS, warm, 3)(0) == training._at_start("warm", 0, 3)
 
 
 def test_a_person_slips_once_in_twenty_and_spends_no_more_than_the_budget() -> None:
@@ -166,7 +166,7 @@ def test_a_rollout_on_the_pretrained_model_is_measured_against_its_start(
         sampling=evolve(REQUESTS.sampling, max_tokens=3),
         starts=1,
     )
-    monkeypatch.setattr(training, "ground_of", lambda task: few)
+    monkeypatch.setattr(training, "ground_of", lambda task, bits: few)
     try:
         first, last = train(evolve(real.pretrained()[1], steps=2, batch=1, evaluations=1), seed=0)
     except BenchmarkError as error:

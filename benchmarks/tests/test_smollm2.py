@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from benchmarks.harness import smollm2
+from benchmarks.harness import environments, smollm2
 from benchmarks.harness.workers import BenchmarkError
 from benchmarks.speed import english, ours
 
@@ -106,6 +106,18 @@ def test_mlx_lm_and_transformers_give_the_same_log_probabilities(folder: str) ->
         with torch.no_grad():
             wanted = other(torch.tensor([ids])).logits[0].log_softmax(-1).numpy()
         assert np.abs(np.array(found) - wanted).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_unpacked_weights_compute_what_packed_ones_do(folder: str, tmp_path: Path) -> None:
+    from mlx_lm import load
+
+    smollm2.make(tmp_path / "packed", environments.CACHE, bits=4)
+    places = folder, str(tmp_path / "packed"), smollm2.unpacked_folder(4)
+    models = [load(place) for place in places]
+    ids = mx.array([models[0][1].encode(TEXTS[0])])
+    whole, packed, unpacked = (np.array(model(ids).astype(mx.float32)) for model, _ in models)
+    assert np.abs(packed - unpacked).max() < 1e-2 < 0.5 < np.abs(whole - unpacked).max()
 
 
 @pytest.mark.slow
