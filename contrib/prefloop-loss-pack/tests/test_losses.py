@@ -140,7 +140,7 @@ def pair(chosen: float, rejected: float) -> Scores:
     return Scores(chosen * one, rejected * one, zero, zero, one, one, one)
 
 
-@pytest.mark.parametrize(("loss", "reference"), CASES, ids=lambda case: repr(case)[:40])
+@pytest.mark.parametrize(("loss", "reference"), CASES, ids=lambda case: getattr(case, "__name__", repr(case)))
 def test_values_and_gradients_agree_with_numpy(loss: Loss, reference: Reference) -> None:
     policy = as_mlx(POLICY_CHOSEN), as_mlx(POLICY_REJECTED)
     chosen, rejected = POLICY_CHOSEN - REFERENCE_CHOSEN, POLICY_REJECTED - REFERENCE_REJECTED
