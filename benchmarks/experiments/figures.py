@@ -117,12 +117,16 @@ def people(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower right")
 
 
+def goals(records: Records, panels: Any) -> None:
+    _against_nats(real.goals(), records, panels)
+
+
 def adapters(records: Records, panels: Any) -> None:
-    _against_nats(arms.adapters(), records, panels)
+    _against_nats(real.adapters(), records, panels)
 
 
 def steps(records: Records, panels: Any) -> None:
-    _against_nats(arms.steps(), records, panels)
+    _against_nats(real.steps(), records, panels)
 
 
 CURVES = {
@@ -131,14 +135,14 @@ CURVES = {
     "towards": ("win_rate", "nats", "facts"),
     "rates": ("win_rate", "nats", "facts"),
     "singles": ("win_rate", "accuracy", "length"),
-    "goals": ("win_rate", "nats", "facts"),
     "rare": ("shouts", "worth", "nats"),
 }
 """Experiments whose arms are curves over judgements, and what is drawn of them."""
 LEGENDS = {"rare": "upper left"}
 """Where the lower left is taken."""
 PLOTS = {
-    plot.__name__: plot for plot in (losses, exploration, chain, labels, faults, people, adapters, steps)
+    plot.__name__: plot
+    for plot in (losses, exploration, chain, labels, faults, people, goals, adapters, steps)
 }
 """The others have two panels and a function of their own."""
 

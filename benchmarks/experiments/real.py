@@ -18,7 +18,7 @@ ONLINE = Arm(
 )
 """Towards VADER's sentiment, with 192 judgements."""
 MIDDLE = 96
-"""Judgements after which `adapters` and `steps` are read: later most arms win nearly always."""
+"""Judgements after which some experiments are read: later most arms win nearly always."""
 AS_IT_IS = evolve(ONLINE, name="as above", rollout=8)
 """An arm of `towards`, with which others are compared after half of its steps."""
 
@@ -41,12 +41,13 @@ def towards() -> list[Arm]:
 
 
 def goals() -> list[Arm]:
-    """Other wishes of the judge, and a judge that only guesses the wish of `towards`."""
+    """Other wishes, and a judge that only guesses that of `towards`; read after `MIDDLE` judgements."""
     taught = {"use": "learned", "model": SMOLLM2, "consensus": 0.51}
     return [
-        evolve(ONLINE, name="reading ease", task="easy"),
-        evolve(ONLINE, name="eight words", task="brief"),
-        evolve(ONLINE, name="sentiment, by a reward model", judge=taught, labels=300),
+        evolve(AS_IT_IS, name="sentiment, by the lexicon"),
+        _changed("sentiment, by a reward model", judge=taught, labels=300),
+        _changed("reading ease", task="easy"),
+        _changed("eight words", task="brief"),
     ]
 
 

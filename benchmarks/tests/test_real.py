@@ -145,7 +145,7 @@ def test_a_judge_that_learns_hears_so_many_true_labels_of_a_person() -> None:
 def test_the_judge_that_is_taught_takes_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("prefloop_judge_learned", reason="pip install contrib/prefloop-judge-learned")
     monkeypatch.setattr(task.smollm2, "folder", lambda: "embedded:policy")
-    arm = real.goals()[-1]
+    arm = next(arm for arm in real.goals() if arm.labels)
     judge: Any = task.build_judge(arm.judge, task.TASKS[arm.task], 0)
     assert (judge.model, judge.consensus) == ("embedded:policy", arm.judge["consensus"])
 
