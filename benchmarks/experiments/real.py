@@ -45,7 +45,7 @@ def goals() -> list[Arm]:
     taught = {"use": "learned", "model": SMOLLM2, "consensus": 0.51}
     return [
         evolve(AS_IT_IS, name="sentiment, by the lexicon"),
-        _changed("sentiment, by a reward model", judge=taught, labels=300),
+        _changed("sentiment, by a reward model", judge=taught, labels=600),
         _changed("reading ease", task="easy"),
         _changed("eight words", task="brief"),
     ]

@@ -68,8 +68,9 @@ def _loop(arm: Arm, seed: int, policy: Policy, ground: Ground) -> Loop:
     sampling = {"temperature": temperature, "top_p": 1.0, "max_completion_length": longest}
     judge = build_judge(arm.judge, TASKS[arm.task], seed)
     if arm.labels:
-        truth = FaultyJudge(TASKS[arm.task])
-        _teach(judge, Loop(policy, prompts, judge=truth, training=training), sampling, arm.labels)
+        pools = evolve(training, batch_size=arm.batch * arm.rollout)
+        told = Loop(policy, prompts, judge=FaultyJudge(TASKS[arm.task]), training=pools)
+        _teach(judge, told, sampling, arm.labels)
     offline = arm.sampler["use"] == "dataset"
     if offline:
         prompts = _judged_file(Loop(policy, prompts, judge=judge, training=training), sampling)
