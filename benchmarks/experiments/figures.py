@@ -117,10 +117,6 @@ def people(records: Records, panels: Any) -> None:
     panels[0].legend(fontsize=7, loc="lower right")
 
 
-def goals(records: Records, panels: Any) -> None:
-    _against_nats(real.goals(), records, panels)
-
-
 def adapters(records: Records, panels: Any) -> None:
     _against_nats(real.adapters(), records, panels)
 
@@ -141,8 +137,7 @@ CURVES = {
 LEGENDS = {"rare": "upper left"}
 """Where the lower left is taken."""
 PLOTS = {
-    plot.__name__: plot
-    for plot in (losses, exploration, chain, labels, faults, people, goals, adapters, steps)
+    plot.__name__: plot for plot in (losses, exploration, chain, labels, faults, people, adapters, steps)
 }
 """The others have two panels and a function of their own."""
 

@@ -93,11 +93,13 @@ def number(name: str) -> str:
     """What one arm came to, or the mean difference of two, with its interval."""
     experiment, wanted, measure = name.split(" / ")
     by_name, records = {arm.name: arm for arm in EXPERIMENTS[experiment]()}, _on_record()
-    ours, *theirs = (_rows(by_name, part, records) for part in wanted.split(" - "))
-    if not theirs:
+    ours, *others = (_rows(by_name, part, records) for part in wanted.split(" - "))
+    if not others:
         return shown(ours, measure)
-    differences = [a[measure] - b[measure] for a, b in zip(ours, theirs[0], strict=True)]
-    return interval(differences).text(sign=True) if len(differences) > 1 else NOT_YET
+    (theirs,) = others
+    if min(len(ours), len(theirs)) < 2:
+        return NOT_YET
+    return interval([a[measure] - b[measure] for a, b in zip(ours, theirs, strict=True)]).text(sign=True)
 
 
 def _rows(by_name: Mapping[str, Arm], name: str, records: Records) -> list[Row]:

@@ -16,7 +16,7 @@ _markdown = partial(markdown, numbers=False)
 
 REAL = records.RESULTS / "others-real.jsonl"
 """Runs of each tool on SmolLM2."""
-REAL_COLUMNS = "win_rate", "bright", "cheerful", "nats", "perplexity", "facts", "variety"
+REAL_COLUMNS = "win_rate", "bright", "cheerful", "nats", "facts", "variety"
 
 
 def results(command: str) -> Path:

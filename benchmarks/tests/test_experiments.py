@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from attrs import evolve
-from benchmarks.experiments import arms, real, training
+from benchmarks.experiments import arms, real, tables, training
 from benchmarks.experiments.arm import Arm
 from benchmarks.experiments.arms import EXPERIMENTS
 from benchmarks.experiments.ground import HELD_OUT, QUESTIONS, REQUESTED, REQUESTS
@@ -55,6 +56,14 @@ def test_every_arm_is_on_record_with_its_seeds(name: str) -> None:
     assert len(seeds) == 1 and min(map(len, seeds)) >= 3, "arms are compared seed by seed"
     names = [arm.name for arm in EXPERIMENTS[name]()]
     assert len(set(names)) == len(names)
+
+
+def test_a_page_says_what_is_not_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_on_record", lambda: Records(tmp_path / "none.jsonl"))
+    arms = len(EXPERIMENTS["rates"]())
+    assert tables.table("rates").count(tables.NOT_YET) == arms * len(tables.COLUMNS["rates"])
+    for wanted in ("2e-4, with bias correction", "2e-4, with bias correction - 4e-5, without"):
+        assert tables.number(f"rates / {wanted} / win_rate") == tables.NOT_YET
 
 
 def test_arms_of_an_experiment_differ_in_more_than_their_names() -> None:
