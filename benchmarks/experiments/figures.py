@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def _sought(found: Sequence[Arm], records: Records, measure: str, panels: Any) -
 def _against_nats(found: Sequence[Arm], records: Records, panels: Any) -> None:
     """What each seed of each arm had gained and lost after `real.MIDDLE` judgements, and how far it was."""
     for axes, measure in zip(panels, ("win_rate", "facts"), strict=True):
-        for mark, arm in zip(MARKS, found, strict=False):
+        for mark, arm in zip(cycle(MARKS), found, strict=False):
             rows = measured(arm, real.MIDDLE, records)
             axes.plot([row["nats"] for row in rows], [row[measure] for row in rows], mark, label=arm.name)
         axes.set(xlabel=TITLES["nats"], ylabel=TITLES[measure], xscale="log")

@@ -100,8 +100,7 @@ def convert(
         config["eos_token_id"] = config["vocab_size"]
     weights = _weights(arrays, config)
     if bits:
-        weights, packed = _quantized(weights, config, bits, unpacked=unpacked)
-        config = config if unpacked else packed
+        weights, config = _quantized(weights, config, bits, unpacked=unpacked)
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(folder, about, endless=endless)
     (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
@@ -176,10 +175,10 @@ def _quantized(
 
     model: Any = llama.Model(llama.ModelArgs.from_dict(config))
     model.load_weights(list(weights.items()))
-    model, config = quantize_model(model, config, 64, bits)
+    model, packed = quantize_model(model, config, 64, bits)
     if unpacked:
-        model = dequantize_model(model)
-    return dict(tree_flatten(model.parameters())), config
+        model, packed = dequantize_model(model), config
+    return dict(tree_flatten(model.parameters())), packed
 
 
 def _write_tokenizer(folder: Path, about: Mapping[str, Any], *, endless: bool) -> None:
