@@ -16,9 +16,10 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from prefloop import Policy, PreferenceBatch
 from prefloop.config import AdapterConfig
-from prefloop.cpu import attention, kernels, slow_exp
+from prefloop.cpu import attention, kernels, on_cpu, slow_exp
 from prefloop.model import mlx_lm_internals as internals
 from prefloop.scoring import token_terms
+from support.cpu_lanes import two_lanes
 from support.family_traits import TRAITS
 from support.plain_scoring import batch, error, fast, moved_policy, plain
 from support.tiny_models import FAMILIES, ModelFolder
@@ -101,6 +102,30 @@ def test_every_family_with_numpy_attention_for_the_reference(
     monkeypatch.setattr(attention, "QUERIES", 3)
     check(moved_policy(str(model_folder(family)), AdapterConfig(rank=4, layers=-1)))
     assert bool(calls) == (family not in OWN_ATTENTION)
+
+
+@pytest.mark.skipif(not on_cpu(), reason="lanes are for mlx's CPU back end")
+@pytest.mark.parametrize("family", TRAITS)
+def test_every_family_in_two_lanes(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    _in_chunks_of(5, monkeypatch)
+    policy = moved_policy(str(model_folder(family)), AdapterConfig(rank=4, layers=-1))
+    with two_lanes(monkeypatch):
+        check(policy)
+
+
+@pytest.mark.skipif(not on_cpu(), reason="lanes are for mlx's CPU back end")
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_every_adapter_type_in_two_lanes(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch, case: str, pairs: int, way: str
+) -> None:
+    """With prompts that can be divided, and with one or three, which one lane reads."""
+    family, adapter, quantize = ADAPTERS[case]
+    policy = moved_policy(str(model_folder(family)), adapter, quantize)
+    with two_lanes(monkeypatch):
+        check(policy, batch().select(range(pairs)))
 
 
 def test_every_family_takes_the_fast_path(model_folder: ModelFolder) -> None:

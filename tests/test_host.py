@@ -6,15 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 
-from prefloop.cpu import attention, blas, kernels
+from prefloop.cpu import attention, blas
 from prefloop.model.split import inference_attention
 
 ROWS, HEADS, GROUPS, WIDTH = 2, 4, 2, 8
@@ -127,52 +125,6 @@ def test_processors_with_fast_exp_keep_mlx_attention(
     monkeypatch.setattr(attention, "slow_exp", lambda: False)
     with inference_attention():
         assert mx.fast.scaled_dot_product_attention is PLAIN
-
-
-@pytest.fixture
-def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of threads that a stand-in for OpenBLAS is told, which has 6 at first."""
-    told = [6]
-    library = SimpleNamespace(openblas_get_num_threads=lambda: told[-1], openblas_set_num_threads=told.append)
-    monkeypatch.setattr(kernels, "_openblas", lambda: library)
-    return told
-
-
-def test_small_products_run_on_one_thread(counts: list[int]) -> None:
-    model = nn.Sequential(nn.Linear(8, 100, bias=True), nn.Linear(100, 16, bias=True))  # 800 and 1600: 1200
-    rows = kernels.SMALL // 1200
-    with pytest.raises(RuntimeError, match="stopped"), kernels.limit_threads(model, rows):
-        assert counts == [6, 1]
-        raise RuntimeError("stopped")
-    assert counts == [6, 1, 6]
-    with kernels.limit_threads(model, rows + 1):
-        assert counts == [6, 1, 6]
-    model.set_dtype(mx.bfloat16)  # not OpenBLAS's business
-    with kernels.limit_threads(model, 1):
-        assert counts == [6, 1, 6]
-
-
-def cpuinfo(vendor: str, *flags: str) -> str:
-    """Two processors as ``/proc/cpuinfo`` shows them."""
-    return 2 * f"vendor_id\t: {vendor}\nmodel\t\t: 207\nflags\t\t: fma avx avx2 {' '.join(flags)}\n\n"
-
-
-AVX512 = ("avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl")
-
-
-@pytest.mark.parametrize(
-    ("processor", "kernel"),
-    [
-        (cpuinfo("GenuineIntel", *AVX512, "avx512_bf16", "amx_tile"), "SkylakeX"),
-        (cpuinfo("GenuineIntel", *AVX512[:-1]), None),  # a Xeon Phi
-        (cpuinfo("GenuineIntel"), None),
-        (cpuinfo("AuthenticAMD", *AVX512), None),
-        ("processor\t: 0\nFeatures\t: asimd\n", None),
-        ("", None),
-    ],
-)
-def test_openblas_is_told_the_kernel_that_it_would_not_find(processor: str, kernel: str | None) -> None:
-    assert blas.kernel_of(processor) == kernel
 
 
 @pytest.mark.skipif(not blas.uses_linux_cpu_backend(), reason="mlx computes elsewhere")

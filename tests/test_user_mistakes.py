@@ -105,12 +105,16 @@ def test_each_mistake_gets_its_message_and_writes_nothing(
 @pytest.mark.parametrize(
     "wrong", ["a misspelt option", "a prompt that is null", "a judge model that is not there"]
 )
-def test_a_mistake_in_a_separate_process_has_no_traceback(wrong: str, here: Path) -> None:
+def test_a_mistake_in_a_separate_process_has_no_traceback(
+    wrong: str, here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     mistake = next(m for m in ALL if m.wrong == wrong)
     make(mistake, here)
     before = listing(here)
     command = [sys.executable, "-m", "prefloop", "train", *mistake.arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HOME": str(here)})
+    cache = str(tmp_path_factory.mktemp("cache"))  # where the BLAS is
+    environment = {**os.environ, "HOME": str(here), "XDG_CACHE_HOME": cache}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 2
     assert expected(mistake, here).fullmatch(done.stderr), done.stderr
     assert listing(here) == before

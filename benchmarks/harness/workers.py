@@ -91,9 +91,7 @@ def variables(paths: Iterable[Path] = (), *, share_blas: bool = True) -> dict[st
     if search := os.pathsep.join(map(str, paths)):
         kept["PYTHONPATH"] = search
     if share_blas and BLAS:
-        kept |= {"LD_PRELOAD": BLAS, "PREFLOOP_BLAS": "off", "OMP_WAIT_POLICY": "passive"}
-        if (folder := Path(BLAS).parent).name.endswith(".libs"):
-            kept["LD_LIBRARY_PATH"] = str(folder)
+        kept |= {"LD_PRELOAD": BLAS, "PREFLOOP_BLAS": BLAS}
     return kept
 
 

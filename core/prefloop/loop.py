@@ -34,6 +34,7 @@ from prefloop.components import (
     check_pairs,
     check_verdicts,
 )
+from prefloop.cpu import lanes
 from prefloop.errors import StopRun, UserError
 from prefloop.metrics import Clock, batch_sums, number, step_metrics
 from prefloop.model.mlx_lm_internals import checkpoint_layers, not_finite
@@ -53,7 +54,7 @@ LOWER_RATE = (
     "training.max_grad_norm, from a checkpoint of this one (adapter.resume_from) or afresh."
 )
 TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
-"""More tokens in a micro-batch only cost memory. The figure for a CPU is measured, that for a GPU a guess."""
+"""In each lane; more only cost memory. The figure for a CPU is measured, that for a GPU a guess."""
 
 
 @define
@@ -454,10 +455,11 @@ class Loop:
         gradient: Any = None
         sums: dict[str, mx.array] = {}
         for part in self._micro_batches(batch):
-            part_gradient, part_sums = self.gradient(part, progress, weight)
-            gradient = _added(gradient, part_gradient)
-            sums = _added(sums, part_sums)
-            mx.eval(gradient, sums)
+            with lanes.divided(self.lanes > 1):
+                part_gradient, part_sums = self.gradient(part, progress, weight)
+                gradient = _added(gradient, part_gradient)
+                sums = _added(sums, part_sums)
+                mx.eval(gradient, sums)
             del part_gradient  # or it would be held while the next one is made, and during the update
         return gradient, sums
 
@@ -465,10 +467,20 @@ class Loop:
         """What is scored at once. Where a batch is divided, pairs of similar length stay together."""
         size = min(self.micro_batch, self.training.batch_size)
         if self.training.micro_batch_size is None and len(batch):
-            size = min(size, pairs_at_once(len(batch), batch.tokens))
+            size = min(size, self.pairs_at_once(len(batch), batch.tokens))
             if self.training.memory_limit_gb:
                 return self.room.micro_batches(batch, size)
         return batch.split(size) if size >= len(batch) else batch.by_length().split(size)
+
+    @property
+    def lanes(self) -> int:
+        """Halves of a batch that are scored side by side."""
+        return lanes.most() if self.policy.scorer.has_lanes else 1
+
+    def pairs_at_once(self, pairs: int, tokens: int) -> int:
+        """Of so many `pairs` with so many `tokens` in all, how many are scored at once: parts of one size."""
+        parts = -(-tokens // (self.lanes * TARGET_MICRO_BATCH_TOKENS[mx.default_device().type.name]))
+        return -(-pairs // max(1, parts))
 
     def gradient(
         self, batch: PreferenceBatch, progress: Progress, weight: float
@@ -505,12 +517,6 @@ def _default(kind: str) -> Any:
     from prefloop.registry import DEFAULTS, component
 
     return component(kind, DEFAULTS[kind])()
-
-
-def pairs_at_once(pairs: int, tokens: int) -> int:
-    """Of so many `pairs` with so many `tokens` in all, how many are scored at once: parts of one size."""
-    parts = -(-tokens // TARGET_MICRO_BATCH_TOKENS[mx.default_device().type.name])
-    return -(-pairs // max(1, parts))
 
 
 def _half(steps: Sequence[Sequence[Prompt]]) -> int:

@@ -1,8 +1,9 @@
-"""All that exists for mlx's CPU back end: a faster BLAS, its threads, and NumPy in the place of slow kernels.
+"""All that exists for mlx's CPU back end: a faster BLAS, two lanes, and NumPy in the place of slow kernels.
 
 On x86 that back end computes ``exp`` one number at a time (10 ns), and NumPy is 25 times faster. The engine
-enters here at three places: `blas.use_fastest` before mlx is imported, `attention.inference_attention` around
-forward passes without a gradient, and `kernels`, where tokens are sampled and where their terms are computed.
+enters here at four places: `blas.use_fastest` before mlx is imported, `attention.inference_attention` around
+forward passes without a gradient, `lanes` around scoring, and `kernels`, where tokens are sampled and where
+their terms are computed.
 """
 
 from __future__ import annotations

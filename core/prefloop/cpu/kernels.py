@@ -1,4 +1,4 @@
-"""NumPy kernels for the terms of a chunk of tokens and for the next token of each row, and BLAS threads.
+"""NumPy kernels for the terms of a chunk of tokens and for the next token of each row.
 
 The terms are those of `prefloop.scoring.token_terms`, with the same formulas and shapes: ``m`` tokens in a
 chunk, ``V`` tokens in the vocabulary. For the next token there are ``R`` rows.
@@ -6,20 +6,14 @@ chunk, ``V`` tokens in the vocabulary. For the next token there are ``R`` rows.
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
-from prefloop.cpu import on_cpu, slow_exp
+from prefloop.cpu import slow_exp
 from prefloop.types import Sampling
 
 Floats = NDArray[np.float32]
@@ -37,8 +31,6 @@ BLOCK = 128
 """Block size of the two-level cumulative sum (limits float32 rounding)."""
 CANDIDATES = 1024
 """The smallest set of tokens that holds `top_p` is first looked for among so many of the likeliest."""
-SMALL = 1 << 24
-"""One BLAS thread is used if an average product of the model has fewer multiplications."""
 
 
 def use_numpy(tokens: int, vocabulary: int, widths: int) -> bool:
@@ -151,38 +143,3 @@ def _nucleus(below_top: Floats, top_p: float) -> Floats:
     last = np.minimum((held < wanted).sum(axis=-1, keepdims=True), count - 1)
     lowest: Floats = np.take_along_axis(likeliest, last, axis=-1)
     return lowest
-
-
-@contextmanager
-def limit_threads(model: nn.Module, rows: int) -> Iterator[None]:
-    """Within, OpenBLAS has one thread if `rows` make small products with the model's weights.
-
-    A step of sampling multiplies a few rows by each weight. A second thread hardly helps there, and it takes
-    the core that prepares the next step: with two cores, sampling from small models is a quarter faster
-    without it. With another library, or on another back end, this does nothing. Nor does it with an OpenMP
-    build, such as that of the extra ``cpu``: that counts threads for each caller, and mlx's thread is one.
-    """
-    library = _openblas()
-    if library is None or not _small(model, rows):
-        yield
-        return
-    before = library.openblas_get_num_threads()
-    library.openblas_set_num_threads(1)
-    try:
-        yield
-    finally:
-        library.openblas_set_num_threads(before)
-
-
-def _openblas() -> ctypes.CDLL | None:
-    """The library that mlx computes with, if that is OpenBLAS. Its symbols are global."""
-    if sys.platform != "linux" or not on_cpu():
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "openblas_set_num_threads") else None
-
-
-def _small(model: nn.Module, rows: int) -> bool:
-    weights: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-    sizes = [v.size for v in weights.values() if v.ndim == 2 and v.dtype == mx.float32]
-    return bool(sizes) and rows * sum(sizes) / len(sizes) < SMALL

@@ -295,7 +295,15 @@ class GraphCache(BatchKVCache):  # type: ignore[misc]
 
     def repeat(self, times: int) -> GraphCache:
         """The same cache for `times` as many rows: all of them, then all of them again."""
-        twin = GraphCache([0])
-        arrays = (self.keys, self.values, self.offset, self.left_padding)
-        twin.state = (*(None if a is None else mx.concatenate([a] * times) for a in arrays), self._idx)
+        return self.joined([self] * times)
+
+    @classmethod
+    def joined(cls, parts: Sequence[GraphCache]) -> GraphCache:
+        """A cache of the rows of all `parts`, which are equally long."""
+        twin = cls([0])
+        columns = zip(
+            *((part.keys, part.values, part.offset, part.left_padding) for part in parts), strict=True
+        )
+        arrays = (None if column[0] is None else mx.concatenate(list(column)) for column in columns)
+        twin.state = (*arrays, parts[0]._idx)
         return twin

@@ -28,7 +28,7 @@ from prefloop.components import BaseJudge
 from prefloop.cpu import on_cpu
 from prefloop.cpu.kernels import use_numpy
 from prefloop.errors import UserError
-from prefloop.loop import Loop, pairs_at_once
+from prefloop.loop import Loop
 from prefloop.model.adapters import fuse_adapters
 from prefloop.model.limits import embedded_ids, trained_length
 from prefloop.model.mlx_lm_internals import beyond_window, cache_bytes_per_token
@@ -60,7 +60,7 @@ APPLIED = 1.25
 """Of the largest trained tensor, what is there while it is updated besides the gradient of all of them."""
 IN_FLIGHT = 0.25
 """Of a layer, what its backward pass works with besides what was kept."""
-RECOMPUTED = {"adapters": 2.25, "full": 3}
+RECOMPUTED = 3
 """Layers that are there again under gradient checkpointing: mlx begins with the next before one is done."""
 KEPT = {"H": 4, "Q": 3.6, "K": 1, "I": 5, "scores": 1}
 """What a layer keeps until its backward pass, in arrays of each width: what the derivatives need."""
@@ -247,7 +247,7 @@ class Estimator:
         caches = folded + min(together, max(pool_bytes, self._rows_bytes(1, 1)))
         if self.loop.training.micro_batch_size is None:
             tokens = pairs * (self.prompt + 2 * self.completion)
-            micro_batch = min(micro_batch, pairs_at_once(pairs, tokens))
+            micro_batch = min(micro_batch, self.loop.pairs_at_once(pairs, tokens))
         return evolve(self._fixed, caches=caches, activations=self._activations(micro_batch))
 
     @cached_property
@@ -315,6 +315,7 @@ class Estimator:
         """
         shape, tokens, trained = self._shape, 2 * pairs * self.completion, self._fixed.trained
         possible = not shape["trained head"] and not self.loop.training.gradient_checkpointing
+        possible = possible and self.loop.lanes == 1
         numpy = possible and use_numpy(tokens, shape["V"], shape["layers"] * shape["H"])
         kept, working = self._backbone(pairs, KEPT_FOR_NUMPY if numpy else KEPT)
         head = self._head(tokens, numpy=numpy)
@@ -329,7 +330,7 @@ class Estimator:
         if loop.training.gradient_checkpointing:
             tokens = 2 * pairs * (self.prompt - 1 + self.completion)
             inputs = shape["layers"] * tokens * shape["H"] * shape["bytes"]
-            return inputs, RECOMPUTED["full" if loop.policy.adapter.type == "full" else "adapters"] * layer
+            return inputs, RECOMPUTED * layer
         layers, asked = shape["layers"], loop.policy.adapter.layers
         return (layers if asked < 0 else min(asked, layers)) * layer, IN_FLIGHT * layer
 

@@ -21,7 +21,7 @@ from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from prefloop.cpu import on_cpu
 from prefloop.cpu.attention import inference_attention
-from prefloop.cpu.kernels import NumpySampler, limit_threads
+from prefloop.cpu.kernels import NumpySampler
 from prefloop.model import mlx_lm_internals as internals
 from prefloop.model.mlx_lm_internals import CACHE_BLOCK, Caches
 from prefloop.sampling.row_numbers import RowNumbers
@@ -142,8 +142,7 @@ def sample_pool(model: nn.Module, request: Request) -> list[Tokens]:
             for group in _groups(part.prompts):
                 prefilled |= zip(group, _prefill(model, group), strict=True)
                 request.told(0)
-            with limit_threads(model, len(part.prompts)):
-                rows += _Pool(model, part, prefilled).run()
+            rows += _Pool(model, part, prefilled).run()
     return rows
 
 

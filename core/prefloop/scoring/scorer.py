@@ -12,15 +12,17 @@ completion, ``M`` completion tokens in all, ``H`` the hidden size, ``V`` the voc
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from contextlib import nullcontext
 from functools import cached_property
 
 import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve, frozen
 
-from prefloop.model.mlx_lm_internals import graph_caches, is_checkpointed
+from prefloop.cpu import lanes
+from prefloop.model.mlx_lm_internals import GraphCache, graph_caches, is_checkpointed
 from prefloop.model.split import SplitModel, evaluation_mode, inference_attention, padded
-from prefloop.scoring.token_terms import Hidden, logprobs, token_terms
+from prefloop.scoring.token_terms import Hidden, logprobs, token_terms, trained_modules
 from prefloop.types import Completion, PreferenceBatch, Prompt, Scores, TokenScores
 
 Ids = Sequence[int]
@@ -91,6 +93,14 @@ class Scorer:
         """
         return self._can_share and not is_checkpointed(self.model.whole)
 
+    @property
+    def has_lanes(self) -> bool:
+        """Whether scoring in lanes pays.
+
+        A layer that is computed again forgets its lane, and gradients of a trained head add up in one.
+        """
+        return not is_checkpointed(self.model.whole) and not trained_modules(self.model)
+
     @cached_property
     def _can_share(self) -> bool:
         """Whether caches hold keys and values, and hidden states with shared prompts are the same.
@@ -134,7 +144,8 @@ def reference_scores(reference: Scorer, rows: Rows, needs: Set[str]) -> Referenc
     """The rows under the reference, or None where no component needs it."""
     if not needs & {"reference", "kl", "per_token"}:
         return None
-    with inference_attention():
+    # NumPy's attention would wait for one lane while there is nothing to do in the other.
+    with inference_attention() if lanes.count() == 1 else nullcontext():
         hidden = reference.hidden(rows)
         mx.eval(hidden.states)
     found = rows.table(logprobs(hidden, rows.targets))
@@ -185,28 +196,42 @@ def shared_hidden(model: SplitModel, prompts: Sequence[Ids], completions: Sequen
     `completions` are the first completion of each prompt, then the second of each, and so on. Entries beyond
     a completion's end are undefined. Raises `ValueError` where a layer keeps more than keys and values.
     """
-    before = [prompt[:-1] for prompt in prompts]
-    longest = max(map(len, before))
-    if longest == 0:
+    if all(len(prompt) == 1 for prompt in prompts):
         return plain_hidden(model, prompts, completions)
-    padding = [longest - len(row) for row in before]
-    tokens = mx.array([[0] * pad + list(row) for pad, row in zip(padding, before, strict=True)])
-    caches = graph_caches(model.whole, padding)
-    model.backbone(tokens, cache=caches)
-    for cache in caches:
-        if cache.keys is None:  # of a layer that was left out: see `common_layers`
-            cache.advance(longest)
+    caches = _read(model, [prompt[:-1] for prompt in prompts])
     times = len(completions) // len(prompts)
     last = [prompt[-1] for prompt in prompts] * times
-    rows = [[first, *completion[:-1]] for first, completion in zip(last, completions, strict=True)]
-    return model.backbone(padded(rows), cache=[cache.repeat(times) for cache in caches])
+    rows = padded([[first, *completion[:-1]] for first, completion in zip(last, completions, strict=True)])
+    found = []
+    for part in lanes.parted(times):
+        kept = [cache.repeat(part.stop - part.start) for cache in caches]
+        places = slice(part.start * len(prompts), part.stop * len(prompts))
+        found.append(model.backbone(rows[places], cache=kept))
+    return mx.concatenate(found)
+
+
+def _read(model: SplitModel, rows: Sequence[Ids]) -> list[GraphCache]:
+    """The caches of these rows. Raises `ValueError` where a layer keeps more than keys and values."""
+    longest = max(map(len, rows))
+    padding = [longest - len(row) for row in rows]
+    tokens = mx.array([[0] * pad + list(row) for pad, row in zip(padding, rows, strict=True)])
+    parts: list[list[GraphCache]] = []
+    for part in lanes.parted(len(rows)):
+        caches = graph_caches(model.whole, padding[part])
+        model.backbone(tokens[part], cache=caches)
+        for cache in caches:
+            if cache.keys is None:  # of a layer that was left out: see `common_layers`
+                cache.advance(longest)
+        parts.append(caches)
+    return [GraphCache.joined(layer) for layer in zip(*parts, strict=True)]
 
 
 def plain_hidden(model: SplitModel, prompts: Sequence[Ids], completions: Sequence[Ids]) -> mx.array:
     """The same with a row for each completion that begins with its prompt, which every model can do."""
     times = len(completions) // len(prompts)
     asked = list(prompts) * times
-    hidden = model.backbone(padded([[*p, *c[:-1]] for p, c in zip(asked, completions, strict=True)]))
+    rows = padded([[*p, *c[:-1]] for p, c in zip(asked, completions, strict=True)])
+    hidden = mx.concatenate([model.backbone(rows[part]) for part in lanes.parted(len(rows))])
     width = max(map(len, completions))
     # Position t of the output predicts token t + 1, so a completion starts at the prompt's last token.
     starts = mx.array([len(p) - 1 for p in asked])[:, None]

@@ -23,7 +23,7 @@ import mlx.nn as nn
 from attrs import frozen
 from mlx.utils import tree_unflatten
 
-from prefloop.cpu import slow_exp
+from prefloop.cpu import lanes, slow_exp
 from prefloop.cpu.kernels import detach, numpy_logprobs, numpy_terms, use_numpy
 from prefloop.model.mlx_lm_internals import is_checkpointed
 from prefloop.model.split import SplitModel
@@ -65,10 +65,16 @@ def logprobs(hidden: Hidden, targets: mx.array) -> mx.array:
     """Log-probability of each token, ``[M]`` float32, as a constant."""
     chunk_logprobs = numpy_logprobs if slow_exp() else _chunk_logprobs
     found = []
-    for part in _chunks(hidden.model.lm_head, hidden.states):
-        logits = hidden.model.lm_head(hidden.states[part]).astype(mx.float32)
-        found.append(chunk_logprobs(logits, targets[part]))
-        mx.eval(found[-1])
+    parts = list(_chunks(hidden.model.lm_head, hidden.states))
+    for start in range(0, len(parts), lanes.count()):
+        group = parts[start : start + lanes.count()]
+        logits = []
+        for number, part in enumerate(group):
+            with lanes.lane(number):
+                logits.append(hidden.model.lm_head(hidden.states[part]).astype(mx.float32))
+        mx.eval(logits)
+        found += [chunk_logprobs(z, targets[part]) for z, part in zip(logits, group, strict=True)]
+        mx.eval(found[-len(group) :])
     return mx.concatenate(found)
 
 
@@ -77,7 +83,7 @@ def token_terms(policy: Hidden, targets: mx.array, reference: Hidden | None = No
 
     The derivatives are those of the formulas above, applied by the head's own backward pass.
     """
-    trained = [m for m in policy.model.head_modules() if arrays(m.trainable_parameters())]
+    trained = trained_modules(policy.model)
     parameters = [value for module in trained for value in arrays(module.trainable_parameters()).values()]
     if trained:
         terms = _with_trained_head(_with_parameters(policy.model, trained), targets, reference)
@@ -85,6 +91,11 @@ def token_terms(policy: Hidden, targets: mx.array, reference: Hidden | None = No
         terms = _with_frozen_head(policy.model, targets, reference)
     found: Any = terms(policy.states, *parameters)
     return TokenTerms(found[0], found[1] if reference else None)
+
+
+def trained_modules(model: SplitModel) -> list[nn.Module]:
+    """The modules of the head that have something to train."""
+    return [module for module in model.head_modules() if arrays(module.trainable_parameters())]
 
 
 def _with_frozen_head(model: SplitModel, targets: mx.array, reference: Hidden | None) -> mx.custom_function:
@@ -95,12 +106,13 @@ def _with_frozen_head(model: SplitModel, targets: mx.array, reference: Hidden | 
     def terms(states: mx.array) -> list[mx.array]:
         widths = len(model.whole.layers) * states.shape[-1]
         # NumPy would look into the pass, and mlx keep what is to be computed again.
-        numpy = not is_checkpointed(model.whole) and use_numpy(
-            len(targets), _vocabulary(head, states), widths
-        )
+        possible = not is_checkpointed(model.whole) and lanes.count() == 1
+        numpy = possible and use_numpy(len(targets), _vocabulary(head, states), widths)
         states = detach(states) if numpy else states
         parts: list[list[mx.array]] = []
-        for _, ours, values, grads in _serialise_chunks(head, states, [], targets, reference, parts, numpy):
+        for _, ours, values, grads in _serialise_chunks(
+            head, states, [], targets, reference, parts, numpy, lanes.count()
+        ):
             found = values + [_vjp_through_head(head, [ours], grad)[0] for grad in grads]
             parts.append([detach(array) for array in found] if numpy else found)
         return [mx.concatenate(list(column)) for column in zip(*parts, strict=True)]
@@ -151,17 +163,20 @@ def _serialise_chunks(
     reference: Hidden | None,
     done: Sequence[list[mx.array]],
     numpy: bool = False,
+    abreast: int = 1,
 ) -> Iterator[Chunk]:
-    """One chunk after the other, none to be computed before the last arrays of `done`, which grows meanwhile.
+    """So many chunks `abreast`, none to be computed before the arrays of `done` that are as many places back.
 
-    mlx may compute independent arrays in any order, and would keep the logits of all chunks.
+    `done` grows meanwhile. mlx may compute independent arrays in any order, and would keep the logits of all
+    chunks.
     """
-    for part in _chunks(head, states, parameters):
-        inputs = [states[part], *([reference.states[part]] if reference else [])]
-        ours, *others = mx.depends(inputs, done[-1]) if done else inputs
-        logits = head(ours, *parameters).astype(mx.float32)
-        theirs = reference.model.lm_head(others[0]).astype(mx.float32) if reference else None
-        yield part, ours, *(numpy_terms if numpy else _chunk_terms)(logits, targets[part], theirs)
+    for number, part in enumerate(_chunks(head, states, parameters)):
+        with lanes.lane(number % abreast):
+            inputs = [states[part], *([reference.states[part]] if reference else [])]
+            ours, *others = mx.depends(inputs, done[-abreast]) if len(done) >= abreast else inputs
+            logits = head(ours, *parameters).astype(mx.float32)
+            theirs = reference.model.lm_head(others[0]).astype(mx.float32) if reference else None
+            yield part, ours, *(numpy_terms if numpy else _chunk_terms)(logits, targets[part], theirs)
 
 
 def _chunk_terms(
@@ -232,12 +247,14 @@ def _with_parameters(model: SplitModel, modules: Sequence[nn.Module]) -> Head:
 
 
 def _chunks(head: Head, states: mx.array, parameters: Sequence[mx.array] = ()) -> Iterator[slice]:
-    rows = chunk_rows(_vocabulary(head, states, parameters))
+    most = max(_FEWEST_ROWS, chunk_rows(_vocabulary(head, states, parameters)) // lanes.count())
+    parts = -(-len(states) // (most * lanes.count())) * lanes.count()  # as many in each lane
+    rows = max(min(_FEWEST_ROWS, most), -(-len(states) // parts))
     return (slice(i, i + rows) for i in range(0, len(states), rows))
 
 
 def chunk_rows(vocabulary: int) -> int:
-    """Tokens whose logits are held at a time."""
+    """Tokens whose logits are held at a time, in all lanes."""
     return max(_FEWEST_ROWS, CHUNK_BYTES // (4 * vocabulary))
 
 
