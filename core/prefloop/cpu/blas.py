@@ -123,14 +123,14 @@ def _candidates() -> Iterator[str]:
     for name in _SYSTEM:
         if found := ctypes.util.find_library(name):
             yield found
-    with suppress(ImportError, OSError, subprocess.CalledProcessError):
+    with suppress(ImportError, OSError, RuntimeError, ValueError, subprocess.CalledProcessError):
         yield str(_from_wheel())
 
 
 def _from_wheel() -> Path:
     """The wheel's library with its functions under their usual names, made once for each version of it.
 
-    Raises `ImportError` where it is not installed, `OSError` or `CalledProcessError` where it cannot be made.
+    Raises one of several errors where it is not installed or cannot be made: mlx computes without it.
     """
     version = importlib.metadata.version(_WHEEL)
     cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
