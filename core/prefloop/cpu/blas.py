@@ -27,9 +27,9 @@ _DEFAULTS = {
     # Idle threads would wait for work by spinning, and starve whatever else the machine is doing.
     "OPENBLAS_THREAD_TIMEOUT": "4",
     "OMP_WAIT_POLICY": "passive",
-    # With its own 20, mlx takes up one lane after the other (see `prefloop.cpu.lanes`). From 300 on it begins
-    # long before that is needed to compute again what gradient checkpointing drops.
-    "MLX_BFS_MAX_WIDTH": "100",
+    # With its own 20, mlx takes up one lane after the other: see `prefloop.cpu.lanes`. With many more it is too
+    # early to compute again what gradient checkpointing drops.
+    "MLX_BFS_MAX_WIDTH": "60",
 }
 _THREADED = 1
 """What an OpenBLAS says of itself that has threads of its own, as many for all callers."""
