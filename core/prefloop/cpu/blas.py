@@ -27,8 +27,8 @@ _DEFAULTS = {
     # Idle threads would wait for work by spinning, and starve whatever else the machine is doing.
     "OPENBLAS_THREAD_TIMEOUT": "4",
     "OMP_WAIT_POLICY": "passive",
-    # With its own 20, mlx takes up one lane after the other: see `prefloop.cpu.lanes`. With many more it is too
-    # early to compute again what gradient checkpointing drops.
+    # With its own 20, mlx takes up one lane after the other: see `prefloop.cpu.lanes`. With many more it
+    # begins too early to compute again what gradient checkpointing drops.
     "MLX_BFS_MAX_WIDTH": "60",
 }
 _THREADED = 1
