@@ -455,7 +455,7 @@ class Loop:
         gradient: Any = None
         sums: dict[str, mx.array] = {}
         for part in self._micro_batches(batch):
-            with lanes.divided(self.lanes > 1):
+            with lanes.divided(self.policy.scorer.has_lanes):
                 part_gradient, part_sums = self.gradient(part, progress, weight)
                 gradient = _added(gradient, part_gradient)
                 sums = _added(sums, part_sums)

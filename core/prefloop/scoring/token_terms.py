@@ -72,9 +72,11 @@ def logprobs(hidden: Hidden, targets: mx.array) -> mx.array:
         for number, part in enumerate(group):
             with lanes.lane(number):
                 logits.append(hidden.model.lm_head(hidden.states[part]).astype(mx.float32))
-        mx.eval(logits)
-        found += [chunk_logprobs(z, targets[part]) for z, part in zip(logits, group, strict=True)]
-        mx.eval(found[-len(group) :])
+        if len(group) > 1:  # or NumPy would wait for one lane after the other
+            mx.eval(logits)
+        terms = [chunk_logprobs(z, targets[part]) for z, part in zip(logits, group, strict=True)]
+        mx.eval(terms)
+        found += terms
     return mx.concatenate(found)
 
 
@@ -249,7 +251,7 @@ def _with_parameters(model: SplitModel, modules: Sequence[nn.Module]) -> Head:
 def _chunks(head: Head, states: mx.array, parameters: Sequence[mx.array] = ()) -> Iterator[slice]:
     most = max(_FEWEST_ROWS, chunk_rows(_vocabulary(head, states, parameters)) // lanes.count())
     parts = -(-len(states) // (most * lanes.count())) * lanes.count()  # as many in each lane
-    rows = max(min(_FEWEST_ROWS, most), -(-len(states) // parts))
+    rows = max(_FEWEST_ROWS, -(-len(states) // parts))
     return (slice(i, i + rows) for i in range(0, len(states), rows))
 
 
