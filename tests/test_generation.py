@@ -234,6 +234,16 @@ def test_what_is_read_together_is_what_each_prompt_gives_alone(policy: Policy) -
                 assert mx.allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("prompts", [LONGER, LONGER[:1] * 2], ids=["ragged", "equal"])
+def test_a_pool_has_room_for_its_completions_and_no_more(policy: Policy, prompts: Any) -> None:
+    prefilled = dict(zip(prompts, pool._prefill(policy.model, prompts), strict=True))
+    request = Request(prompts, TokenSampler(GREEDY, 0), never, ROOM)
+    made = pool._Pool(policy.model, request, prefilled)
+    made.run()
+    longest = max(map(len, prompts)) - 1
+    assert {cache.keys.shape[2] for cache in made.caches} == {longest + GREEDY.max_tokens}
+
+
 def test_rows_of_unequal_length_are_checked_once(model_folder: ModelFolder) -> None:
     policy = Policy.load(str(model_folder("qwen3")), AdapterConfig(type="full"))  # nothing to fold in
     model = Counting(policy.model)

@@ -27,7 +27,7 @@ Caches = list[Any]
 """mlx-lm's caches, one for each layer."""
 
 CACHE_BLOCK = int(KVCache.step)
-"""Tokens by which a cache grows."""
+"""Tokens by which a cache grows, unless it is told otherwise."""
 _BACKBONES = ("model", "transformer", "backbone")
 _CHECKPOINTED = "_prefloop_checkpointed"
 
@@ -214,11 +214,19 @@ def read_together(model: nn.Module, rows: Sequence[Sequence[int]], step: int) ->
     return found
 
 
-def merge_caches(caches: Sequence[Any]) -> Any:
-    """A layer's cache for all rows from those of each row, which do not change.
+def merge_caches(caches: Sequence[Any], block: int) -> Any:
+    """A layer's cache for all rows from those of each row, which do not change. It grows by `block` tokens.
 
     Raises `ValueError` where they cannot be merged.
     """
+    merged = _merged(caches)
+    for part in getattr(merged, "caches", [merged]):  # of a CacheList
+        if hasattr(part, "step"):
+            part.step = block
+    return merged
+
+
+def _merged(caches: Sequence[Any]) -> Any:
     kind = type(caches[0])
     if not hasattr(kind, "merge"):
         raise ValueError(f"a {kind.__name__} cannot be batched")

@@ -156,7 +156,8 @@ class _Pool:
         self.rows = list(range(len(prompts)))
         self.written: list[list[int]] = [[] for _ in prompts]
         layers = zip(*(prefilled[prompt] for prompt in prompts), strict=True)
-        self.caches = [internals.merge_caches(layer) for layer in layers]
+        block = _block(request.max_tokens)
+        self.caches = [internals.merge_caches(layer, block) for layer in layers]
         logits = self._logits(mx.array([prompt[-1] for prompt in prompts]))
         if len(set(map(len, prompts))) > 1 and not request.padding.sound:
             _check(model, prompts, logits)
@@ -251,8 +252,15 @@ def cached_tokens(before: int, completion: int, prompts: int, rows: int) -> int:
 
     Caches grow by blocks. While the first block is added, the prompts' caches and the copies are held too.
     """
-    own, written = (-(-tokens // CACHE_BLOCK) * CACHE_BLOCK for tokens in (before, completion))
-    return max(rows * (2 * before + CACHE_BLOCK) + prompts * own, rows * (before + written))
+    block = _block(completion)
+    own = -(-before // CACHE_BLOCK) * CACHE_BLOCK
+    written = -(-completion // block) * block
+    return max(rows * (2 * before + block) + prompts * own, rows * (before + written))
+
+
+def _block(completion: int) -> int:
+    """Tokens by which the caches of a pool grow: no more than a completion has."""
+    return min(CACHE_BLOCK, completion)
 
 
 def _row_bytes(model: nn.Module, tokens: int) -> int:
