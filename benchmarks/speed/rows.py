@@ -178,7 +178,7 @@ REAL = (
     long(1, "rule", 256, rollout=16),
     long(4, "rule", 256),
     real(1, "llm", rollout=16),
-    real(4, "llm", steps=1),
+    real(4, "llm", steps=1, rollout=4),
     real(1, "rule", training="full", rollout=4),
     long(4, "rule", training="full", rollout=4),
     long(1, "rule", bits=4, rounds=1),

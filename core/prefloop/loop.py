@@ -54,7 +54,10 @@ LOWER_RATE = (
     "training.max_grad_norm, from a checkpoint of this one (adapter.resume_from) or afresh."
 )
 TARGET_MICRO_BATCH_TOKENS = {"cpu": 512, "gpu": 8192}
-"""In each lane; more only cost memory. The figure for a CPU is measured, that for a GPU a guess."""
+"""In each lane; more only cost memory. The figure for a CPU is measured, that for a GPU a guess.
+
+Twice as many where all weights are trained: their gradients are added up for every micro-batch.
+"""
 
 
 @define
@@ -479,7 +482,8 @@ class Loop:
 
     def pairs_at_once(self, pairs: int, tokens: int) -> int:
         """Of so many `pairs` with so many `tokens` in all, how many are scored at once: parts of one size."""
-        parts = -(-tokens // (self.lanes * TARGET_MICRO_BATCH_TOKENS[mx.default_device().type.name]))
+        factor = 2 if self.policy.adapter.type == "full" else self.lanes
+        parts = -(-tokens // (factor * TARGET_MICRO_BATCH_TOKENS[mx.default_device().type.name]))
         return -(-pairs // max(1, parts))
 
     def gradient(
