@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from prefloop import Loop, Policy, component
 from prefloop.config import AdapterConfig, TrainingConfig
-from prefloop.cpu import blas, lanes, on_cpu
+from prefloop.cpu import blas, kernels, lanes, on_cpu
 from support.cpu_lanes import two_lanes
 from support.plain_scoring import batch, error
 from support.tiny_models import ModelFolder
@@ -134,6 +134,9 @@ def test_lanes_are_not_used_where_they_do_not_pay(
     assert make_loop(model_folder, lora).lanes == 2
     assert make_loop(model_folder, lora, gradient_checkpointing=True).lanes == 1
     assert make_loop(model_folder, AdapterConfig(type="full", layers=-1)).lanes == 1, "the head is trained"
+    monkeypatch.setattr(kernels, "slow_exp", lambda: True)
+    monkeypatch.setattr(kernels, "MIN_TRACED_WIDTH", 0)
+    assert make_loop(model_folder, lora).lanes == 1, "NumPy is left the head"
 
 
 @pytest.mark.skipif(not blas.uses_linux_cpu_backend(), reason="mlx computes elsewhere")

@@ -87,6 +87,18 @@ def test_a_batch_with_too_many_tokens_is_divided_into_equal_parts(
     assert [len(part) for part in parts] == [2, 2, 2]
 
 
+def test_with_all_weights_twice_as_much_is_scored_at_once(model_folder: ModelFolder) -> None:
+    folder = str(model_folder("qwen3"))
+    tokens = 4 * TARGET_MICRO_BATCH_TOKENS[mx.default_device().type.name]
+    parts = {}
+    for kind in ("lora", "full"):
+        policy = Policy.load(folder, AdapterConfig(type=kind))
+        loop = make_loop(policy, training={"gradient_checkpointing": True})
+        assert loop.lanes == 1
+        parts[kind] = loop.pairs_at_once(8, tokens)
+    assert parts == {"lora": 2, "full": 4}
+
+
 @pytest.mark.parametrize(
     ("algorithm", "alpha", "iters", "warns"),
     [

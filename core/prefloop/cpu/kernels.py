@@ -35,8 +35,12 @@ CANDIDATES = 1024
 
 def use_numpy(tokens: int, vocabulary: int, widths: int) -> bool:
     """Whether NumPy is better at the terms of so many tokens; `widths` is the sum of the layers' widths."""
-    many = tokens * vocabulary >= MIN_TRACED_LOGITS
-    return slow_exp() and many and vocabulary >= MIN_TRACED_WIDTH * widths
+    return suits_numpy(vocabulary, widths) and tokens * vocabulary >= MIN_TRACED_LOGITS
+
+
+def suits_numpy(vocabulary: int, widths: int) -> bool:
+    """Whether that is so as soon as there are enough tokens."""
+    return slow_exp() and vocabulary >= MIN_TRACED_WIDTH * widths
 
 
 def detach(states: mx.array) -> mx.array:

@@ -314,8 +314,7 @@ class Estimator:
         The head has its peak when the layers have kept everything and none has a gradient yet.
         """
         shape, tokens, trained = self._shape, 2 * pairs * self.completion, self._fixed.trained
-        checkpointing, lanes = self.loop.training.gradient_checkpointing, self.loop.lanes
-        possible = not shape["trained head"] and not checkpointing and lanes == 1
+        possible = not shape["trained head"] and not self.loop.training.gradient_checkpointing
         numpy = possible and use_numpy(tokens, shape["V"], shape["layers"] * shape["H"])
         kept, working = self._backbone(pairs, KEPT_FOR_NUMPY if numpy else KEPT)
         head = self._head(tokens, numpy=numpy)

@@ -20,6 +20,7 @@ import mlx.nn as nn
 from attrs import evolve, frozen
 
 from prefloop.cpu import lanes
+from prefloop.cpu.kernels import suits_numpy
 from prefloop.model.mlx_lm_internals import GraphCache, graph_caches, is_checkpointed
 from prefloop.model.split import SplitModel, evaluation_mode, inference_attention, padded
 from prefloop.scoring.token_terms import Hidden, logprobs, token_terms, trained_modules
@@ -97,9 +98,17 @@ class Scorer:
     def has_lanes(self) -> bool:
         """Whether scoring in lanes pays.
 
-        A layer that is computed again forgets its lane, and gradients of a trained head add up in one.
+        A layer that is computed again forgets its lane, gradients of a trained head add up in one, and NumPy,
+        which a wide head is left to, would wait for one lane after the other.
         """
-        return not is_checkpointed(self.model.whole) and not trained_modules(self.model)
+        again = is_checkpointed(self.model.whole)
+        return not (again or trained_modules(self.model) or self._has_wide_head)
+
+    @cached_property
+    def _has_wide_head(self) -> bool:
+        states = self.model.backbone(mx.array([[0]]))[0]  # lazy: the shapes cost no pass
+        vocabulary = self.model.lm_head(states).shape[-1]
+        return suits_numpy(vocabulary, len(self.model.whole.layers) * states.shape[-1])
 
     @cached_property
     def _can_share(self) -> bool:
