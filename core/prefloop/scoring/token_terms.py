@@ -108,7 +108,7 @@ def _with_frozen_head(model: SplitModel, targets: mx.array, reference: Hidden | 
     def terms(states: mx.array) -> list[mx.array]:
         widths = len(model.whole.layers) * states.shape[-1]
         # NumPy would look into the pass, and mlx keep what is to be computed again.
-        possible = not is_checkpointed(model.whole) and lanes.count() == 1
+        possible = not is_checkpointed(model.whole)
         numpy = possible and use_numpy(len(targets), _vocabulary(head, states), widths)
         states = detach(states) if numpy else states
         parts: list[list[mx.array]] = []
